@@ -1,0 +1,616 @@
+// Every message that crosses a machine, as zod schemas: validation, static types and OpenAPI come from here.
+// Units are in the names: ...Ms are milliseconds (instants are since the epoch), ...Bytes are bytes, probabilities 0–1.
+// Control calls are strict objects (an unknown field is refused); executions ignore unknown fields, which the caller counts.
+import { z } from "zod";
+
+// ── Names and scalars ────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Task names are somebody's text: any script, no control characters. */
+export const TaskName = z
+  .string()
+  .min(1)
+  .max(256)
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: refusing control characters is the point
+  .regex(/^[^\u0000-\u001f\u007f]+$/, "must not contain control characters");
+/** Names that the operator chooses for clusters, VMs, services: they become path segments and Durable Object names. */
+export const PlaceName = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, "must be 1–63 letters, digits, dots, dashes or underscores");
+export const Id = z.string().min(1).max(128);
+export const Uri = z.string().min(1).max(2048);
+export const Version = z.string().min(1).max(128);
+export const Probability = z.number().min(0).max(1);
+export const DurationMs = z.number().nonnegative();
+export const InstantMs = z.number().nonnegative();
+export const Bytes = z.number().int().nonnegative();
+export const Scalar = z.union([z.string().max(512), z.number(), z.boolean()]);
+/** Request parameters by name: what parameterised object URIs are filled with. */
+export const Params = z.record(z.string().max(64), Scalar).refine((params) => Object.keys(params).length <= 32, {
+  message: "at most 32 parameters",
+});
+
+export const Quantiles = z.object({ p10: z.number(), p50: z.number(), p90: z.number() });
+export type Quantiles = z.infer<typeof Quantiles>;
+
+// ── Executions (what logs are made of) ───────────────────────────────────────────────────────────────────────────────
+
+export const ObjectUse = z.object({ uri: Uri, bytes: Bytes });
+export const ServiceUse = z.object({
+  service: z.string().min(1).max(256),
+  calls: z.number().int().nonnegative(),
+  bytes: Bytes,
+  /** Mean latency of one call. */
+  latencyMs: DurationMs.optional(),
+});
+export const ExecutionStatus = z.enum(["ok", "error", "timeout"]);
+
+/** One invocation of a task. Missing is unknown; unknown is never 0. */
+export const Execution = z.object({
+  runId: Id,
+  executionId: Id,
+  parentId: Id.optional(),
+  links: z.array(Id).max(128).optional(),
+  sequence: z.number().int().nonnegative().optional(),
+  task: TaskName,
+  version: Version.optional(),
+  startMs: z.number(),
+  endMs: z.number(),
+  attempt: z.number().int().nonnegative().optional(),
+  status: ExecutionStatus.default("ok"),
+  queueMs: DurationMs.optional(),
+  fetchMs: DurationMs.optional(),
+  coldStartMs: DurationMs.optional(),
+  cpuMs: DurationMs.optional(),
+  memoryBytes: Bytes.optional(),
+  inputs: z.array(ObjectUse).max(256).optional(),
+  outputs: z.array(ObjectUse).max(256).optional(),
+  outputBytes: Bytes.optional(),
+  params: Params.optional(),
+  services: z.array(ServiceUse).max(64).optional(),
+  cluster: PlaceName.optional(),
+  vm: PlaceName.optional(),
+  /** One of our own prewarms: never counted. */
+  speculative: z.boolean().optional(),
+});
+export type Execution = z.infer<typeof Execution>;
+
+/** Largest batch of one call; more is refused with 413, so that a journal row stays far below the 2 MB row limit. */
+export const EXECUTIONS_PER_BATCH_MAX = 5_000;
+
+export const IngestAnswer = z.object({
+  accepted: z.number().int(),
+  duplicates: z.number().int(),
+  rejected: z.array(z.object({ index: z.number().int(), reason: z.string() })),
+  /** Fields that this version does not know, by name, with how often they came. */
+  ignoredFields: z.record(z.string(), z.number().int()).optional(),
+});
+export type IngestAnswer = z.infer<typeof IngestAnswer>;
+
+// ── Predictions ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Oldest tasks of a path are dropped beyond this; the engine's longest context is shorter. */
+export const PATH_TASKS_MAX = 256;
+
+export const PredictionRequest = z.strictObject({
+  task: TaskName,
+  version: Version.optional(),
+  /** The tasks from the run's root to here, oldest first, without `task`. */
+  path: z.array(TaskName).max(PATH_TASKS_MAX).optional(),
+  continuation: z.string().max(4096).optional(),
+  params: Params.optional(),
+  /** Only tasks whose median lead time lies within it. */
+  horizonMs: DurationMs.optional(),
+  /** Cuts `reach`, never `next`. */
+  maxTasks: z.number().int().min(1).max(1000).optional(),
+});
+export type PredictionRequest = z.infer<typeof PredictionRequest>;
+
+export const Chain = z.object({
+  tasks: z.array(z.string()),
+  probability: Probability,
+  score: z.number(),
+  resourceDemand: z.number(),
+  latencySensitivity: z.number(),
+});
+export type Chain = z.infer<typeof Chain>;
+
+export const PrefetchItem = z.object({
+  kind: z.enum(["object", "code"]),
+  uri: z.string(),
+  bytes: Bytes.nullable(),
+  task: z.string(),
+  probability: Probability,
+  /** From now until the task that needs it is expected at the earliest (p10). */
+  deadlineMs: DurationMs,
+  /** The task of this same chain that writes the object first; it cannot be fetched before that one ends. */
+  producer: z.string().nullable(),
+});
+export type PrefetchItem = z.infer<typeof PrefetchItem>;
+
+export const Demand = z.object({
+  cpuMs: z.number(),
+  peakMemoryBytes: z.number(),
+  networkBytes: z.number(),
+  prefetch: z.array(PrefetchItem),
+});
+export type Demand = z.infer<typeof Demand>;
+
+export const Reach = z.object({
+  task: z.string(),
+  probability: Probability,
+  leadTimeMs: Quantiles.nullable(),
+  multiplicity: z.number(),
+  route: z.array(z.string()),
+});
+export type Reach = z.infer<typeof Reach>;
+
+export const Prediction = z.object({
+  modelVersion: z.number().int(),
+  /** `task: null` is the end. Sums to 1 unless the model has never seen the task (then it is empty). */
+  next: z.array(z.object({ task: z.string().nullable(), probability: Probability })),
+  reach: z.array(Reach),
+  chains: z.array(Chain),
+  demand: Demand,
+});
+export type Prediction = z.infer<typeof Prediction>;
+
+// ── Allocations and plans ────────────────────────────────────────────────────────────────────────────────────────────
+
+export const Constraints = z.strictObject({
+  clusters: z.array(PlaceName).max(1000).optional(),
+  excludeClusters: z.array(PlaceName).max(1000).optional(),
+  labels: z.record(z.string(), z.string()).optional(),
+});
+export type Constraints = z.infer<typeof Constraints>;
+
+export const AllocationRequest = PredictionRequest.extend({
+  runId: Id,
+  executionId: Id.optional(),
+  inputs: z.array(z.strictObject({ uri: Uri, bytes: Bytes.optional() })).max(256).optional(),
+  constraints: Constraints.optional(),
+  dryRun: z.boolean().optional(),
+});
+export type AllocationRequest = z.infer<typeof AllocationRequest>;
+
+export const CommandKind = z.enum(["prefetch", "warm", "execute", "evict", "drain"]);
+export type CommandKind = z.infer<typeof CommandKind>;
+
+export const PlanItem = z.object({
+  commandId: z.string(),
+  kind: CommandKind,
+  task: z.string().optional(),
+  uri: z.string().optional(),
+  probability: Probability,
+  notBeforeMs: InstantMs,
+  deadlineMs: InstantMs,
+  savedMs: z.number(),
+});
+export type PlanItem = z.infer<typeof PlanItem>;
+
+export const SkippedItem = z.object({
+  kind: CommandKind,
+  task: z.string().optional(),
+  uri: z.string().optional(),
+  probability: Probability,
+  savedMs: z.number(),
+  reason: z.string(),
+});
+export type SkippedItem = z.infer<typeof SkippedItem>;
+
+/** Every term is expected milliseconds of chain latency, so that terms add and explain themselves. */
+export const PlacementTerms = z.object({
+  servicesMs: z.number(),
+  transferMs: z.number(),
+  coldStartMs: z.number(),
+  queueMs: z.number(),
+  hopsMs: z.number(),
+  priceMs: z.number(),
+});
+export type PlacementTerms = z.infer<typeof PlacementTerms>;
+
+export const Alternative = z.object({
+  chain: z.array(z.string()),
+  cluster: z.string(),
+  totalMs: z.number(),
+  terms: PlacementTerms,
+});
+export type Alternative = z.infer<typeof Alternative>;
+
+export const ClusterRefusal = z.object({ cluster: z.string(), reason: z.string() });
+export type ClusterRefusal = z.infer<typeof ClusterRefusal>;
+
+export const Mode = z.enum(["shadow", "canary", "active", "paused"]);
+export type Mode = z.infer<typeof Mode>;
+
+export const AllocationAnswer = z.object({
+  allocationId: z.string(),
+  mode: Mode,
+  cluster: z.string(),
+  vm: z.string(),
+  url: z.string().nullable(),
+  continuation: z.string(),
+  chain: z.array(z.string()),
+  plan: z.array(PlanItem),
+  skipped: z.array(SkippedItem),
+  alternatives: z.array(Alternative),
+  refused: z.array(ClusterRefusal),
+  modelVersion: z.number().int(),
+});
+export type AllocationAnswer = z.infer<typeof AllocationAnswer>;
+
+export const AllocationState = z.enum(["pending", "allocated", "executed", "failed", "expired"]);
+export const AllocationRecord = AllocationAnswer.partial().extend({
+  allocationId: z.string(),
+  runId: z.string(),
+  executionId: z.string(),
+  task: z.string(),
+  state: AllocationState,
+  createdMs: InstantMs,
+  outcome: z.enum(["warm", "cold", "failed"]).nullable(),
+});
+export type AllocationRecord = z.infer<typeof AllocationRecord>;
+
+// ── What the operator declares ───────────────────────────────────────────────────────────────────────────────────────
+
+export const TaskDeclaration = z.strictObject({
+  version: Version.optional(),
+  prewarm: z.enum(["allowed", "never"]).default("allowed"),
+  /** How much a ms of this task's latency matters against others. */
+  latencyWeight: z.number().min(0).max(1000).default(1),
+  code: z.array(z.strictObject({ uri: Uri, bytes: Bytes.optional() })).max(16).default([]),
+  /** Objects it reads, or templates such as `https://store/videos/{videoId}.bin`. */
+  objects: z.array(z.strictObject({ uri: Uri, bytes: Bytes.optional() })).max(64).default([]),
+  services: z.array(ServiceUse).max(64).default([]),
+  memoryBytes: Bytes.optional(),
+  cpuMs: DurationMs.optional(),
+  coldStartMs: DurationMs.optional(),
+  keepAliveMs: DurationMs.optional(),
+  /** Bound on one invocation. */
+  timeoutMs: DurationMs.max(3_600_000).default(60_000),
+});
+export type TaskDeclaration = z.infer<typeof TaskDeclaration>;
+
+/** Where the gateway reaches a VM's agent. Deployed Workers need a hostname or a tunnel, not a bare private address. */
+export const VmUrl = z.url({ protocol: /^https?$/ }).max(512);
+
+export const VmDeclaration = z.strictObject({
+  vm: PlaceName,
+  /** Absent: not reachable from outside; the hub then sends `execute` commands. */
+  url: VmUrl.optional(),
+  cpuCores: z.number().positive().max(4096),
+  memoryBytes: Bytes.positive(),
+  diskBytes: Bytes.optional(),
+  networkBytesPerSecond: z.number().positive().optional(),
+  draining: z.boolean().default(false),
+});
+export type VmDeclaration = z.infer<typeof VmDeclaration>;
+
+export const ClusterDeclaration = z.strictObject({
+  vms: z.array(VmDeclaration).max(1000).default([]),
+  labels: z.record(z.string().max(63), z.string().max(255)).default({}),
+  draining: z.boolean().default(false),
+  /** Host patterns (`*.example.net`) from which agents may announce URLs of their own. */
+  approvedHosts: z.array(z.string().max(253)).max(64).default([]),
+  pricePerGbSecond: z.number().nonnegative().default(0),
+  /** One way between two VMs of the cluster. */
+  internalLatencyMs: DurationMs.default(0.5),
+});
+export type ClusterDeclaration = z.infer<typeof ClusterDeclaration>;
+
+export const ServiceDeclaration = z.strictObject({
+  kind: z.string().max(64).default("service"),
+  /** Hosts (with port) of its URIs: objects stored there are transferred at this service's proximity. */
+  hosts: z.array(z.string().max(255)).max(64).default([]),
+  /** What agents may probe. */
+  probeUrl: VmUrl.optional(),
+});
+export type ServiceDeclaration = z.infer<typeof ServiceDeclaration>;
+
+export const ProximityEntry = z.strictObject({
+  cluster: PlaceName,
+  /** A service, or another cluster. */
+  peer: PlaceName,
+  latencyMs: DurationMs,
+  bandwidthBytesPerSecond: z.number().positive(),
+});
+export type ProximityEntry = z.infer<typeof ProximityEntry>;
+export const ProximityDeclaration = z.strictObject({ entries: z.array(ProximityEntry).max(20_000) });
+export type ProximityDeclaration = z.infer<typeof ProximityDeclaration>;
+
+export const Budgets = z.strictObject({
+  inFlightCommands: z.number().int().nonnegative().default(256),
+  prefetchBytesPerHour: z.number().nonnegative().default(64 * 2 ** 30),
+  warmGbSecondsPerHour: z.number().nonnegative().default(36_000),
+});
+
+export const Policy = z.strictObject({
+  mode: Mode.default("shadow"),
+  /** Share of runs that are acted for in `canary`. */
+  canaryShare: Probability.default(0.1),
+  /** The operator's dial: how many ms of a user's waiting are worth one GB held for one second. */
+  msPerGbSecond: z.number().nonnegative().default(20),
+  /** And one GB moved that nobody needed. */
+  msPerGb: z.number().nonnegative().default(2_000),
+  /** How long a prepared runtime or object is held past its p90 lead time. */
+  holdMs: DurationMs.default(5_000),
+  /** Commands of one plan at most. */
+  fanOutMax: z.number().int().min(0).max(256).default(32),
+  budgets: Budgets.default(Budgets.parse({})),
+  /** Receives a signed CloudEvent `scale-out` when nothing is suitable. */
+  webhookUrl: VmUrl.optional(),
+});
+export type Policy = z.infer<typeof Policy>;
+
+// ── Keys ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** `admin` implies all; `agent` is bound to one cluster and VM. */
+export const Scope = z.enum(["admin", "operate", "ingest", "predict", "invoke", "read", "agent"]);
+export type Scope = z.infer<typeof Scope>;
+
+export const KeyRequest = z
+  .strictObject({
+    name: z.string().min(1).max(128),
+    scopes: z.array(Scope).min(1).max(8),
+    cluster: PlaceName.optional(),
+    vm: PlaceName.optional(),
+  })
+  .refine((key) => !key.scopes.includes("agent") || (key.cluster !== undefined && key.vm !== undefined), {
+    message: "an agent's key needs `cluster` and `vm`",
+    path: ["vm"],
+  });
+export type KeyRequest = z.infer<typeof KeyRequest>;
+export const KeyAnswer = z.object({ keyId: z.string(), key: z.string() });
+
+// ── Agents ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export const RuntimeState = z.enum(["starting", "ready", "busy"]);
+export const Heartbeat = z.strictObject({
+  agentVersion: z.string().max(64),
+  /** The agent's clock; the hub answers with its own, and the agent works with the difference. */
+  nowMs: InstantMs,
+  /** Random at each start of the agent: a second agent with the same VM name is told apart. */
+  instanceId: Id,
+  url: VmUrl.optional(),
+  capacity: z.strictObject({
+    cpuCores: z.number().positive(),
+    memoryBytes: Bytes,
+    diskBytes: Bytes,
+    diskFreeBytes: Bytes,
+  }),
+  load: z.strictObject({
+    /** Busy share of all cores. */
+    cpu: Probability,
+    memoryBytes: Bytes,
+    executions: z.number().int().nonnegative(),
+  }),
+  runtimes: z
+    .array(
+      z.strictObject({
+        task: TaskName,
+        version: Version.optional(),
+        state: RuntimeState,
+        expiresMs: InstantMs.optional(),
+      }),
+    )
+    .max(1000),
+  cache: z.strictObject({
+    bytes: Bytes,
+    maxBytes: Bytes,
+    /** Most recently used first; cut at 2,000. */
+    uris: z.array(Uri).max(2000),
+  }),
+  /** Tasks of the agent's own configuration: the only ones that commands may name. */
+  tasks: z.array(z.strictObject({ task: TaskName, version: Version.optional() })).max(5000),
+  /** Measured by the agent: smoothed latency and bandwidth to services. */
+  probes: z
+    .array(z.strictObject({ service: PlaceName, latencyMs: DurationMs, bandwidthBytesPerSecond: z.number().positive().optional() }))
+    .max(256)
+    .optional(),
+  /** True in the last heartbeat of a graceful stop. */
+  leaving: z.boolean().optional(),
+});
+export type Heartbeat = z.infer<typeof Heartbeat>;
+
+export const HeartbeatAnswer = z.object({
+  nowMs: InstantMs,
+  /** When the next one is expected. */
+  nextHeartbeatMs: DurationMs,
+  /** Base64url HMAC key of this VM: signatures on /invoke are checked with it. */
+  invokeKey: z.string(),
+  draining: z.boolean(),
+  /** What the operator declared for the agent's tasks: keep-alive, objects, time-outs. */
+  tasks: z.record(z.string(), z.object({ keepAliveMs: DurationMs.nullable(), timeoutMs: DurationMs })),
+  services: z.array(z.object({ service: z.string(), probeUrl: z.string() })),
+});
+export type HeartbeatAnswer = z.infer<typeof HeartbeatAnswer>;
+
+export const Command = z.object({
+  commandId: z.string(),
+  leaseId: z.string(),
+  leaseMs: DurationMs,
+  kind: CommandKind,
+  task: z.string().optional(),
+  version: z.string().optional(),
+  uri: z.string().optional(),
+  bytes: Bytes.nullable().optional(),
+  /** Instants of the hub's clock, which `nowMs` of the same answer tells. */
+  notBeforeMs: InstantMs,
+  deadlineMs: InstantMs,
+  expiresMs: InstantMs,
+  probability: Probability,
+  attempt: z.number().int().positive(),
+  /** `execute` only: the call, which never names a command line. */
+  request: z
+    .object({
+      method: z.string(),
+      path: z.string(),
+      headers: z.record(z.string(), z.string()),
+      /** Base64. */
+      body: z.string(),
+    })
+    .optional(),
+});
+export type Command = z.infer<typeof Command>;
+export const CommandsAnswer = z.object({ nowMs: InstantMs, commands: z.array(Command) });
+export type CommandsAnswer = z.infer<typeof CommandsAnswer>;
+
+export const CommandResult = z.strictObject({
+  commandId: z.string().max(128),
+  leaseId: z.string().max(128),
+  state: z.enum(["done", "failed"]),
+  reason: z.string().max(1024).optional(),
+  /** Loaded by this command: 0 where the cache had it already, never 0 for an object that had to be fetched. */
+  bytes: Bytes.optional(),
+  /** Work began; runtime said ready or object was whole. Hub's clock. */
+  startedMs: InstantMs.optional(),
+  readyMs: InstantMs.optional(),
+  response: z
+    .strictObject({ status: z.number().int(), headers: z.record(z.string(), z.string()), body: z.string() })
+    .optional(),
+});
+export type CommandResult = z.infer<typeof CommandResult>;
+
+/** A user's execution met something that a command had prepared, or was still preparing. */
+export const PreparedUse = z.strictObject({
+  commandId: z.string().max(128),
+  runId: Id,
+  executionId: Id,
+  usedMs: InstantMs,
+  /** What the user's execution still waited for it; 0 when it was ready. */
+  waitedMs: DurationMs,
+  /** What it would have cost without: the runtime's measured start, or the object's measured load. */
+  savedMs: DurationMs,
+});
+export type PreparedUse = z.infer<typeof PreparedUse>;
+
+/** Something prepared is gone: with `used` false this is waste. */
+export const PreparedEnd = z.strictObject({
+  commandId: z.string().max(128),
+  endedMs: InstantMs,
+  used: z.boolean(),
+  reason: z.enum(["expired", "evicted", "stopped", "replaced", "crashed"]),
+  /** Held from ready (or last use) to the end. */
+  heldMs: DurationMs,
+  memoryBytes: Bytes,
+  bytes: Bytes,
+});
+export type PreparedEnd = z.infer<typeof PreparedEnd>;
+
+/** A user's execution found nothing prepared and paid for it. */
+export const UnpreparedUse = z.strictObject({
+  kind: z.enum(["warm", "prefetch"]),
+  task: TaskName,
+  uri: Uri.optional(),
+  runId: Id,
+  executionId: Id,
+  atMs: InstantMs,
+  costMs: DurationMs,
+  bytes: Bytes.optional(),
+});
+export type UnpreparedUse = z.infer<typeof UnpreparedUse>;
+
+export const AgentReport = z.strictObject({
+  results: z.array(CommandResult).max(1000).default([]),
+  uses: z.array(PreparedUse).max(1000).default([]),
+  ends: z.array(PreparedEnd).max(1000).default([]),
+  misses: z.array(UnpreparedUse).max(1000).default([]),
+});
+export type AgentReport = z.infer<typeof AgentReport>;
+export const AgentReportAnswer = z.object({
+  accepted: z.number().int(),
+  /** By command id: unknown, stale lease, settled before. */
+  refused: z.array(z.object({ commandId: z.string(), reason: z.string() })),
+});
+export type AgentReportAnswer = z.infer<typeof AgentReportAnswer>;
+
+/** Header that carries the JWT (HS256, `aud` = cluster/vm, `sub` = task, `exp` ≤ 60 s) on calls to an agent's /invoke. */
+export const INVOKE_SIGNATURE_HEADER = "forechain-signature";
+/** Base64url; on the way out of /v1/invoke it holds the path up to and with the task; several are joined by commas. */
+export const CONTINUATION_HEADER = "forechain-continuation";
+export const ALLOCATION_HEADER = "forechain-allocation";
+export const CLUSTER_HEADER = "forechain-cluster";
+/** JSON of InvokeContext, base64url, from the gateway to the agent: what the execution record needs. */
+export const CONTEXT_HEADER = "forechain-context";
+
+export const InvokeContext = z.strictObject({
+  runId: Id,
+  executionId: Id,
+  links: z.array(Id).max(128),
+  version: Version.optional(),
+  params: Params.optional(),
+  allocationId: z.string(),
+});
+export type InvokeContext = z.infer<typeof InvokeContext>;
+
+// ── Outcomes and the graph ───────────────────────────────────────────────────────────────────────────────────────────
+
+export const OutcomeKind = z.enum(["hit", "late", "miss", "waste", "failed"]);
+export type OutcomeKind = z.infer<typeof OutcomeKind>;
+
+export const Outcome = z.object({
+  /** Of the command, or `miss:` and the execution. Makes a repeated report harmless. */
+  outcomeId: z.string(),
+  commandId: z.string().nullable(),
+  kind: CommandKind,
+  outcome: OutcomeKind,
+  cluster: z.string(),
+  vm: z.string(),
+  task: z.string().nullable(),
+  uri: z.string().nullable(),
+  runId: z.string().nullable(),
+  executionId: z.string().nullable(),
+  atMs: InstantMs,
+  /** Latency taken off a user's path; negative never. */
+  savedMs: z.number(),
+  bytes: z.number(),
+  gbSeconds: z.number(),
+  reason: z.string().nullable(),
+});
+export type Outcome = z.infer<typeof Outcome>;
+
+export const OutcomeTotal = z.object({
+  kind: CommandKind,
+  outcome: OutcomeKind,
+  count: z.number().int(),
+  bytes: z.number(),
+  gbSeconds: z.number(),
+  savedMs: z.number(),
+});
+export type OutcomeTotal = z.infer<typeof OutcomeTotal>;
+export const OutcomesAnswer = z.object({ totals: z.array(OutcomeTotal), recent: z.array(Outcome) });
+export type OutcomesAnswer = z.infer<typeof OutcomesAnswer>;
+
+export const GraphTask = z.looseObject({ task: z.string(), count: z.number().int() });
+export const GraphTransition = z.looseObject({
+  source: z.string(),
+  target: z.string(),
+  /** `call`: the target started while the source ran. `sequence`: after it ended. `link`: joined by a link alone. */
+  kind: z.enum(["call", "sequence", "link"]),
+  count: z.number().int(),
+  weight: z.number(),
+  probability: Probability,
+  multiplicity: z.number(),
+  delayMs: Quantiles.nullable(),
+  transferBytes: z.number().nullable(),
+});
+export const GraphAnswer = z.object({
+  version: z.number().int(),
+  tasks: z.array(GraphTask),
+  transitions: z.array(GraphTransition),
+});
+export type GraphAnswer = z.infer<typeof GraphAnswer>;
+
+// ── Problems ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** RFC 9457, `application/problem+json`. `errors` names each field by JSON pointer (RFC 6901). */
+export const Problem = z.object({
+  type: z.string(),
+  title: z.string(),
+  status: z.number().int(),
+  detail: z.string(),
+  errors: z.array(z.object({ pointer: z.string(), detail: z.string() })).optional(),
+  refused: z.array(ClusterRefusal).optional(),
+  retryAfterMs: DurationMs.optional(),
+  allocationId: z.string().optional(),
+});
+export type Problem = z.infer<typeof Problem>;
