@@ -19,6 +19,10 @@ export interface TaskProfile {
   objects: { uri: string; bytes: number | null; probability: number; producer: string | null }[];
   /** URIs with `{param}` in one path segment. */
   templates: { template: string; bytes: number | null; probability: number }[];
+  /** Targets of its transitions with the share of its executions that trigger them; most likely first, cut at 32. */
+  successors: { task: string; probability: number }[];
+  /** Share of a delay of this task that reaches the end of its run: 1 on the critical path. */
+  latencySensitivity: number;
 }
 
 /** A published version of the model: what the Worker predicts from. */

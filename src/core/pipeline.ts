@@ -22,6 +22,8 @@ export interface TaskRequest {
   maxTasks: number | null;
   /** Cluster that holds this run's reservation, from the continuation. */
   heldCluster: string | null;
+  /** VM prepared for a task by an earlier plan of this run, from the continuation. */
+  heldVms: Record<string, string>;
   /** The answer is wanted, the machines are not to be touched. */
   dryRun: boolean;
 }
@@ -76,6 +78,8 @@ export interface Served {
   cluster: string;
   vm: string;
   url: string | null;
+  /** Where each task of the chain is expected to run: for the continuation, so that later calls find what was prepared. */
+  vms: Record<string, string>;
   plan: PlannedCommand[];
   skipped: SkippedItem[];
   alternatives: Alternative[];
