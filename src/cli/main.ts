@@ -1,0 +1,93 @@
+// `forechain`: one file per sub-command, loaded only when it is the one that was asked for, so that a missing optional
+// dependency of one command never breaks another.
+//
+// Contract for every sub-command: with `--json` exactly one JSON value goes to standard output and everything else to
+// standard error; a failure throws, and its message becomes one line here (with `--json`: `{"error": …}`) and exit code 1.
+import { Command, CommanderError } from "commander";
+
+interface Entry {
+  name: string;
+  summary: string;
+  load(): Promise<Command>;
+}
+
+const ENTRIES: Entry[] = [
+  {
+    name: "demo",
+    summary: "run the whole loop on this machine and compare shadow with active",
+    load: async () => (await import("./demo.ts")).demoCommand(),
+  },
+  {
+    name: "dev",
+    summary: "run the worker locally with its database, a workspace and an admin key",
+    load: async () => (await import("./dev.ts")).devCommand(),
+  },
+  {
+    name: "agent",
+    summary: "run the agent of one VM",
+    load: async () => (await import("./agent.ts")).agentCommand(),
+  },
+  {
+    name: "evaluate",
+    summary: "tell how predictable the workflows of an execution log are",
+    load: async () => (await import("./evaluate.ts")).evaluateCommand(),
+  },
+  {
+    name: "import",
+    summary: "turn an execution log into executions and post them",
+    load: async () => (await import("./import.ts")).importCommand(),
+  },
+];
+
+const EXAMPLES = `
+Examples:
+  $ forechain demo --once
+  $ PORT=8080 forechain dev
+  $ forechain agent --config agent.yaml
+  $ forechain evaluate traces.ndjson.gz --json
+  $ forechain help evaluate`;
+
+/** The sub-command that the arguments ask for: the first operand, or the one after `help`. */
+function wanted(operands: string[]): Entry | undefined {
+  const [first, second] = operands.filter((argument) => !argument.startsWith("-"));
+  const name = first === "help" ? second : first;
+  return ENTRIES.find((entry) => entry.name === name);
+}
+
+async function main(operands: string[]): Promise<void> {
+  const program = new Command("forechain")
+    .description("Predicts chains of tasks and prepares VMs before the later tasks are called.")
+    .addHelpText("after", EXAMPLES)
+    .showHelpAfterError("(forechain --help lists the commands)")
+    .exitOverride();
+  const asked = wanted(operands);
+  for (const entry of ENTRIES) {
+    const command = entry === asked ? await entry.load() : new Command(entry.name);
+    // The list shows the same one-line summaries whether or not a command's file was loaded.
+    program.addCommand(command.summary(entry.summary).exitOverride());
+  }
+  if (operands.length === 0) program.help();
+  await program.parseAsync(operands, { from: "user" });
+}
+
+const operands = process.argv.slice(2);
+// A reader that closed the pipe (`forechain … | head`) is no failure of ours.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") throw error;
+  process.exit(0);
+});
+try {
+  await main(operands);
+} catch (error) {
+  if (error instanceof CommanderError) {
+    // Commander has printed its message or the help already.
+    process.exitCode = error.exitCode;
+  } else {
+    const message = error instanceof Error ? error.message : String(error);
+    process.stderr.write(`forechain: ${process.env["FORECHAIN_DEBUG"] ? (error as Error).stack : message}\n`);
+    process.exitCode = 1;
+  }
+  if (process.exitCode !== 0 && operands.includes("--json")) {
+    process.stdout.write(`${JSON.stringify({ error: error instanceof Error ? error.message : String(error) })}\n`);
+  }
+}
