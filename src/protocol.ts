@@ -166,7 +166,10 @@ export type Constraints = z.infer<typeof Constraints>;
 export const AllocationRequest = PredictionRequest.extend({
   runId: Id,
   executionId: Id.optional(),
-  inputs: z.array(z.strictObject({ uri: Uri, bytes: Bytes.optional() })).max(256).optional(),
+  inputs: z
+    .array(z.strictObject({ uri: Uri, bytes: Bytes.optional() }))
+    .max(256)
+    .optional(),
   constraints: Constraints.optional(),
   dryRun: z.boolean().optional(),
 });
@@ -257,9 +260,15 @@ export const TaskDeclaration = z.strictObject({
   prewarm: z.enum(["allowed", "never"]).default("allowed"),
   /** How much a ms of this task's latency matters against others. */
   latencyWeight: z.number().min(0).max(1000).default(1),
-  code: z.array(z.strictObject({ uri: Uri, bytes: Bytes.optional() })).max(16).default([]),
+  code: z
+    .array(z.strictObject({ uri: Uri, bytes: Bytes.optional() }))
+    .max(16)
+    .default([]),
   /** Objects it reads, or templates such as `https://store/videos/{videoId}.bin`. */
-  objects: z.array(z.strictObject({ uri: Uri, bytes: Bytes.optional() })).max(64).default([]),
+  objects: z
+    .array(z.strictObject({ uri: Uri, bytes: Bytes.optional() }))
+    .max(64)
+    .default([]),
   services: z.array(ServiceUse).max(64).default([]),
   memoryBytes: Bytes.optional(),
   cpuMs: DurationMs.optional(),
@@ -319,7 +328,10 @@ export type ProximityDeclaration = z.infer<typeof ProximityDeclaration>;
 
 export const Budgets = z.strictObject({
   inFlightCommands: z.number().int().nonnegative().default(256),
-  prefetchBytesPerHour: z.number().nonnegative().default(64 * 2 ** 30),
+  prefetchBytesPerHour: z
+    .number()
+    .nonnegative()
+    .default(64 * 2 ** 30),
   warmGbSecondsPerHour: z.number().nonnegative().default(36_000),
 });
 
@@ -403,7 +415,13 @@ export const Heartbeat = z.strictObject({
   tasks: z.array(z.strictObject({ task: TaskName, version: Version.optional() })).max(5000),
   /** Measured by the agent: smoothed latency and bandwidth to services. */
   probes: z
-    .array(z.strictObject({ service: PlaceName, latencyMs: DurationMs, bandwidthBytesPerSecond: z.number().positive().optional() }))
+    .array(
+      z.strictObject({
+        service: PlaceName,
+        latencyMs: DurationMs,
+        bandwidthBytesPerSecond: z.number().positive().optional(),
+      }),
+    )
     .max(256)
     .optional(),
   /** True in the last heartbeat of a graceful stop. */

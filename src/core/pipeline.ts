@@ -1,9 +1,35 @@
 // The table of contents: one request through predict → demand → allocate → plan → commands.
 // The Worker, the simulator and the CLI call `serve`; clock, ids and the hub come in as `Ports`.
 // Logs → profile → graph run in the GraphWriter (profile.ts, graph.ts), outcomes come back in feedback.ts.
-import type { Alternative, ClusterRefusal, CommandKind, Constraints, Demand, Prediction, SkippedItem } from "../protocol.ts";
+import type {
+  Alternative,
+  ClusterRefusal,
+  CommandKind,
+  Constraints,
+  Demand,
+  Policy,
+  Prediction,
+  SkippedItem,
+  TaskDeclaration,
+} from "../protocol.ts";
+import { allocate, alternativesOf, type Candidate } from "./allocate.ts";
+import { type ChainDemand, demandOf } from "./demand.ts";
 import type { FleetView } from "./fleet.ts";
-import type { Model } from "./graph.ts";
+import type { Model, TaskProfile } from "./graph.ts";
+import { type Plan, planFor } from "./plan.ts";
+import { predict, predictNothing } from "./predict.ts";
+
+/** Hubs asked in turn before the request is told that nothing is suitable. */
+const RESERVE_ATTEMPTS_MAX = 3;
+/** Alternatives told in an answer. */
+const ALTERNATIVES_MAX = 8;
+/** A reservation outlives its chain's expected end by this factor and this slack, ms; the run's end releases it earlier. */
+const RESERVATION_MARGIN = 2;
+const RESERVATION_SLACK_MS = 5_000;
+/** Told to callers when nothing is suitable: capacity changes at the pace of heartbeats, ms. */
+const RETRY_AFTER_MS = 2_000;
+const NO_PROFILES: Map<string, TaskProfile> = new Map();
+const ADMITTED_DRY: Admission = { ok: true, commandIds: {}, refusedKeys: {} };
 
 export interface TaskRequest {
   task: string;
@@ -57,7 +83,7 @@ export interface Offer {
   commands: PlannedCommand[];
 }
 
-/** The hub's answer. `commandIds` tells, by key, which command stands: a coalesced one keeps the earlier id. */
+/** The hub's answer, by `${vm} ${key}`: which command stands (a coalesced one keeps the earlier id), and which was refused why. */
 export type Admission =
   | { ok: true; commandIds: Record<string, string>; refusedKeys: Record<string, string> }
   | { ok: false; reason: string };
@@ -97,12 +123,139 @@ export interface Unsuitable {
   retryAfterMs: number;
 }
 
+/** What a prediction alone needs: no ids, no machines. */
+export type PredictionAsk = Omit<
+  TaskRequest,
+  "runId" | "executionId" | "constraints" | "heldCluster" | "heldVms" | "dryRun" | "inputs"
+>;
+
+/** `/v1/predictions`: predict → demand, nothing is placed. */
+export function predictFor(
+  ask: PredictionAsk,
+  model: Model | null,
+  declarations: Record<string, TaskDeclaration>,
+  nowMs: number,
+): Prediction {
+  return analyse({ ...ask, inputs: [] }, model, declarations, nowMs).prediction;
+}
+
 /** Predict, place, reserve and plan for one task request. `model` null: no prediction, the task alone is placed. */
 export async function serve(
-  _request: TaskRequest,
-  _model: Model | null,
-  _fleet: FleetView,
-  _ports: Ports,
+  request: TaskRequest,
+  model: Model | null,
+  fleet: FleetView,
+  ports: Ports,
 ): Promise<Served | Unsuitable> {
-  throw new Error("being written");
+  const { prediction, chains } = analyse(request, model, fleet.tasks, ports.nowMs);
+  const ranking = allocate({ ...request, chains, nowMs: ports.nowMs }, fleet);
+  const allocationId = ports.newId();
+  const acted = !request.dryRun && acts(fleet.policy, ports.random());
+  const refused = [...ranking.refused];
+  // Optimistic: the view may be a second old, the hub knows. Refused there, the next best is asked.
+  for (const candidate of ranking.candidates.slice(0, RESERVE_ATTEMPTS_MAX)) {
+    const plan = planFor(candidate, fleet, { ...ports, heldVms: request.heldVms });
+    const offer = offerOf(request, candidate, acted ? plan.commands : [], allocationId, ports.nowMs);
+    const admission = request.dryRun ? ADMITTED_DRY : await ports.admit(offer);
+    if (!admission.ok) {
+      refused.push({ cluster: candidate.cluster.cluster, reason: admission.reason });
+      continue;
+    }
+    return {
+      kind: "allocated",
+      allocationId,
+      prediction,
+      chain: candidate.demand.chain.tasks,
+      cluster: candidate.cluster.cluster,
+      vm: candidate.vm.vm,
+      url: candidate.vm.url,
+      vms: plan.vms,
+      ...admitted(plan, admission),
+      alternatives: alternativesOf(ranking, ALTERNATIVES_MAX),
+      refused,
+      acted,
+    };
+  }
+  return {
+    kind: "unsuitable",
+    allocationId,
+    prediction,
+    demand: chains.at(-1)!.total,
+    refused,
+    retryAfterMs: RETRY_AFTER_MS,
+  };
+}
+
+function analyse(
+  ask: PredictionAsk & Pick<TaskRequest, "inputs">,
+  model: Model | null,
+  declarations: Record<string, TaskDeclaration>,
+  nowMs: number,
+): { prediction: Prediction; chains: ChainDemand[] } {
+  const predicted = model ? predict({ ...ask, nowMs }, model) : predictNothing(ask.task, 0);
+  const knowledge = { profiles: model?.profiles ?? NO_PROFILES, declarations };
+  const chains = predicted.chains.map((chain) => demandOf(chain, predicted.reach, ask, knowledge));
+  const { modelVersion, next, reach } = predicted;
+  // The task alone is placed where nothing else fits, but it is no chain that anybody asked about.
+  const told = chains.filter((demand) => demand.chain.shape !== "task").map((demand) => demand.scored);
+  return { prediction: { modelVersion, next, reach, chains: told, demand: chains[0]!.total }, chains };
+}
+
+/** Shadow and paused tell, canary acts for its share of the runs. */
+function acts(policy: Policy, random: number): boolean {
+  switch (policy.mode) {
+    case "active":
+      return true;
+    case "canary":
+      return random < policy.canaryShare;
+    case "shadow":
+    case "paused":
+      return false;
+  }
+}
+
+function offerOf(
+  request: TaskRequest,
+  candidate: Candidate,
+  commands: PlannedCommand[],
+  allocationId: string,
+  nowMs: number,
+): Offer {
+  const { tasks, total } = candidate.demand;
+  const endsMs = Math.max(...tasks.map((task) => (task.lead?.p90 ?? 0) + task.durationMs + task.coldStartMs));
+  return {
+    allocationId,
+    runId: request.runId,
+    executionId: request.executionId,
+    task: request.task,
+    cluster: candidate.cluster.cluster,
+    vm: candidate.vm.vm,
+    reservation: {
+      memoryBytes: total.peakMemoryBytes,
+      cpuCores: Math.min(1, total.cpuMs / Math.max(endsMs, 1)),
+      expiresMs: Math.round(nowMs + endsMs * RESERVATION_MARGIN + RESERVATION_SLACK_MS),
+    },
+    commands,
+  };
+}
+
+/** The plan as the hub took it: coalesced commands keep the earlier id, refused ones are told as skipped. */
+function admitted(plan: Plan, admission: Extract<Admission, { ok: true }>): Pick<Served, "plan" | "skipped"> {
+  const taken: PlannedCommand[] = [];
+  const skipped = [...plan.skipped];
+  for (const command of plan.commands) {
+    const name = `${command.vm} ${command.key}`;
+    const reason = admission.refusedKeys[name];
+    if (reason === undefined) taken.push({ ...command, commandId: admission.commandIds[name] ?? command.commandId });
+    else {
+      skipped.push({
+        kind: command.kind,
+        ...(command.task === null ? {} : { task: command.task }),
+        ...(command.uri === null ? {} : { uri: command.uri }),
+        probability: command.probability,
+        savedMs: command.savedMs,
+        reason,
+      });
+    }
+  }
+  return { plan: taken, skipped };
 }

@@ -1,0 +1,197 @@
+// Predict. In: a task request and the model. Out: what starts first, what executes at all, by which route, as which chains.
+// The engine answers `next` and `reach` by direct evidence; the walks here are bounded best-first searches that only name
+// routes over transitions and enumerate likely paths: they never change a probability of the engine.
+import type { Reach } from "../protocol.ts";
+import type { History } from "./engine.ts";
+import type { Model } from "./graph.ts";
+
+/** Reach below this is noise to an operator and never worth a command. */
+export const REACH_FLOOR = 0.01;
+/** Tasks of `reach` unless the caller asks for fewer. */
+export const REACH_TASKS_MAX = 64;
+/** Symbols asked of the engine for `next`; the contract says that nothing cuts it. */
+const NEXT_TASKS_MAX = 4096;
+/** Tasks at least this likely form the expected tree: more likely to execute than not. */
+export const TREE_FLOOR = 0.5;
+/** Bounds of the walk for likely paths: tasks after the root, paths told, least probability of a path, expansions. */
+export const PATH_DEPTH_MAX = 16;
+export const PATHS_MAX = 4;
+export const PATH_FLOOR = 0.05;
+const PATH_EXPANSIONS_MAX = 64;
+/** Bounds of the walk that names routes. */
+const ROUTE_DEPTH_MAX = 16;
+const ROUTE_EXPANSIONS_MAX = 256;
+const ROUTE_FLOOR = 0.001;
+
+export interface ChainTask extends Reach {
+  /** From the start of the asked execution; null where no lead time is known. */
+  leadTimeMs: Reach["leadTimeMs"];
+}
+
+/** A chain before its cost is known: the root first, then the later tasks in order of their expected start. */
+export interface PredictedChain {
+  shape: "tree" | "path" | "task";
+  tasks: string[];
+  probability: number;
+}
+
+export interface ChainPrediction {
+  modelVersion: number;
+  next: { task: string | null; probability: number }[];
+  reach: ChainTask[];
+  /** The expected tree first, then the likeliest paths; always ends with the task alone, so that something can be placed. */
+  chains: PredictedChain[];
+}
+
+export interface PredictInput {
+  task: string;
+  version: string | null;
+  path: string[];
+  pathStartMs: number[];
+  horizonMs: number | null;
+  maxTasks: number | null;
+  nowMs: number;
+}
+
+/** The answer of a model that knows nothing of the task: no probabilities are invented. */
+export function predictNothing(task: string, modelVersion: number): ChainPrediction {
+  return { modelVersion, next: [], reach: [], chains: [{ shape: "task", tasks: [task], probability: 1 }] };
+}
+
+export function predict(input: PredictInput, model: Model): ChainPrediction {
+  const history = historyOf(input, model);
+  if (history === null) return predictNothing(input.task, model.version);
+  const next = nextOf(history, model);
+  const reach = reachOf(history, input, model);
+  const chains = [treeOf(input.task, reach), ...pathsOf(input.task, history, model)].filter((chain) => chain !== null);
+  return {
+    modelVersion: model.version,
+    next,
+    reach,
+    chains: [...chains, { shape: "task", tasks: [input.task], probability: 1 }],
+  };
+}
+
+/** Null where the model has never seen the task. Unknown tasks inside the path end the known history there. */
+function historyOf(input: PredictInput, model: Model): History | null {
+  const last = model.taskIds.get(input.task);
+  if (last === undefined) return null;
+  const names = [...input.path, input.task];
+  const starts = [...input.path.map((_, i) => input.pathStartMs[i] ?? Number.NaN), input.nowMs];
+  let from = names.length - 1;
+  while (from > 0 && model.taskIds.has(names[from - 1]!)) from--;
+  return {
+    tasks: Uint32Array.from(names.slice(from), (name) => model.taskIds.get(name)!),
+    startMs: Float64Array.from(starts.slice(from)),
+    version: input.version === null ? 0 : hashVersion(input.version),
+  };
+}
+
+/** FNV-1a, 32 bits; 0 is kept for "unknown". Learning and serving must agree on it. */
+export function hashVersion(version: string): number {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < version.length; i++) hash = Math.imul(hash ^ version.charCodeAt(i), 0x01000193);
+  return hash >>> 0 || 1;
+}
+
+function nextOf(history: History, model: Model): ChainPrediction["next"] {
+  const answer = model.engine.next(history, NEXT_TASKS_MAX);
+  const next: ChainPrediction["next"] = Array.from(answer.tasks, (id, i) => ({
+    task: model.tasks[id] ?? null,
+    probability: answer.probabilities[i]!,
+  }));
+  next.push({ task: null, probability: answer.end });
+  return next.sort((a, b) => b.probability - a.probability);
+}
+
+function reachOf(history: History, input: PredictInput, model: Model): ChainTask[] {
+  const answer = model.engine.reach(history, REACH_FLOOR, input.maxTasks ?? REACH_TASKS_MAX);
+  const routes = routesFrom(input.task, model);
+  const reach: ChainTask[] = [];
+  for (let i = 0; i < answer.tasks.length; i++) {
+    const task = model.tasks[answer.tasks[i]!]!;
+    const p50 = answer.leadP50Ms[i]!;
+    const leadTimeMs = Number.isNaN(p50) ? null : { p10: answer.leadP10Ms[i]!, p50, p90: answer.leadP90Ms[i]! };
+    if (input.horizonMs !== null && (leadTimeMs === null || leadTimeMs.p50 > input.horizonMs)) continue;
+    reach.push({
+      task,
+      probability: answer.probabilities[i]!,
+      leadTimeMs,
+      multiplicity: answer.multiplicities[i]!,
+      // Never seen together on a transition walk: the direct pair is all that is known.
+      route: routes.get(task) ?? [input.task, task],
+    });
+  }
+  return reach;
+}
+
+/** Most probable route to every task near `root`: Dijkstra over −log of the transition probabilities. */
+function routesFrom(root: string, model: Model): Map<string, string[]> {
+  const routes = new Map<string, string[]>();
+  const open = [{ task: root, probability: 1, route: [root] }];
+  for (let expanded = 0; open.length > 0 && expanded < ROUTE_EXPANSIONS_MAX; expanded++) {
+    const node = takeLikeliest(open);
+    if (node.route.length > 1) {
+      if (routes.has(node.task)) continue;
+      routes.set(node.task, node.route);
+      if (node.task === root) continue; // a loop: the first way back is its route
+    }
+    if (node.route.length > ROUTE_DEPTH_MAX) continue;
+    for (const successor of model.profiles.get(node.task)?.successors ?? []) {
+      const probability = node.probability * successor.probability;
+      if (probability < ROUTE_FLOOR || routes.has(successor.task)) continue;
+      open.push({ task: successor.task, probability, route: [...node.route, successor.task] });
+    }
+  }
+  return routes;
+}
+
+function takeLikeliest<T extends { probability: number }>(open: T[]): T {
+  let best = 0;
+  for (let i = 1; i < open.length; i++) if (open[i]!.probability > open[best]!.probability) best = i;
+  return open.splice(best, 1)[0]!;
+}
+
+/** All tasks more likely to execute than not. Its probability is the least of theirs: an upper bound for all together. */
+function treeOf(root: string, reach: ChainTask[]): PredictedChain | null {
+  const expected = reach.filter((task) => task.probability >= TREE_FLOOR && task.task !== root);
+  if (expected.length === 0) return null;
+  const ordered = expected.sort((a, b) => (a.leadTimeMs?.p50 ?? 0) - (b.leadTimeMs?.p50 ?? 0));
+  return {
+    shape: "tree",
+    tasks: [root, ...ordered.map((task) => task.task)],
+    probability: Math.min(...expected.map((task) => task.probability)),
+  };
+}
+
+/** Likeliest single paths by `next` along hypothetical continuations: their probabilities are conditional, so they multiply. */
+function pathsOf(root: string, history: History, model: Model): PredictedChain[] {
+  const found: PredictedChain[] = [];
+  const open = [{ probability: 1, ids: [] as number[] }];
+  for (let expanded = 0; open.length > 0 && expanded < PATH_EXPANSIONS_MAX && found.length < PATHS_MAX; expanded++) {
+    const node = takeLikeliest(open);
+    const answer = model.engine.next({ ...history, ...extended(history, node.ids) }, NEXT_TASKS_MAX);
+    const ends = node.ids.length >= PATH_DEPTH_MAX ? 1 : answer.end;
+    if (node.ids.length > 0 && node.probability * ends >= PATH_FLOOR) {
+      const tasks = [root, ...node.ids.map((id) => model.tasks[id]!)];
+      found.push({ shape: "path", tasks, probability: node.probability * ends });
+    }
+    if (node.ids.length >= PATH_DEPTH_MAX) continue;
+    for (let i = 0; i < answer.tasks.length; i++) {
+      const probability = node.probability * answer.probabilities[i]!;
+      if (probability >= PATH_FLOOR) open.push({ probability, ids: [...node.ids, answer.tasks[i]!] });
+    }
+  }
+  return found.sort((a, b) => b.probability - a.probability);
+}
+
+function extended(history: History, ids: number[]): Pick<History, "tasks" | "startMs" | "version"> {
+  if (ids.length === 0) return history;
+  const tasks = new Uint32Array(history.tasks.length + ids.length);
+  tasks.set(history.tasks);
+  tasks.set(ids, history.tasks.length);
+  // The times of what has not happened are unknown; NaN says so to the engine.
+  const startMs = new Float64Array(tasks.length).fill(Number.NaN);
+  if (history.startMs) startMs.set(history.startMs);
+  return { tasks, startMs, version: 0 };
+}
