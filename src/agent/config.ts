@@ -1,0 +1,192 @@
+// The agent's configuration: YAML text in, a checked AgentConfig out, or every fault with its line.
+// YAML keeps the position of each node, so that a fault that zod finds by path is told by line.
+import { readFile } from "node:fs/promises";
+import { resolve } from "node:path";
+import { isNode, LineCounter, parseDocument } from "yaml";
+import { z } from "zod";
+import { PlaceName, TaskName, Uri, Version, VmUrl } from "../protocol.ts";
+
+const UNIT_BYTES: Record<string, number> = { "": 1, B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30, TiB: 2 ** 40 };
+
+/** A number of bytes, or text such as `20 GiB`. */
+const Size = z.union([z.number().nonnegative(), z.string()]).transform((value, context) => {
+  if (typeof value === "number") return Math.floor(value);
+  const match = /^(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB|)$/.exec(value.trim());
+  if (match !== null) return Math.floor(Number(match[1]) * UNIT_BYTES[match[2]!]!);
+  context.addIssue({ code: "custom", message: "expected bytes, as a number or such as `20 GiB`" });
+  return z.NEVER;
+});
+
+const HostPattern = z
+  .string()
+  .max(260)
+  .regex(/^(\*\.)?[A-Za-z0-9._\-[\]:]+$/, "expected `host`, `host:port` or `*.suffix`");
+
+const common = {
+  version: Version.optional(),
+  /** Objects that are loaded before a runtime of this task starts. */
+  objects: z.array(Uri).max(64).default([]),
+  /** How long an idle runtime is held after a call; what the operator declares for the task goes before it. */
+  keepAliveMs: z.number().nonnegative().max(86_400_000).default(60_000),
+  maxInstances: z.number().int().min(1).max(256).default(8),
+  memoryBytes: Size.optional(),
+  startTimeoutMs: z.number().positive().max(600_000).default(60_000),
+  readyPath: z.string().startsWith("/").max(512).default("/healthz"),
+};
+
+const ProcessTask = z.strictObject({
+  ...common,
+  driver: z.literal("process"),
+  command: z.array(z.string().min(1)).min(1).max(256),
+  cwd: z.string().optional(),
+  env: z.record(z.string(), z.string()).default({}),
+});
+
+export const TaskConfig = z.preprocess(
+  (value) => (typeof value === "object" && value !== null && !("driver" in value) ? { ...value, driver: "process" } : value),
+  z.discriminatedUnion("driver", [ProcessTask]),
+);
+export type TaskConfig = z.infer<typeof TaskConfig>;
+
+export const OBJECT_SCHEMES = ["https", "http", "file"] as const;
+
+const ObjectsConfig = z.strictObject({
+  schemes: z.array(z.enum(OBJECT_SCHEMES)).default(["https"]),
+  hosts: z.array(HostPattern).max(1000).default([]),
+  fileRoots: z.array(z.string().startsWith("/", "expected an absolute path")).max(64).default([]),
+  stallMs: z.number().positive().max(600_000).default(15_000),
+  prefetchBytesPerSecond: Size.optional(),
+  prefetchConcurrency: z.number().int().min(1).max(64).default(4),
+});
+export type ObjectsConfig = z.infer<typeof ObjectsConfig>;
+
+export const AgentConfig = z.strictObject({
+  url: VmUrl,
+  key: z.string().min(1).optional(),
+  keyFile: z.string().min(1).optional(),
+  cluster: PlaceName,
+  vm: PlaceName,
+  listen: z.strictObject({
+    host: z.string().min(1).default("127.0.0.1"),
+    port: z.number().int().min(0).max(65_535).default(8700),
+  }),
+  announceUrl: z.union([z.literal("auto"), VmUrl]).optional(),
+  stateFolder: z.string().min(1),
+  cache: z.strictObject({
+    folder: z.string().min(1),
+    maxBytes: Size,
+    diskFreeBytesMin: Size.default(64 * 2 ** 20),
+  }),
+  objects: ObjectsConfig.default(ObjectsConfig.parse({})),
+  capacity: z
+    .strictObject({
+      cpuCores: z.number().positive().max(4096).optional(),
+      memoryBytes: Size.optional(),
+      diskBytes: Size.optional(),
+    })
+    .default({}),
+  warmConcurrency: z.number().int().min(1).max(256).optional(),
+  stopGraceMs: z.number().nonnegative().max(3_600_000).default(30_000),
+  tasks: z.record(TaskName, TaskConfig).default({}),
+});
+export type AgentConfig = z.infer<typeof AgentConfig> & { key: string };
+
+export interface ConfigFault {
+  /** 1-based; 0 where the fault has no line (an unreadable file). */
+  line: number;
+  /** Where in the document: `tasks.thumbnail.command`. */
+  field: string;
+  detail: string;
+}
+
+export type ConfigAnswer = { ok: true; config: AgentConfig } | { ok: false; reason: "invalid_config"; faults: ConfigFault[] };
+
+/** Relative folders and files are taken from `baseFolder`; `environment` may hold FORECHAIN_KEY. */
+export async function parseConfig(
+  text: string,
+  baseFolder: string,
+  environment: Record<string, string | undefined>,
+): Promise<ConfigAnswer> {
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  if (document.errors.length > 0) {
+    const faults = document.errors.map((error) => ({
+      line: lines.linePos(error.pos[0]).line,
+      field: "",
+      detail: error.message,
+    }));
+    return { ok: false, reason: "invalid_config", faults };
+  }
+  const parsed = AgentConfig.safeParse(document.toJS());
+  if (!parsed.success) {
+    const faults = parsed.error.issues.flatMap((issue) => {
+      const paths =
+        issue.code === "unrecognized_keys" ? issue.keys.map((key) => [...issue.path, key]) : [issue.path];
+      return paths.map((path) => ({
+        line: lineOf(document, lines, path),
+        field: path.map(String).join("."),
+        detail: issue.code === "unrecognized_keys" ? "unknown field" : issue.message,
+      }));
+    });
+    return { ok: false, reason: "invalid_config", faults };
+  }
+  const found = await findKey(parsed.data, baseFolder, environment);
+  if (!found.ok) {
+    const path = parsed.data.keyFile === undefined ? ["url"] : ["keyFile"];
+    const fault = { line: lineOf(document, lines, path), field: path[0]!, detail: found.detail };
+    return { ok: false, reason: "invalid_config", faults: [fault] };
+  }
+  const { cache, stateFolder, tasks } = parsed.data;
+  return {
+    ok: true,
+    config: {
+      ...parsed.data,
+      key: found.key,
+      stateFolder: resolve(baseFolder, stateFolder),
+      cache: { ...cache, folder: resolve(baseFolder, cache.folder) },
+      tasks: Object.fromEntries(Object.entries(tasks).map(([name, task]) => [name, withFolder(task, baseFolder)])),
+    },
+  };
+}
+
+/** Reads and checks a file; errors of reading it come back as a fault without a line. */
+export async function readConfig(path: string): Promise<ConfigAnswer> {
+  try {
+    return await parseConfig(await readFile(path, "utf8"), resolve(path, ".."), process.env);
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error)) throw error;
+    return { ok: false, reason: "invalid_config", faults: [{ line: 0, field: "", detail: error.message }] };
+  }
+}
+
+function withFolder(task: TaskConfig, baseFolder: string): TaskConfig {
+  return { ...task, cwd: resolve(baseFolder, task.cwd ?? ".") };
+}
+
+async function findKey(
+  config: { key?: string | undefined; keyFile?: string | undefined },
+  baseFolder: string,
+  environment: Record<string, string | undefined>,
+): Promise<{ ok: true; key: string } | { ok: false; detail: string }> {
+  if (config.key !== undefined) return { ok: true, key: config.key };
+  if (config.keyFile !== undefined) {
+    try {
+      const key = (await readFile(resolve(baseFolder, config.keyFile), "utf8")).trim();
+      return key === "" ? { ok: false, detail: "the key file is empty" } : { ok: true, key };
+    } catch (error) {
+      if (!(error instanceof Error && "code" in error)) throw error;
+      return { ok: false, detail: `cannot read the key file: ${error.message}` };
+    }
+  }
+  const key = environment.FORECHAIN_KEY;
+  return key ? { ok: true, key } : { ok: false, detail: "no key: give `key`, `keyFile` or FORECHAIN_KEY" };
+}
+
+/** Line of the deepest node on `path` that the document has: a missing field is told at its parent. */
+function lineOf(document: ReturnType<typeof parseDocument>, lines: LineCounter, path: readonly PropertyKey[]): number {
+  for (let depth = path.length; depth >= 0; depth--) {
+    const node = depth === 0 ? document.contents : document.getIn(path.slice(0, depth), true);
+    if (isNode(node) && node.range) return lines.linePos(node.range[0]).line;
+  }
+  return 1;
+}
