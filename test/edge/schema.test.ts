@@ -1,0 +1,38 @@
+// Migrations and drizzle schema describe the same tables: names, types, NULLs and primary keys.
+import { applyD1Migrations, type D1Migration } from "cloudflare:test";
+import { env } from "cloudflare:workers";
+import { getTableConfig, type SQLiteTable } from "drizzle-orm/sqlite-core";
+import { beforeAll, expect, test } from "vitest";
+import * as control from "../../src/edge/schema/control.ts";
+
+const testEnv = env as unknown as { DB: D1Database; MIGRATIONS: D1Migration[] };
+
+beforeAll(() => applyD1Migrations(testEnv.DB, testEnv.MIGRATIONS));
+
+test.each(Object.values(control).map((table) => getTableConfig(table as SQLiteTable)))(
+  "table $name",
+  async (declared) => {
+    const { results } = await testEnv.DB.prepare('SELECT name, type, "notnull", pk FROM pragma_table_info(?1)')
+      .bind(declared.name)
+      .all<{ name: string; type: string; notnull: number; pk: number }>();
+    const key = declared.primaryKeys[0]?.columns ?? declared.columns.filter((column) => column.primary);
+    expect(results).toEqual(
+      declared.columns.map((column) => ({
+        name: column.name,
+        type: column.getSQLType().toUpperCase(),
+        notnull: column.notNull ? 1 : 0,
+        pk: key.findIndex((part) => part.name === column.name) + 1,
+      })),
+    );
+  },
+);
+
+test("every table of the control migration has a schema", async () => {
+  const sql = testEnv.MIGRATIONS.find((migration) => migration.name.startsWith("0001"))!.queries.join(";");
+  const names = [...sql.matchAll(/CREATE TABLE (\w+)/g)].map((match) => match[1]);
+  expect(names.toSorted()).toEqual(
+    Object.values(control)
+      .map((table) => getTableConfig(table as SQLiteTable).name)
+      .toSorted(),
+  );
+});
