@@ -60,7 +60,12 @@ export type EngineFault =
   | { reason: "path-too-long"; got: number; limit: number }
   | { reason: "run-too-long"; got: number; limit: number }
   | { reason: "malformed-run"; detail: string }
-  | { reason: "bad-image"; field: "magic" | "format" | "size" | "checksum" | "capacity" | "counts"; got: string; expected: string };
+  | {
+      reason: "bad-image";
+      field: "magic" | "format" | "size" | "checksum" | "capacity" | "counts";
+      got: string;
+      expected: string;
+    };
 
 /** Thrown for programmer errors and refused images; carries the evidence. */
 export class EngineError extends Error {
@@ -91,6 +96,262 @@ export interface ChainEngine {
   next(history: History, limit: number): NextPrediction;
   /** Which tasks execute among the trigger-descendants, with at least `floor` probability (0–1)? */
   reach(history: History, floor: number, limit: number): ReachPrediction;
+  /** Learns one answer to `next` of the same history, `null` for the end: prefix by prefix what `observe` learns of `next`. */
+  learnNext(history: History, actual: number | null): void;
   /** A self-contained copy of everything learned. */
   exportImage(): Uint8Array<ArrayBuffer>;
+}
+
+/** Longest path and longest run that the engine takes; assembly/layout.ts has the same numbers and the reasons. */
+export const PATH_TASKS_MAX = 4096;
+export const RUN_EXECUTIONS_MAX = 4096;
+export const RUN_TRIGGERS_MAX = 16384;
+/** Interned tasks are below this. */
+export const TASKS_MAX = 1 << 20;
+/** Most rows of one prediction. */
+export const ROWS_MAX = 255;
+
+const CAPACITY_BYTES: Record<Capacity, number> = { small: 1 << 20, default: 8 << 20, large: 32 << 20 };
+const IMAGE_MAGIC = 0x31454346;
+const IMAGE_FORMAT = 1;
+const IMAGE_HEADER_BYTES = 64;
+
+/** An empty model. `module` is the compiled assembly/: imported in Workers, read from build/engine.wasm in Node. */
+export function createEngine(module: WebAssembly.Module, capacity: Capacity): WasmEngine {
+  return new WasmEngine(module, capacity);
+}
+
+/** The model that `exportImage` gave. Throws EngineError "bad-image" on anything else. */
+export function loadEngine(module: WebAssembly.Module, image: Uint8Array): WasmEngine {
+  const engine = new WasmEngine(module, capacityOf(image));
+  engine.importImage(image);
+  return engine;
+}
+
+function badImage(
+  field: "magic" | "format" | "size" | "checksum" | "capacity" | "counts",
+  got: unknown,
+  expected: unknown,
+) {
+  return new EngineError({ reason: "bad-image", field, got: String(got), expected: String(expected) });
+}
+
+/** Checks the header's fixed fields, in order, and names the capacity that they stand for. */
+function capacityOf(image: Uint8Array): Capacity {
+  if (image.byteLength < IMAGE_HEADER_BYTES) {
+    throw badImage("size", `${image.byteLength} bytes`, `at least ${IMAGE_HEADER_BYTES} bytes`);
+  }
+  const header = new DataView(image.buffer, image.byteOffset, IMAGE_HEADER_BYTES);
+  const magic = header.getUint32(0, true);
+  if (magic !== IMAGE_MAGIC) throw badImage("magic", `0x${magic.toString(16)}`, `0x${IMAGE_MAGIC.toString(16)}`);
+  const format = header.getUint32(4, true);
+  if (format !== IMAGE_FORMAT) throw badImage("format", format, IMAGE_FORMAT);
+  const bytes = header.getUint32(8, true);
+  const capacity = (Object.keys(CAPACITY_BYTES) as Capacity[]).find((name) => CAPACITY_BYTES[name] === bytes);
+  if (capacity === undefined) throw badImage("capacity", `${bytes} bytes`, Object.values(CAPACITY_BYTES).join(" or "));
+  if (image.byteLength !== bytes) throw badImage("size", `${image.byteLength} bytes`, `${bytes} bytes`);
+  return capacity;
+}
+
+/** The exports of assembly/index.ts. Pointers are byte addresses in `memory`. */
+interface Exports {
+  readonly memory: WebAssembly.Memory;
+  modelCreate(capacityBytes: number): number;
+  modelLines(): number;
+  modelSeal(): void;
+  modelChecksum(): bigint;
+  tableUsedLines(): number;
+  addressModel(): number;
+  addressPathTasks(): number;
+  addressPathStartMs(): number;
+  addressRunTasks(): number;
+  addressRunVersions(): number;
+  addressRunStartMs(): number;
+  addressRunColdMs(): number;
+  addressRunTriggerOffsets(): number;
+  addressRunTriggers(): number;
+  addressRunPathTriggers(): number;
+  addressOutTasks(): number;
+  addressOutProbabilities(): number;
+  addressOutMultiplicities(): number;
+  addressOutLeadMs(): number;
+  next(length: number, version: number, limit: number): number;
+  nextEnd(): number;
+  learnNext(length: number, version: number, task: number): void;
+  reach(length: number, version: number, floor: number, limit: number): number;
+  observe(count: number): void;
+}
+
+export class WasmEngine implements ChainEngine {
+  readonly capacity: Capacity;
+  readonly #wasm: Exports;
+  // Memory grows once, at creation, so views on it stay valid.
+  readonly #pathTasks: Uint32Array;
+  readonly #pathStartMs: Float64Array;
+  readonly #outTasks: Uint32Array;
+  readonly #outProbabilities: Float64Array;
+  readonly #outMultiplicities: Float64Array;
+  readonly #outLeadMs: Float64Array;
+
+  constructor(module: WebAssembly.Module, capacity: Capacity) {
+    const instance = new WebAssembly.Instance(module, { env: { abort: refuseAbort } });
+    const wasm = instance.exports as unknown as Exports;
+    if (!wasm.modelCreate(CAPACITY_BYTES[capacity])) {
+      throw new Error(`no memory for a model of ${CAPACITY_BYTES[capacity]} bytes`);
+    }
+    const buffer = wasm.memory.buffer;
+    this.capacity = capacity;
+    this.#wasm = wasm;
+    this.#pathTasks = new Uint32Array(buffer, wasm.addressPathTasks(), PATH_TASKS_MAX);
+    this.#pathStartMs = new Float64Array(buffer, wasm.addressPathStartMs(), PATH_TASKS_MAX);
+    this.#outTasks = new Uint32Array(buffer, wasm.addressOutTasks(), ROWS_MAX);
+    this.#outProbabilities = new Float64Array(buffer, wasm.addressOutProbabilities(), ROWS_MAX);
+    this.#outMultiplicities = new Float64Array(buffer, wasm.addressOutMultiplicities(), ROWS_MAX);
+    this.#outLeadMs = new Float64Array(buffer, wasm.addressOutLeadMs(), ROWS_MAX * 3);
+  }
+
+  next(history: History, limit: number): NextPrediction {
+    const length = this.#writePath(history);
+    if (length === 0) return { tasks: new Uint32Array(0), probabilities: new Float64Array(0), end: 1 };
+    const rows = this.#wasm.next(length, history.version ?? 0, rowLimit(limit));
+    return {
+      tasks: this.#outTasks.slice(0, rows),
+      probabilities: this.#outProbabilities.slice(0, rows),
+      end: this.#wasm.nextEnd(),
+    };
+  }
+
+  reach(history: History, floor: number, limit: number): ReachPrediction {
+    const length = this.#writePath(history);
+    const rows = length === 0 ? 0 : this.#wasm.reach(length, history.version ?? 0, floor, rowLimit(limit));
+    const prediction: ReachPrediction = {
+      tasks: this.#outTasks.slice(0, rows),
+      probabilities: this.#outProbabilities.slice(0, rows),
+      multiplicities: this.#outMultiplicities.slice(0, rows),
+      leadP10Ms: new Float64Array(rows),
+      leadP50Ms: new Float64Array(rows),
+      leadP90Ms: new Float64Array(rows),
+    };
+    for (let i = 0; i < rows; i++) {
+      prediction.leadP10Ms[i] = this.#outLeadMs[i * 3] as number;
+      prediction.leadP50Ms[i] = this.#outLeadMs[i * 3 + 1] as number;
+      prediction.leadP90Ms[i] = this.#outLeadMs[i * 3 + 2] as number;
+    }
+    return prediction;
+  }
+
+  observe(run: ObservedRun): void {
+    const count = run.tasks.length;
+    checkRun(run);
+    if (count === 0) return;
+    const { memory } = this.#wasm;
+    new Uint32Array(memory.buffer, this.#wasm.addressRunTasks(), count).set(run.tasks);
+    new Uint32Array(memory.buffer, this.#wasm.addressRunVersions(), count).set(run.versions);
+    new Float64Array(memory.buffer, this.#wasm.addressRunStartMs(), count).set(run.startMs);
+    new Float64Array(memory.buffer, this.#wasm.addressRunColdMs(), count).set(run.coldStartMs);
+    new Uint32Array(memory.buffer, this.#wasm.addressRunTriggerOffsets(), count + 1).set(run.triggerOffsets);
+    new Uint32Array(memory.buffer, this.#wasm.addressRunTriggers(), run.triggers.length).set(run.triggers);
+    new Int32Array(memory.buffer, this.#wasm.addressRunPathTriggers(), count).set(run.pathTriggers);
+    this.#wasm.observe(count);
+  }
+
+  learnNext(history: History, actual: number | null): void {
+    if (actual !== null) checkTask(actual);
+    const length = this.#writePath(history);
+    if (length > 0) this.#wasm.learnNext(length, history.version ?? 0, actual ?? -1);
+  }
+
+  exportImage(): Uint8Array<ArrayBuffer> {
+    this.#wasm.modelSeal();
+    const address = this.#wasm.addressModel();
+    return new Uint8Array(this.#wasm.memory.buffer.slice(address, address + CAPACITY_BYTES[this.capacity]));
+  }
+
+  /** Replaces everything learned. `image` must be of this engine's capacity. */
+  importImage(image: Uint8Array): void {
+    const capacity = capacityOf(image);
+    if (capacity !== this.capacity) throw badImage("capacity", capacity, this.capacity);
+    const header = new DataView(image.buffer, image.byteOffset, IMAGE_HEADER_BYTES);
+    const lines = header.getUint32(12, true);
+    if (lines !== this.#wasm.modelLines())
+      throw badImage("counts", `${lines} lines`, `${this.#wasm.modelLines()} lines`);
+    new Uint8Array(this.#wasm.memory.buffer, this.#wasm.addressModel(), image.byteLength).set(image);
+    const got = BigInt.asUintN(64, this.#wasm.modelChecksum());
+    const expected = header.getBigUint64(24, true);
+    if (got !== expected) {
+      this.#wasm.modelCreate(CAPACITY_BYTES[this.capacity]);
+      throw badImage("checksum", got.toString(16), expected.toString(16));
+    }
+  }
+
+  /** Lines in use and lines there are: how full the model is. */
+  usage(): { usedLines: number; lines: number } {
+    return { usedLines: this.#wasm.tableUsedLines(), lines: this.#wasm.modelLines() };
+  }
+
+  /** Copies the path in; returns its length. */
+  #writePath(history: History): number {
+    const { tasks, startMs } = history;
+    const length = tasks.length;
+    if (length > PATH_TASKS_MAX) throw new EngineError({ reason: "path-too-long", got: length, limit: PATH_TASKS_MAX });
+    const known = startMs === undefined ? 0 : Math.min(startMs.length, length);
+    for (let i = 0; i < length; i++) {
+      const task = tasks[i] as number;
+      if (task >= TASKS_MAX) throw new EngineError({ reason: "task-out-of-range", got: task, limit: TASKS_MAX - 1 });
+      this.#pathTasks[i] = task;
+      this.#pathStartMs[i] = i < known ? ((startMs as Float64Array)[i] as number) : Number.NaN;
+    }
+    return length;
+  }
+}
+
+function refuseAbort(): never {
+  throw new Error("the engine aborted");
+}
+
+function rowLimit(limit: number): number {
+  return Math.max(0, Math.min(ROWS_MAX, Math.floor(limit) || 0));
+}
+
+function checkTask(task: number): void {
+  if (!(task >= 0 && task < TASKS_MAX)) {
+    throw new EngineError({ reason: "task-out-of-range", got: task, limit: TASKS_MAX - 1 });
+  }
+}
+
+function checkRun(run: ObservedRun): void {
+  const count = run.tasks.length;
+  if (count > RUN_EXECUTIONS_MAX)
+    throw new EngineError({ reason: "run-too-long", got: count, limit: RUN_EXECUTIONS_MAX });
+  if (run.triggers.length > RUN_TRIGGERS_MAX) {
+    throw new EngineError({ reason: "run-too-long", got: run.triggers.length, limit: RUN_TRIGGERS_MAX });
+  }
+  for (const field of ["versions", "startMs", "endMs", "coldStartMs", "pathTriggers"] as const) {
+    if (run[field].length !== count) throw malformed(`${field}: got length ${run[field].length}, expected ${count}`);
+  }
+  if (run.triggerOffsets.length !== count + 1) {
+    throw malformed(`triggerOffsets: got length ${run.triggerOffsets.length}, expected ${count + 1}`);
+  }
+  if (run.triggerOffsets[0] !== 0 || run.triggerOffsets[count] !== run.triggers.length) {
+    throw malformed(`triggerOffsets: expected to go from 0 to ${run.triggers.length}`);
+  }
+  for (let i = 0; i < count; i++) checkExecution(run, i);
+}
+
+function checkExecution(run: ObservedRun, i: number): void {
+  checkTask(run.tasks[i] as number);
+  const path = run.pathTriggers[i] as number;
+  if (path < -1 || path >= i) throw malformed(`pathTriggers[${i}]: got ${path}, expected -1 to ${i - 1}`);
+  const from = run.triggerOffsets[i] as number;
+  const to = run.triggerOffsets[i + 1] as number;
+  if (to < from || to > run.triggers.length)
+    throw malformed(`triggerOffsets[${i + 1}]: got ${to}, expected ${from} or more`);
+  for (let t = from; t < to; t++) {
+    const trigger = run.triggers[t] as number;
+    if (trigger >= i) throw malformed(`triggers[${t}]: got ${trigger}, expected less than ${i}`);
+  }
+}
+
+function malformed(detail: string): EngineError {
+  return new EngineError({ reason: "malformed-run", detail });
 }

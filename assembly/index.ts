@@ -1,0 +1,66 @@
+// The engine's exports. Inputs are written to the addresses that `address…` give, outputs are read from there; nothing is allocated.
+// Callers (src/core/engine.ts) check every range first: the functions here trust lengths and offsets.
+
+import {
+  MODEL, OUT_LEAD_MS, OUT_MULTIPLICITIES, OUT_PROBABILITIES, OUT_TASKS, PATH_START_MS, PATH_TASKS, RUN_COLD_MS, RUN_PATH_TRIGGERS,
+  RUN_START_MS, RUN_TASKS, RUN_TRIGGER_OFFSETS, RUN_TRIGGERS, RUN_VERSIONS, SYMBOL_END, SYMBOL_TASK_0,
+} from "./layout";
+import { modelCount } from "./model";
+import { nextEnd as nextEndProbability, nextLearn, nextMix, nextOut } from "./next";
+import { observeRun } from "./observe";
+import { pathExtend, pathReset } from "./path";
+import { reachMix } from "./reach";
+import { reachOut } from "./reachOut";
+
+export { modelBytes, modelChecksum, modelCreate, modelLines, modelSeal } from "./model";
+export { tableUsedLines } from "./table";
+
+export function addressPathTasks(): usize { return PATH_TASKS; }
+export function addressPathStartMs(): usize { return PATH_START_MS; }
+export function addressRunTasks(): usize { return RUN_TASKS; }
+export function addressRunVersions(): usize { return RUN_VERSIONS; }
+export function addressRunStartMs(): usize { return RUN_START_MS; }
+export function addressRunColdMs(): usize { return RUN_COLD_MS; }
+export function addressRunTriggerOffsets(): usize { return RUN_TRIGGER_OFFSETS; }
+export function addressRunTriggers(): usize { return RUN_TRIGGERS; }
+export function addressRunPathTriggers(): usize { return RUN_PATH_TRIGGERS; }
+export function addressOutTasks(): usize { return OUT_TASKS; }
+export function addressOutProbabilities(): usize { return OUT_PROBABILITIES; }
+export function addressOutMultiplicities(): usize { return OUT_MULTIPLICITIES; }
+export function addressOutLeadMs(): usize { return OUT_LEAD_MS; }
+export function addressModel(): usize { return MODEL; }
+
+/** What starts first after PATH_*[0 .. length)? Returns the number of rows in OUT_TASKS, OUT_PROBABILITIES. */
+export function next(length: i32, version: u32, limit: i32): i32 {
+  pathReset();
+  pathExtend(length);
+  nextMix(version);
+  return nextOut(limit);
+}
+
+/** Probability of the end in the answer that `next` gave last. */
+export function nextEnd(): f64 {
+  return nextEndProbability();
+}
+
+/** Learns the answer to `next` of the same path: task, or -1 for the end. */
+export function learnNext(length: i32, version: u32, task: i32): void {
+  pathReset();
+  pathExtend(length);
+  nextMix(version);
+  nextLearn(task < 0 ? SYMBOL_END : <u32>task + SYMBOL_TASK_0);
+}
+
+/** Which tasks execute among the descendants, with at least `floor`? Returns the number of rows in OUT_*. */
+export function reach(length: i32, version: u32, floor: f64, limit: i32): i32 {
+  pathReset();
+  pathExtend(length);
+  reachMix(version);
+  return reachOut(floor, limit);
+}
+
+/** Learns RUN_*[0 .. count). */
+export function observe(count: i32): void {
+  observeRun(count);
+  modelCount(<u32>count);
+}

@@ -1,0 +1,70 @@
+// The state of a path. In: PATH_TASKS and PATH_START_MS, oldest first. Out: the globals below, from which contexts are hashed.
+// Folding is incremental: a path that continues the folded one costs one step, any other starts again.
+
+import { fold } from "./hash";
+import { PATH_START_MS, PATH_TASKS } from "./layout";
+
+/** How far back the last task is counted: its count is a logarithmic bucket, so more would change nothing. */
+const COUNT_BACK_MAX: i32 = 1024;
+
+export let pathLength: i32 = 0;
+/** Hash of the whole path. */
+export let pathWhole: u64 = 0;
+/** The set of tasks as a signature: one bit in each of two words per task; order and repetition leave no trace. */
+export let pathSetA: u64 = 0;
+export let pathSetB: u64 = 0;
+/** The last three different tasks in a row: repetitions of one task collapse. As task + 1, 0 where the path is shorter. */
+export let pathRun1: u32 = 0;
+export let pathRun2: u32 = 0;
+export let pathRun3: u32 = 0;
+
+export function pathReset(): void {
+  pathLength = 0;
+  pathWhole = 0;
+  pathSetA = 0;
+  pathSetB = 0;
+  pathRun1 = 0;
+  pathRun2 = 0;
+  pathRun3 = 0;
+}
+
+/** Folds PATH_TASKS[pathLength .. length). */
+export function pathExtend(length: i32): void {
+  for (let i = pathLength; i < length; i++) {
+    const task = load<u32>(PATH_TASKS + (<usize>i << 2));
+    pathWhole = fold(pathWhole, <u64>task + 1);
+    const bits = fold(0x5e7, <u64>task + 1);
+    pathSetA |= (<u64>1) << (bits & 63);
+    pathSetB |= (<u64>1) << ((bits >> 6) & 63);
+    if (task + 1 != pathRun1) {
+      pathRun3 = pathRun2;
+      pathRun2 = pathRun1;
+      pathRun1 = task + 1;
+    }
+  }
+  pathLength = length;
+}
+
+/** The task `back` places before the end (0 = the last), as task + 1; 0 before the beginning. */
+// @ts-ignore: decorator
+@inline
+export function pathBack(back: i32): u32 {
+  const i = pathLength - 1 - back;
+  return i < 0 ? 0 : load<u32>(PATH_TASKS + (<usize>i << 2)) + 1;
+}
+
+/** How often the last task occurs in the path. */
+export function pathCountOfLast(): i32 {
+  const last = load<u32>(PATH_TASKS + (<usize>(pathLength - 1) << 2));
+  let count = 0;
+  for (let i = max(0, pathLength - COUNT_BACK_MAX); i < pathLength; i++) {
+    count += i32(load<u32>(PATH_TASKS + (<usize>i << 2)) == last);
+  }
+  return count;
+}
+
+// @ts-ignore: decorator
+@inline
+export function pathStart(index: i32): f64 {
+  return load<f64>(PATH_START_MS + (<usize>index << 3));
+}
