@@ -1,0 +1,110 @@
+import { describe, expect, it } from "vitest";
+import { HEARTBEAT_STALE_MS } from "../../src/core/allocate.ts";
+import { serve } from "../../src/core/pipeline.ts";
+import { clusterOf, declared, fleetOf, LINEAR, MIB, modelOf, NOW_MS, portsOf, requestOf, vmOf } from "./knowledge.ts";
+
+const model = modelOf({
+  ...LINEAR,
+  profiles: { ...LINEAR.profiles, C: { services: [{ service: "db", calls: 10, bytes: 0, latencyMs: null }] } },
+});
+const near = { db: { latencyMs: 1, bandwidthBytesPerSecond: 1e9 } };
+const far = { db: { latencyMs: 40, bandwidthBytesPerSecond: 1e9 } };
+
+async function place(fleet: ReturnType<typeof fleetOf>, request = requestOf()) {
+  const answer = await serve(request, model, fleet, portsOf().ports);
+  if (answer.kind !== "allocated") throw new Error(`unsuitable: ${JSON.stringify(answer.refused)}`);
+  return answer;
+}
+
+describe("allocate", () => {
+  it("lets the whole chain's cost decide: an idle far cluster loses to a slightly busy near one, and says so", async () => {
+    const busy = clusterOf("near", { proximity: near, vms: [vmOf("near-vm", { cpuLoad: 0.3 })] });
+    const answer = await place(fleetOf([clusterOf("far", { proximity: far }), busy]));
+    expect(answer.cluster).toBe("near");
+    const [best, other] = answer.alternatives;
+    expect(best!.terms.queueMs).toBeGreaterThan(other!.terms.queueMs);
+    expect(other!.terms.servicesMs - best!.terms.servicesMs).toBeCloseTo(0.9 * 10 * 39);
+    for (const { terms, totalMs } of answer.alternatives) {
+      expect(Object.values(terms).reduce((sum, term) => sum + term, 0)).toBeCloseTo(totalMs);
+    }
+  });
+
+  it("counts transfers only for objects that the VM does not hold", async () => {
+    const uri = "https://store/model.bin";
+    const reading = modelOf({
+      ...LINEAR,
+      profiles: { ...LINEAR.profiles, A: { objects: [{ uri, bytes: 10e6, probability: 1, producer: null }] } },
+    });
+    const fleet = fleetOf([clusterOf("cold"), clusterOf("holding", { vms: [vmOf("holding-vm", { uris: [uri] })] })], {
+      services: { store: { hosts: ["store"] } },
+    });
+    const answer = await serve(requestOf(), reading, fleet, portsOf().ports);
+    expect(answer).toMatchObject({ kind: "allocated", cluster: "holding" });
+  });
+
+  it("stays with the reservation of the run unless another cluster is clearly better", async () => {
+    const clusters = [
+      clusterOf("a", { proximity: near }),
+      clusterOf("b", { proximity: { db: { latencyMs: 1.5, bandwidthBytesPerSecond: 1e9 } } }),
+    ];
+    expect((await place(fleetOf(clusters), requestOf({ heldCluster: "b" }))).cluster).toBe("b");
+    const clearly = [
+      clusterOf("a", { proximity: near }),
+      clusterOf("b", { proximity: { db: { latencyMs: 400, bandwidthBytesPerSecond: 1e9 } } }),
+    ];
+    expect((await place(fleetOf(clearly), requestOf({ heldCluster: "b" }))).cluster).toBe("a");
+  });
+
+  it("places a smaller chain where the whole one does not fit, and charges what it leaves out", async () => {
+    const small = clusterOf("small", { vms: [vmOf("small-vm", { memoryBytes: 200 * MIB })] });
+    const heavy = modelOf({
+      ...LINEAR,
+      profiles: { ...LINEAR.profiles, C: { memoryBytes: { p10: 300 * MIB, p50: 300 * MIB, p90: 300 * MIB } } },
+    });
+    const answer = await serve(requestOf(), heavy, fleetOf([small]), portsOf().ports);
+    expect(answer).toMatchObject({ kind: "allocated", chain: ["A", "B"] });
+    expect(answer.kind === "allocated" && answer.alternatives[0]!.terms.coldStartMs).toBeGreaterThan(0.9 * 400);
+  });
+
+  it("prefers a warm VM, and the VM that an earlier plan prepared above all", async () => {
+    const vms = [vmOf("one"), vmOf("two", { warm: { A: 1 } }), vmOf("three")];
+    expect((await place(fleetOf([clusterOf("c", { vms })]))).vm).toBe("two");
+    expect((await place(fleetOf([clusterOf("c", { vms })]), requestOf({ heldVms: { A: "three" } }))).vm).toBe("three");
+  });
+
+  it.each([
+    ["no VM is declared", clusterOf("c", { vms: [] }), {}],
+    ["cluster is draining", clusterOf("c", { draining: true }), {}],
+    ["c-vm: is draining", clusterOf("c", { vms: [vmOf("c-vm", { draining: true })] }), {}],
+    ["c-vm: no agent has reported yet", clusterOf("c", { vms: [vmOf("c-vm", { lastHeartbeatMs: null })] }), {}],
+    [
+      "c-vm: its agent has been silent for 16 s",
+      clusterOf("c", { vms: [vmOf("c-vm", { lastHeartbeatMs: NOW_MS - HEARTBEAT_STALE_MS - 1_000 })] }),
+      {},
+    ],
+    ["c-vm: its agent does not have the task", clusterOf("c", { vms: [vmOf("c-vm", { tasks: ["B"] })] }), {}],
+    ["not among the clusters asked for", clusterOf("c"), { clusters: ["other"] }],
+    ["excluded by the request", clusterOf("c"), { excludeClusters: ["c"] }],
+    ["label gpu is absent, not yes", clusterOf("c"), { labels: { gpu: "yes" } }],
+    [
+      "memory: 64 MiB free, the chain needs 128 MiB",
+      clusterOf("c", { vms: [vmOf("c-vm", { memoryBytes: 64 * MIB })] }),
+      {},
+    ],
+  ])("refuses with the reason: %s", async (reason, cluster, constraints) => {
+    const answer = await serve(requestOf({ constraints }), model, fleetOf([cluster]), portsOf().ports);
+    expect(answer).toMatchObject({ kind: "unsuitable", refused: [{ cluster: "c", reason }] });
+    expect(answer.kind === "unsuitable" && answer.retryAfterMs).toBeGreaterThan(0);
+  });
+
+  it("places a task that the model has never seen, without a prediction", async () => {
+    const fleet = fleetOf([clusterOf("c")], { tasks: { A: declared({ memoryBytes: 64 * MIB }) } });
+    const answer = await serve(requestOf(), null, fleet, portsOf().ports);
+    expect(answer).toMatchObject({
+      kind: "allocated",
+      chain: ["A"],
+      plan: [],
+      prediction: { modelVersion: 0, next: [] },
+    });
+  });
+});

@@ -1,0 +1,177 @@
+// A small world for the core's tests, written out by hand: a model whose engine answers from a table, and a fleet.
+import type { ChainEngine, NextPrediction, ReachPrediction } from "../../src/core/engine.ts";
+import type { ClusterView, FleetView, VmView } from "../../src/core/fleet.ts";
+import type { Model, TaskProfile } from "../../src/core/graph.ts";
+import type { Offer, Ports, TaskRequest } from "../../src/core/pipeline.ts";
+import { Policy, TaskDeclaration } from "../../src/protocol.ts";
+
+export const NOW_MS = 1_800_000_000_000;
+export const MIB = 2 ** 20;
+
+export interface Reached {
+  probability: number;
+  leadMs: [number, number, number] | null;
+}
+
+/** Answers of the engine by the path's tasks, joined by spaces. */
+export interface TableModel {
+  next: Record<string, Record<string, number>>;
+  reach: Record<string, Record<string, Reached>>;
+  profiles: Record<string, Partial<TaskProfile>>;
+}
+
+export function modelOf(table: TableModel): Model {
+  const tasks = Object.keys(table.profiles);
+  const id = (task: string) => tasks.indexOf(task);
+  const keyOf = (ids: Uint32Array) => [...ids].map((task) => tasks[task]).join(" ");
+  const engine: ChainEngine = {
+    capacity: "small",
+    observe: () => {
+      throw new Error("a table learns nothing");
+    },
+    next: ({ tasks: path }): NextPrediction => {
+      const row = Object.entries(table.next[keyOf(path)] ?? { end: 1 }).filter(([task]) => task !== "end");
+      return {
+        tasks: Uint32Array.from(row, ([task]) => id(task)),
+        probabilities: Float64Array.from(row, ([, probability]) => probability),
+        end: (table.next[keyOf(path)] ?? { end: 1 }).end ?? 0,
+      };
+    },
+    reach: ({ tasks: path }, floor, limit): ReachPrediction => {
+      const rows = Object.entries(table.reach[keyOf(path)] ?? {})
+        .filter(([, reached]) => reached.probability >= floor)
+        .slice(0, limit);
+      const lead = (quantile: 0 | 1 | 2) =>
+        Float64Array.from(rows, ([, reached]) => reached.leadMs?.[quantile] ?? Number.NaN);
+      return {
+        tasks: Uint32Array.from(rows, ([task]) => id(task)),
+        probabilities: Float64Array.from(rows, ([, reached]) => reached.probability),
+        multiplicities: new Float64Array(rows.length).fill(1),
+        leadP10Ms: lead(0),
+        leadP50Ms: lead(1),
+        leadP90Ms: lead(2),
+      };
+    },
+    exportImage: () => new Uint8Array(0),
+  };
+  const profiles = new Map(tasks.map((task) => [task, profileOf(task, table.profiles[task]!)]));
+  return { version: 7, engine, tasks, taskIds: new Map(tasks.map((task, i) => [task, i])), profiles };
+}
+
+function profileOf(task: string, known: Partial<TaskProfile>): TaskProfile {
+  const same = (value: number) => ({ p10: value, p50: value, p90: value });
+  return {
+    task,
+    version: null,
+    count: 100,
+    durationMs: same(50),
+    coldStartMs: same(400),
+    cpuMs: same(20),
+    memoryBytes: same(128 * MIB),
+    outputBytes: null,
+    services: [],
+    objects: [],
+    templates: [],
+    successors: [],
+    latencySensitivity: 1,
+    ...known,
+  };
+}
+
+export function vmOf(vm: string, known: Partial<VmView> = {}): VmView {
+  return {
+    vm,
+    url: `https://${vm}.example.net`,
+    cpuCores: 4,
+    memoryBytes: 4096 * MIB,
+    networkBytesPerSecond: null,
+    draining: false,
+    lastHeartbeatMs: NOW_MS - 1_000,
+    cpuLoad: 0,
+    memoryUsedBytes: 0,
+    executions: 0,
+    tasks: ["A", "B", "C", "D"],
+    warm: {},
+    starting: {},
+    uris: [],
+    ...known,
+  };
+}
+
+export function clusterOf(cluster: string, known: Partial<ClusterView> = {}): ClusterView {
+  return {
+    cluster,
+    labels: {},
+    draining: false,
+    pricePerGbSecond: 0,
+    internalLatencyMs: 0.5,
+    reservedMemoryBytes: 0,
+    reservedCpuCores: 0,
+    proximity: {},
+    vms: [vmOf(`${cluster}-vm`)],
+    ...known,
+  };
+}
+
+export function fleetOf(clusters: ClusterView[], known: Partial<FleetView> = {}): FleetView {
+  return { atMs: NOW_MS, clusters, services: {}, tasks: {}, policy: Policy.parse({ mode: "active" }), ...known };
+}
+
+export function declared(known: Partial<TaskDeclaration>): TaskDeclaration {
+  return TaskDeclaration.parse(known);
+}
+
+export function requestOf(known: Partial<TaskRequest> = {}): TaskRequest {
+  return {
+    task: "A",
+    version: null,
+    path: [],
+    pathStartMs: [],
+    params: {},
+    runId: "run-1",
+    executionId: "execution-1",
+    inputs: [],
+    constraints: {},
+    horizonMs: null,
+    maxTasks: null,
+    heldCluster: null,
+    heldVms: {},
+    dryRun: false,
+    ...known,
+  };
+}
+
+/** Counts ids, admits everything unless told otherwise, and remembers what it was offered. */
+export function portsOf(admit: Ports["admit"] = async () => ({ ok: true, commandIds: {}, refusedKeys: {} })) {
+  const offers: Offer[] = [];
+  let ids = 0;
+  const ports: Ports = {
+    nowMs: NOW_MS,
+    newId: () => `id-${++ids}`,
+    random: () => 0.5,
+    admit: async (offer) => {
+      offers.push(offer);
+      return admit(offer);
+    },
+  };
+  return { ports, offers };
+}
+
+/** A → B → C, with C in nine runs of ten. */
+export const LINEAR: TableModel = {
+  next: {
+    A: { B: 1 },
+    "A B": { C: 0.9, end: 0.1 },
+    "A B C": { end: 1 },
+  },
+  reach: {
+    A: { B: { probability: 1, leadMs: [40, 50, 60] }, C: { probability: 0.9, leadMs: [90, 100, 120] } },
+    "A B": { C: { probability: 0.9, leadMs: [40, 50, 60] } },
+  },
+  profiles: {
+    A: { successors: [{ task: "B", probability: 1 }] },
+    B: { successors: [{ task: "C", probability: 0.9 }] },
+    C: {},
+    D: {},
+  },
+};

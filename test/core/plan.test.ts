@@ -1,0 +1,183 @@
+import { describe, expect, it } from "vitest";
+import { serve } from "../../src/core/pipeline.ts";
+import { Policy } from "../../src/protocol.ts";
+import {
+  clusterOf,
+  declared,
+  fleetOf,
+  LINEAR,
+  MIB,
+  modelOf,
+  NOW_MS,
+  portsOf,
+  requestOf,
+  type TableModel,
+  vmOf,
+} from "./knowledge.ts";
+
+const policy = (known: object) => ({ policy: Policy.parse({ mode: "active", ...known }) });
+
+async function plan(
+  table: TableModel,
+  fleet = fleetOf([clusterOf("c", { vms: [vmOf("vm", { warm: { A: 1 } })] })]),
+  known = {},
+) {
+  const { ports, offers } = portsOf();
+  const answer = await serve(requestOf(known), modelOf(table), fleet, ports);
+  if (answer.kind !== "allocated") throw new Error(JSON.stringify(answer.refused));
+  return { ...answer, offers };
+}
+
+describe("plan", () => {
+  it("warms the later tasks of the chain, in order of need", async () => {
+    const { plan: commands, acted, offers } = await plan(LINEAR);
+    expect(acted).toBe(true);
+    expect(commands.map(({ kind, task, vm }) => [kind, task, vm])).toEqual([
+      ["warm", "B", "vm"],
+      ["warm", "C", "vm"],
+    ]);
+    expect(offers[0]!.commands).toEqual(commands);
+  });
+
+  it("a known gap of 30 s: ready before the call, and not 25 s early", async () => {
+    const gap = { A: { B: { probability: 1, leadMs: [29_000, 30_000, 31_000] as [number, number, number] } } };
+    const { plan: commands } = await plan({ ...LINEAR, reach: gap });
+    const [warm] = commands;
+    expect(warm!.notBeforeMs).toBeGreaterThan(NOW_MS + 25_000);
+    expect(warm!.notBeforeMs + 400).toBeLessThanOrEqual(NOW_MS + 29_000);
+    expect(warm!.expiresMs).toBeGreaterThan(NOW_MS + 31_000);
+  });
+
+  it("gives later tasks the root's own cold start as a head start", async () => {
+    const cold = fleetOf([clusterOf("c", { vms: [vmOf("vm")] })]);
+    const { plan: commands } = await plan(LINEAR, cold);
+    expect(commands[0]!.deadlineMs).toBe(NOW_MS + 40 + 400);
+  });
+
+  it("100 equally likely successors: below the gate nothing, and each is told", async () => {
+    const tasks = Array.from({ length: 100 }, (_, i) => `T${i}`);
+    const each = (value: object) => Object.fromEntries(tasks.map((task) => [task, value]));
+    const table: TableModel = {
+      next: {},
+      reach: { A: each({ probability: 0.01, leadMs: [40, 50, 60] }) as TableModel["reach"][string] },
+      profiles: { A: {}, ...each({}) },
+    };
+    const fleet = fleetOf([clusterOf("c", { vms: [vmOf("vm", { tasks: ["A", ...tasks] })] })]);
+    expect((await plan(table, fleet)).plan).toEqual([]);
+  });
+
+  it("cuts the fan-out at the policy's bound, keeping the most valuable", async () => {
+    const fleet = fleetOf([clusterOf("c", { vms: [vmOf("vm", { warm: { A: 1 } })] })], policy({ fanOutMax: 1 }));
+    const { plan: commands, skipped } = await plan(LINEAR, fleet);
+    expect(commands).toHaveLength(1);
+    expect(skipped.map((item) => item.reason)).toContain("beyond the fan-out of 1 commands");
+  });
+
+  it("turns the operator's dial: where memory is dear, an unlikely task is left cold", async () => {
+    const unlikely: TableModel = { ...LINEAR, reach: { A: { B: { probability: 0.55, leadMs: [390, 400, 410] } } } };
+    expect((await plan(unlikely)).plan).toHaveLength(1);
+    const dear = fleetOf([clusterOf("c", { vms: [vmOf("vm", { warm: { A: 1 } })] })], policy({ msPerGbSecond: 5_000 }));
+    const { plan: commands, skipped } = await plan(unlikely, dear);
+    expect(commands).toEqual([]);
+    expect(skipped[0]!.reason).toMatch(/^below the gate: 0\.55 × 400\.0 ms saved/);
+  });
+
+  it("skips what is warm, cached, declared never, made during the run, or at home nowhere", async () => {
+    const object = (uri: string, producer: string | null) => ({ uri, bytes: 10e6, probability: 1, producer });
+    const table: TableModel = {
+      ...LINEAR,
+      reach: {
+        A: {
+          B: { probability: 1, leadMs: [40, 50, 60] },
+          C: { probability: 1, leadMs: [90, 100, 110] },
+          D: { probability: 1, leadMs: [90, 100, 110] },
+        },
+      },
+      profiles: {
+        A: {},
+        B: { objects: [object("https://store/cached", null), object("https://store/made", "A")] },
+        C: { objects: [object("https://store/never", null)] },
+        D: {},
+      },
+    };
+    const vm = vmOf("vm", { warm: { A: 1, B: 1 }, uris: ["https://store/cached"], tasks: ["A", "B", "C"] });
+    const fleet = fleetOf([clusterOf("c", { vms: [vm] })], { tasks: { C: declared({ prewarm: "never" }) } });
+    const { plan: commands, skipped } = await plan(table, fleet);
+    expect(commands).toEqual([]);
+    expect(skipped.map(({ task, reason }) => `${task}: ${reason}`).sort()).toEqual([
+      "B: already in the cache of vm",
+      "B: already warm on vm",
+      "B: made during the run by A",
+      "C: declared prewarm: never",
+      "D: no VM of the cluster has the task",
+    ]);
+  });
+
+  it("prefetches an object named by a request parameter that was never seen before", async () => {
+    const templates = [{ template: "https://store/videos/{videoId}.bin", bytes: 10e6, probability: 1 }];
+    const table = { ...LINEAR, profiles: { ...LINEAR.profiles, B: { templates } } };
+    const { plan: commands } = await plan(table, undefined, { params: { videoId: "brand-new" } });
+    const uris = commands.filter((command) => command.kind === "prefetch").map((command) => command.uri);
+    expect(uris).toEqual(["https://store/videos/brand-new.bin"]);
+  });
+
+  it("asks for one object once where two tasks read it", async () => {
+    const objects = [{ uri: "https://store/shared", bytes: 1000, probability: 1, producer: null }];
+    const table = { ...LINEAR, profiles: { ...LINEAR.profiles, B: { objects }, C: { objects } } };
+    const { plan: commands } = await plan(table);
+    expect(commands.filter((command) => command.kind === "prefetch")).toHaveLength(1);
+  });
+
+  it.each([
+    ["shadow", {}, false],
+    ["paused", {}, false],
+    ["active", {}, true],
+    ["canary", { canaryShare: 0.6 }, true],
+    ["canary", { canaryShare: 0.4 }, false],
+  ])("mode %s %j acts: %s", async (mode, known, acts) => {
+    const fleet = fleetOf([clusterOf("c")], policy({ mode, ...known }));
+    const answer = await plan(LINEAR, fleet);
+    expect(answer.acted).toBe(acts);
+    expect(answer.plan).toHaveLength(2);
+    expect(answer.offers[0]!.commands).toHaveLength(acts ? 2 : 0);
+  });
+});
+
+describe("serve", () => {
+  it("asks the next best cluster where the hub refuses, and tells both", async () => {
+    const { ports, offers } = portsOf(async (offer) =>
+      offer.cluster === "a"
+        ? { ok: false, reason: "reserved by others" }
+        : { ok: true, commandIds: {}, refusedKeys: {} },
+    );
+    const answer = await serve(requestOf(), modelOf(LINEAR), fleetOf([clusterOf("a"), clusterOf("b")]), ports);
+    expect(offers.map((offer) => offer.cluster)).toEqual(["a", "b"]);
+    expect(answer).toMatchObject({ cluster: "b", refused: [{ cluster: "a", reason: "reserved by others" }] });
+  });
+
+  it("keeps the earlier id of a coalesced command, and tells a refused one as skipped", async () => {
+    const { ports } = portsOf(async () => ({
+      ok: true,
+      commandIds: { "c-vm warm B@": "earlier" },
+      refusedKeys: { "c-vm warm C@": "over the budget of in-flight commands" },
+    }));
+    const answer = await serve(requestOf(), modelOf(LINEAR), fleetOf([clusterOf("c")]), ports);
+    expect(answer).toMatchObject({ plan: [{ commandId: "earlier", task: "B" }] });
+    expect(answer.kind === "allocated" && answer.skipped.at(-1)!.reason).toBe("over the budget of in-flight commands");
+  });
+
+  it("a dry run answers without touching a hub", async () => {
+    const { ports, offers } = portsOf();
+    const answer = await serve(requestOf({ dryRun: true }), modelOf(LINEAR), fleetOf([clusterOf("c")]), ports);
+    expect(offers).toEqual([]);
+    expect(answer).toMatchObject({ kind: "allocated", acted: false });
+  });
+
+  it("reserves the chain's peak memory until past its expected end", async () => {
+    const { ports, offers } = portsOf();
+    await serve(requestOf(), modelOf(LINEAR), fleetOf([clusterOf("c")]), ports);
+    const { reservation } = offers[0]!;
+    expect(reservation.memoryBytes).toBe(128 * MIB);
+    expect(reservation.expiresMs).toBeGreaterThan(NOW_MS + 150);
+  });
+});
