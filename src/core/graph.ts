@@ -29,7 +29,8 @@ export interface TaskProfile {
 export interface Model {
   /** Monotonic per workspace; 0 is the empty model. */
   version: number;
-  engine: ChainEngine;
+  /** Whoever serves only asks; learning is the GraphWriter's. */
+  engine: Pick<ChainEngine, "next" | "reach">;
   /** Interned names: index is the engine's task id. */
   tasks: string[];
   taskIds: Map<string, number>;

@@ -1,5 +1,5 @@
 // A small world for the core's tests, written out by hand: a model whose engine answers from a table, and a fleet.
-import type { ChainEngine, NextPrediction, ReachPrediction } from "../../src/core/engine.ts";
+import type { NextPrediction, ReachPrediction } from "../../src/core/engine.ts";
 import type { ClusterView, FleetView, VmView } from "../../src/core/fleet.ts";
 import type { Model, TaskProfile } from "../../src/core/graph.ts";
 import type { Offer, Ports, TaskRequest } from "../../src/core/pipeline.ts";
@@ -24,11 +24,7 @@ export function modelOf(table: TableModel): Model {
   const tasks = Object.keys(table.profiles);
   const id = (task: string) => tasks.indexOf(task);
   const keyOf = (ids: Uint32Array) => [...ids].map((task) => tasks[task]).join(" ");
-  const engine: ChainEngine = {
-    capacity: "small",
-    observe: () => {
-      throw new Error("a table learns nothing");
-    },
+  const engine: Model["engine"] = {
     next: ({ tasks: path }): NextPrediction => {
       const row = Object.entries(table.next[keyOf(path)] ?? { end: 1 }).filter(([task]) => task !== "end");
       return {
@@ -52,7 +48,6 @@ export function modelOf(table: TableModel): Model {
         leadP90Ms: lead(2),
       };
     },
-    exportImage: () => new Uint8Array(0),
   };
   const profiles = new Map(tasks.map((task) => [task, profileOf(task, table.profiles[task]!)]));
   return { version: 7, engine, tasks, taskIds: new Map(tasks.map((task, i) => [task, i])), profiles };
