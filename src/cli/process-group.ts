@@ -29,6 +29,7 @@ export interface ProcessGroup {
   stop(graceMs?: number): Promise<void>;
 }
 
+const groups = new Set<ProcessGroup>();
 let reaper: ChildProcess | null = null;
 
 function tellReaper(line: string): void {
@@ -75,7 +76,17 @@ export async function startGroup(name: string, command: string[], options: Group
   await once(child, "spawn");
   const pid = child.pid as number;
   tellReaper(`+${pid}`);
-  return { name, child, exited, stop: (graceMs = STOP_GRACE_MS) => stopGroup(pid, exited, graceMs) };
+  const group: ProcessGroup = {
+    name,
+    child,
+    exited,
+    stop: async (graceMs = STOP_GRACE_MS) => {
+      await stopGroup(pid, exited, graceMs);
+      groups.delete(group);
+    },
+  };
+  groups.add(group);
+  return group;
 }
 
 async function stopGroup(pid: number, exited: Promise<number | string>, graceMs: number): Promise<void> {
@@ -90,17 +101,23 @@ async function stopGroup(pid: number, exited: Promise<number | string>, graceMs:
   tellReaper(`-${pid}`);
 }
 
+/** Ends every group that was started and still runs, all at the same time. */
+export async function stopGroups(): Promise<void> {
+  await Promise.all([...groups].map((group) => group.stop()));
+}
+
 /**
- * Runs `stop` once, on the first SIGINT, SIGTERM or SIGHUP, then exits with 0: being stopped is how a server ends.
+ * On the first SIGINT, SIGTERM or SIGHUP: ends every group, then exits with 0, as being stopped is how a server ends.
  * Later signals are ignored: npm passes on a signal that the terminal has sent to the whole group already.
+ * `requested` tells code whose awaited process has just ended whether that was meant.
  */
-export function stopOnSignal(stop: (signal: string) => Promise<void>): void {
-  let stopping = false;
+export function stopOnSignal(): { requested: boolean } {
+  const state = { requested: false };
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     process.on(signal, () => {
-      if (stopping) return;
-      stopping = true;
-      stop(signal).then(
+      if (state.requested) return;
+      state.requested = true;
+      stopGroups().then(
         () => process.exit(0),
         (error: unknown) => {
           process.stderr.write(`forechain: while stopping: ${String(error)}\n`);
@@ -109,4 +126,5 @@ export function stopOnSignal(stop: (signal: string) => Promise<void>): void {
       );
     });
   }
+  return state;
 }
