@@ -550,6 +550,9 @@ export const CLUSTER_HEADER = "forechain-cluster";
 /** JSON of InvokeContext, base64url, from the gateway to the agent: what the execution record needs. */
 export const CONTEXT_HEADER = "forechain-context";
 
+/** On an agent's answer: ms that the caller waited beyond a warm execution, as known when the answer began. */
+export const COLD_START_HEADER = "forechain-cold-start-ms";
+
 export const InvokeContext = z.strictObject({
   runId: Id,
   executionId: Id,
