@@ -42,6 +42,7 @@ export const ServiceUse = z.object({
   /** Mean latency of one call. */
   latencyMs: DurationMs.optional(),
 });
+export type ServiceUse = z.infer<typeof ServiceUse>;
 export const ExecutionStatus = z.enum(["ok", "error", "timeout"]);
 
 /** One invocation of a task. Missing is unknown; unknown is never 0. */
