@@ -2,20 +2,28 @@
 // Filter first (hard reasons, cheap), then score what is left: every term is expected milliseconds of the whole expected
 // tree, so that a smaller chain on a near cluster competes fairly with the whole tree on a far one: what a chain leaves out
 // is charged as unprepared. Terms stay by name beside the total.
-import type { Alternative, ClusterRefusal, Constraints, PlacementTerms, Policy } from "../protocol.ts";
+// Order of work: the terms that need only columns are summed for every cluster; what is in a VM's cache has to be looked up,
+// so transfers are added to the cheapest pairs only, until no pair left can be cheaper (branch and bound; exact).
+import type { Alternative, ClusterRefusal, Constraints, PlacementTerms } from "../protocol.ts";
 import type { ChainDemand, TaskDemand } from "./demand.ts";
-import type { ClusterView, FleetView, VmView } from "./fleet.ts";
+import {
+  type ClusterView,
+  type FleetIndex,
+  type FleetView,
+  indexOf,
+  TASK_ABSENT,
+  TASK_STARTING,
+  TASK_WARM,
+  type VmView,
+} from "./fleet.ts";
 
 /** An agent that was silent for longer is taken for gone: three heartbeats of 5 s. */
 export const HEARTBEAT_STALE_MS = 15_000;
+/** Pairs told and tried at most: the rest differ from an operator's question only in being worse. */
+export const CANDIDATES_MAX = 8;
 /** Another cluster takes a run from the one that holds its reservation only when it is better by both of these. */
 const CLEARLY_WORSE_RATIO = 1.25;
 const CLEARLY_WORSE_MS = 20;
-/** Bandwidth towards a store of which nothing is known, bytes per second: a slow link, so that known near ones win. */
-const BANDWIDTH_UNKNOWN_BYTES_PER_SECOND = 20e6;
-const LATENCY_UNKNOWN_MS = 20;
-/** Utilisation is capped here, or the queueing formula has no end. */
-const UTILISATION_MAX = 0.98;
 
 export interface Candidate {
   demand: ChainDemand;
@@ -41,90 +49,122 @@ export interface PlacementInput {
   nowMs: number;
 }
 
-export function allocate(input: PlacementInput, fleet: FleetView): Ranking {
-  const whole = input.chains[0]!;
-  const candidates: Candidate[] = [];
-  const refused: ClusterRefusal[] = [];
-  for (const cluster of fleet.clusters) {
-    const filtered = filterCluster(cluster, whole.tasks[0]!.task, input);
-    if ("reason" in filtered) {
-      refused.push({ cluster: cluster.cluster, reason: filtered.reason });
-      continue;
-    }
-    let tooSmall = "";
-    for (const demand of input.chains) {
-      const room = roomFor(demand, cluster, filtered.vms);
-      if (room !== null) {
-        tooSmall = room;
-        continue;
-      }
-      candidates.push(scorePair(demand, whole, cluster, filtered.vms, input, fleet));
-      break; // a smaller chain on the same cluster can only leave more unprepared
-    }
-    if (candidates.at(-1)?.cluster !== cluster) refused.push({ cluster: cluster.cluster, reason: tooSmall });
-  }
-  candidates.sort((a, b) => a.totalMs - b.totalMs);
-  return { candidates: keepHeld(candidates, input.heldCluster), refused };
+/** A pair that passed the filter; `boundMs` is its total without transfers. */
+interface Pair {
+  cluster: number;
+  vm: number;
+  demand: ChainDemand;
+  terms: PlacementTerms;
+  boundMs: number;
 }
 
-/** Later tasks of a run follow its reservation unless another cluster is clearly better. */
-function keepHeld(candidates: Candidate[], heldCluster: string | null): Candidate[] {
-  const held = candidates.findIndex((candidate) => candidate.cluster.cluster === heldCluster);
-  if (held <= 0) return candidates;
-  const best = candidates[0]!;
-  const kept = candidates[held]!;
-  if (kept.totalMs > best.totalMs * CLEARLY_WORSE_RATIO && kept.totalMs > best.totalMs + CLEARLY_WORSE_MS)
-    return candidates;
-  return [kept, ...candidates.filter((candidate) => candidate !== kept)];
+export function allocate(input: PlacementInput, fleet: FleetView): Ranking {
+  const index = indexOf(fleet);
+  const pairs: Pair[] = [];
+  const refused: ClusterRefusal[] = [];
+  const costs = columnCosts(input, index);
+  for (let c = 0; c < fleet.clusters.length; c++) {
+    const placed = placeOn(c, input, index);
+    if (typeof placed === "string") refused.push({ cluster: fleet.clusters[c]!.cluster, reason: placed });
+    else pairs.push({ ...placed, ...costs(c, placed.vm, placed.demand) });
+  }
+  return { candidates: keepHeld(cheapest(pairs, input, index), input.heldCluster), refused };
+}
+
+// ── Filter ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** The largest chain that fits cluster c and the VM for its root, or the reason why none does. */
+function placeOn(
+  c: number,
+  input: PlacementInput,
+  index: FleetIndex,
+): Pick<Pair, "cluster" | "vm" | "demand"> | string {
+  const cluster = index.view.clusters[c]!;
+  const reason = refuseCluster(cluster, input.constraints);
+  if (reason !== null) return reason;
+  const root = input.chains[0]!.tasks[0]!;
+  const vm = chooseVm(root, c, index, input);
+  if (vm < 0) return refuseVms(cluster, root.task, input.nowMs);
+  let tooSmall = "";
+  for (const demand of input.chains) {
+    const missing = missingRoom(demand, c, index, input.nowMs);
+    if (missing === null) return { cluster: c, vm, demand };
+    tooSmall = missing;
+  }
+  return tooSmall;
 }
 
 /** Hard reasons, in the order an operator would check them. */
-function filterCluster(
-  cluster: ClusterView,
-  task: string,
-  input: PlacementInput,
-): { vms: VmView[] } | { reason: string } {
-  const { clusters, excludeClusters, labels } = input.constraints;
-  if (clusters && !clusters.includes(cluster.cluster)) return { reason: "not among the clusters asked for" };
-  if (excludeClusters?.includes(cluster.cluster)) return { reason: "excluded by the request" };
-  for (const [name, value] of Object.entries(labels ?? {})) {
-    if (cluster.labels[name] !== value)
-      return { reason: `label ${name} is ${cluster.labels[name] ?? "absent"}, not ${value}` };
+function refuseCluster(cluster: ClusterView, constraints: Constraints): string | null {
+  const { clusters, excludeClusters, labels } = constraints;
+  if (clusters && !clusters.includes(cluster.cluster)) return "not among the clusters asked for";
+  if (excludeClusters?.includes(cluster.cluster)) return "excluded by the request";
+  if (labels) {
+    for (const [name, value] of Object.entries(labels)) {
+      if (cluster.labels[name] !== value) return `label ${name} is ${cluster.labels[name] ?? "absent"}, not ${value}`;
+    }
   }
-  if (cluster.draining) return { reason: "cluster is draining" };
-  if (cluster.vms.length === 0) return { reason: "no VM is declared" };
-  let reason = "";
-  const vms = cluster.vms.filter((vm) => {
-    const refusal = refuseVm(vm, task, input.nowMs);
-    if (refusal !== null) reason = `${vm.vm}: ${refusal}`;
-    return refusal === null;
-  });
-  return vms.length > 0 ? { vms } : { reason };
+  if (cluster.draining) return "cluster is draining";
+  return cluster.vms.length === 0 ? "no VM is declared" : null;
 }
 
-/** `task` null: any task will do. */
-export function refuseVm(vm: VmView, task: string | null, nowMs: number): string | null {
+function refuseVms(cluster: ClusterView, task: string, nowMs: number): string {
+  const vm = cluster.vms.at(-1)!;
+  return `${vm.vm}: ${refuseVm(vm, nowMs) ?? (vm.tasks.includes(task) ? "has no room" : "its agent does not have the task")}`;
+}
+
+/** Null where the VM can be used at all. */
+function refuseVm(vm: VmView, nowMs: number): string | null {
   if (vm.draining) return "is draining";
   if (vm.lastHeartbeatMs === null) return "no agent has reported yet";
   const silentMs = nowMs - vm.lastHeartbeatMs;
-  if (silentMs > HEARTBEAT_STALE_MS) return `its agent has been silent for ${Math.round(silentMs / 1000)} s`;
-  if (task !== null && !vm.tasks.includes(task)) return "its agent does not have the task";
-  return null;
+  return silentMs > HEARTBEAT_STALE_MS ? `its agent has been silent for ${Math.round(silentMs / 1000)} s` : null;
 }
 
-/** Null if the chain's peak memory and CPU fit what is left; else the reason. */
-function roomFor(demand: ChainDemand, cluster: ClusterView, vms: VmView[]): string | null {
-  let memoryBytes = -cluster.reservedMemoryBytes;
-  let largestVmBytes = 0;
-  for (const vm of vms) {
-    const freeBytes = vm.memoryBytes - vm.memoryUsedBytes;
-    memoryBytes += freeBytes;
-    largestVmBytes = Math.max(largestVmBytes, freeBytes);
+function usable(vm: VmView, nowMs: number): boolean {
+  return !vm.draining && vm.lastHeartbeatMs !== null && nowMs - vm.lastHeartbeatMs <= HEARTBEAT_STALE_MS;
+}
+
+/**
+ * Index of the cluster's best VM for a task, or -1 where none has it: one with room before one without, then what was
+ * prepared for this run, then warm, then starting, then the freer one.
+ */
+export function chooseVm(
+  task: TaskDemand,
+  c: number,
+  index: FleetIndex,
+  input: { nowMs: number; heldVms: Record<string, string> },
+): number {
+  const states = index.statesOf(task.task);
+  const held = input.heldVms[task.task];
+  let best = -1;
+  let bestRank = Number.NEGATIVE_INFINITY;
+  for (let v = index.vmOffsets[c]!; v < index.vmOffsets[c + 1]!; v++) {
+    const vm = index.vms[v]!;
+    if (states[v] === TASK_ABSENT || !usable(vm, input.nowMs)) continue;
+    const free = index.freeBytes[v]!;
+    const rank =
+      (free >= task.memoryBytes || states[v] === TASK_WARM ? 8 : 0) +
+      (held === vm.vm ? TASK_WARM + 1 : states[v]!) +
+      0.5 * (free / vm.memoryBytes) -
+      0.25 * vm.cpuLoad;
+    if (rank > bestRank) [best, bestRank] = [v, rank];
+  }
+  return best;
+}
+
+/** Null if the chain's peak memory fits what is left of the cluster; else the reason. */
+function missingRoom(demand: ChainDemand, c: number, index: FleetIndex, nowMs: number): string | null {
+  let freeBytes = -index.view.clusters[c]!.reservedMemoryBytes;
+  let largestBytes = 0;
+  for (let v = index.vmOffsets[c]!; v < index.vmOffsets[c + 1]!; v++) {
+    if (!usable(index.vms[v]!, nowMs)) continue;
+    freeBytes += index.freeBytes[v]!;
+    if (index.freeBytes[v]! > largestBytes) largestBytes = index.freeBytes[v]!;
   }
   const neededBytes = demand.total.peakMemoryBytes;
-  if (memoryBytes < neededBytes) return `memory: ${mib(memoryBytes)} free, the chain needs ${mib(neededBytes)}`;
-  const largestTask = Math.max(...demand.tasks.map((task) => task.memoryBytes));
-  if (largestVmBytes < largestTask) return `memory: no VM has ${mib(largestTask)} free`;
+  if (freeBytes < neededBytes) return `memory: ${mib(freeBytes)} free, the chain needs ${mib(neededBytes)}`;
+  if (largestBytes < demand.largestTaskBytes) return `memory: no VM has ${mib(demand.largestTaskBytes)} free`;
   return null;
 }
 
@@ -132,137 +172,118 @@ function mib(bytes: number): string {
   return `${Math.max(0, Math.round(bytes / 2 ** 20))} MiB`;
 }
 
-function scorePair(
-  demand: ChainDemand,
-  whole: ChainDemand,
-  cluster: ClusterView,
-  vms: VmView[],
-  input: PlacementInput,
-  fleet: FleetView,
-): Candidate {
-  const root = whole.tasks[0]!;
-  const vm = chooseVm(root, vms, input.heldVms);
-  const prepared = new Set(demand.chain.tasks.slice(1));
-  const rootColdMs = vm.warm[root.task] ? 0 : root.coldStartMs;
-  const terms: PlacementTerms = { servicesMs: 0, transferMs: 0, coldStartMs: 0, queueMs: 0, hopsMs: 0, priceMs: 0 };
-  for (const task of whole.tasks) {
-    const leadMs = prepared.has(task.task) ? (task.lead?.p10 ?? 0) + rootColdMs : 0;
-    addTask(terms, task, leadMs, vm, cluster, fleet);
+// ── Score ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Everything but transfers. What does not depend on the cluster is summed once, before the clusters are walked. */
+function columnCosts(input: PlacementInput, index: FleetIndex) {
+  const whole = input.chains[0]!;
+  const columns = whole.tasks.map((task) => ({ task, weight: weightOf(task), states: index.statesOf(task.task) }));
+  const uses = serviceUses(whole).map(({ service, calls, bytes }) => ({ calls, bytes, links: index.linksTo(service) }));
+  const rootStates = columns[0]!.states;
+  const rootColdMs = whole.tasks[0]!.coldStartMs;
+  let serviceTimeMs = 0;
+  let gbSeconds = 0;
+  for (const { task, weight } of columns) {
+    serviceTimeMs += weight * task.multiplicity * task.durationMs;
+    gbSeconds += (((task.probability * task.multiplicity * task.durationMs) / 1000) * task.memoryBytes) / 2 ** 30;
   }
-  terms.hopsMs += hopsMs(input, cluster, fleet);
-  terms.priceMs = priceMs(whole, cluster, fleet.policy);
-  const { servicesMs, transferMs, coldStartMs, queueMs, priceMs: price } = terms;
-  return {
-    demand,
-    cluster,
-    vm,
-    terms,
-    totalMs: servicesMs + transferMs + coldStartMs + queueMs + terms.hopsMs + price,
+  const held = input.heldCluster === null ? null : index.linksTo(input.heldCluster);
+  const dial = gbSeconds * index.view.policy.msPerGbSecond;
+
+  return (c: number, vm: number, demand: ChainDemand): Pick<Pair, "terms" | "boundMs"> => {
+    const cluster = index.view.clusters[c]!;
+    let servicesMs = 0;
+    for (const { calls, bytes, links } of uses) servicesMs += calls * links.latencyMs[c]! + bytes * links.msPerByte[c]!;
+    const headStartMs = rootStates[vm] === TASK_WARM ? 0 : rootColdMs;
+    let coldStartMs = 0;
+    for (let i = 0; i < columns.length; i++) {
+      const { task, weight, states } = columns[i]!;
+      if (states[vm] === TASK_WARM) continue;
+      const startMs = states[vm] === TASK_STARTING ? task.coldStartMs / 2 : task.coldStartMs;
+      const leadMs = i > 0 && demand.members.has(task.task) ? (task.lead?.p10 ?? 0) + headStartMs : 0;
+      coldStartMs += weight * Math.max(0, startMs - leadMs);
+    }
+    const queueMs = serviceTimeMs * index.waitFactor[vm]!;
+    const hopsMs = held === null || input.heldCluster === cluster.cluster ? 0 : held.latencyMs[c]!;
+    const priceMs = dial * cluster.pricePerGbSecond;
+    return {
+      terms: { servicesMs, transferMs: 0, coldStartMs, queueMs, hopsMs, priceMs },
+      boundMs: servicesMs + coldStartMs + queueMs + hopsMs + priceMs,
+    };
   };
 }
 
-/** What is held for the run, else warm, else starting, else the most free memory. */
-export function chooseVm(task: TaskDemand, vms: VmView[], heldVms: Record<string, string>): VmView {
-  let best = vms[0]!;
-  let bestRank = Number.NEGATIVE_INFINITY;
-  for (const vm of vms) {
-    const freeShare = 1 - vm.memoryUsedBytes / vm.memoryBytes;
-    const state = vm.vm === heldVms[task.task] ? 3 : vm.warm[task.task] ? 2 : vm.starting[task.task] ? 1 : 0;
-    const fits = vm.memoryBytes - vm.memoryUsedBytes >= task.memoryBytes ? 4 : 0;
-    const rank = fits + state + freeShare * 0.5 - vm.cpuLoad * 0.25;
-    if (rank > bestRank) [best, bestRank] = [vm, rank];
-  }
-  return best;
+/** How much a ms of one execution of the task matters, times the probability that it comes. */
+function weightOf(task: TaskDemand): number {
+  return task.probability * task.latencyWeight * task.latencySensitivity;
 }
 
-/** Terms of one task; `leadMs` is the head start that preparation gets (0 where it is not prepared). */
-function addTask(
-  terms: PlacementTerms,
-  task: TaskDemand,
-  leadMs: number,
-  vm: VmView,
-  cluster: ClusterView,
-  fleet: FleetView,
-): void {
-  const expected = task.probability * task.multiplicity * task.latencyWeight * task.latencySensitivity;
-  for (const use of task.services) {
-    const link = linkTo(use.service, cluster);
-    terms.servicesMs += expected * (use.calls * link.latencyMs + (use.bytes / link.bandwidthBytesPerSecond) * 1000);
-  }
-  if (!vm.warm[task.task]) {
-    const startMs = vm.starting[task.task] ? task.coldStartMs / 2 : task.coldStartMs;
-    terms.coldStartMs +=
-      task.probability * task.latencyWeight * task.latencySensitivity * Math.max(0, startMs - leadMs);
-  }
-  for (const object of task.objects) {
-    if (vm.uris.includes(object.uri)) continue;
-    const ms = Math.max(0, transferMs(object.uri, object.bytes, vm, cluster, fleet) - leadMs);
-    terms.transferMs += object.probability * task.latencyWeight * task.latencySensitivity * ms;
-  }
-  terms.queueMs += expected * waitMs(task.durationMs, vm);
-}
-
-function linkTo(service: string, cluster: ClusterView): { latencyMs: number; bandwidthBytesPerSecond: number } {
-  return (
-    cluster.proximity[service] ?? {
-      latencyMs: LATENCY_UNKNOWN_MS,
-      bandwidthBytesPerSecond: BANDWIDTH_UNKNOWN_BYTES_PER_SECOND,
-    }
-  );
-}
-
-/** One transfer of an object into the VM: latency of its store, and its bytes over the narrower of link and VM. */
-export function transferMs(
-  uri: string,
-  bytes: number | null,
-  vm: VmView,
-  cluster: ClusterView,
-  fleet: FleetView,
-): number {
-  const service = serviceOf(uri, fleet);
-  const link = linkTo(service ?? "", cluster);
-  const bandwidth = Math.min(link.bandwidthBytesPerSecond, vm.networkBytesPerSecond ?? Number.POSITIVE_INFINITY);
-  return link.latencyMs + ((bytes ?? 0) / bandwidth) * 1000;
-}
-
-/** The service whose declared hosts hold the URI; null where none does. */
-export function serviceOf(uri: string, fleet: FleetView): string | null {
-  const host = /^[a-z][a-z0-9+.-]*:\/\/([^/?#]+)/i.exec(uri)?.[1]?.toLowerCase();
-  if (host === undefined) return null;
-  for (const [service, { hosts }] of Object.entries(fleet.services)) if (hosts.includes(host)) return service;
-  return null;
-}
-
-/**
- * Expected wait for one of c cores at utilisation u: Sakasegawa's approximation of M/M/c,
- * u^(√(2(c+1)) − 1) ÷ (c (1 − u)) service times. [H. Sakasegawa, Ann. Inst. Stat. Math. 29 (1977)]
- */
-function waitMs(durationMs: number, vm: VmView): number {
-  const utilisation = Math.min(vm.cpuLoad, UTILISATION_MAX);
-  const cores = vm.cpuCores;
-  return (durationMs * utilisation ** (Math.sqrt(2 * (cores + 1)) - 1)) / (cores * (1 - utilisation));
-}
-
-/** Moving a run away from the cluster where its data lies: one hop, and the bytes of its inputs. */
-function hopsMs(input: PlacementInput, cluster: ClusterView, fleet: FleetView): number {
-  if (input.heldCluster === null || input.heldCluster === cluster.cluster) return 0;
-  const from = fleet.clusters.find((other) => other.cluster === input.heldCluster);
-  const link = from?.proximity[cluster.cluster] ?? cluster.proximity[input.heldCluster];
-  return link?.latencyMs ?? LATENCY_UNKNOWN_MS;
-}
-
-/** Memory seconds of the chain at the cluster's price, as ms of waiting at the operator's dial. */
-function priceMs(whole: ChainDemand, cluster: ClusterView, policy: Policy): number {
-  let gbSeconds = 0;
+/** Calls and bytes per service over the whole tree, weighted: clusters × services is then one product. */
+function serviceUses(whole: ChainDemand): { service: string; calls: number; bytes: number }[] {
+  const uses = new Map<string, { service: string; calls: number; bytes: number }>();
   for (const task of whole.tasks) {
-    gbSeconds += (((task.probability * task.multiplicity * task.durationMs) / 1000) * task.memoryBytes) / 2 ** 30;
+    const expected = weightOf(task) * task.multiplicity;
+    for (const { service, calls, bytes } of task.services) {
+      const use = uses.get(service) ?? { service, calls: 0, bytes: 0 };
+      use.calls += expected * calls;
+      use.bytes += expected * bytes;
+      uses.set(service, use);
+    }
   }
-  return gbSeconds * cluster.pricePerGbSecond * policy.msPerGbSecond;
+  return [...uses.values()];
 }
 
-/** Best candidate of each cluster in the shape of the API, cut at `limit`. */
-export function alternativesOf(ranking: Ranking, limit: number): Alternative[] {
-  return ranking.candidates.slice(0, limit).map((candidate) => ({
+/** Transfers added in order of the bound, until no pair left can be among the cheapest. The held cluster is always scored. */
+function cheapest(pairs: Pair[], input: PlacementInput, index: FleetIndex): Candidate[] {
+  const order = Array.from(pairs.keys()).sort((a, b) => pairs[a]!.boundMs - pairs[b]!.boundMs);
+  const found: Candidate[] = [];
+  for (const position of order) {
+    const pair = pairs[position]!;
+    const cluster = index.view.clusters[pair.cluster]!;
+    const full = found.length >= CANDIDATES_MAX && found[CANDIDATES_MAX - 1]!.totalMs <= pair.boundMs;
+    if (full && (input.heldCluster === null || found.some((other) => other.cluster.cluster === input.heldCluster)))
+      break;
+    if (full && cluster.cluster !== input.heldCluster) continue;
+    const transferMs = transfers(pair, input, index);
+    const terms = { ...pair.terms, transferMs };
+    found.push({ demand: pair.demand, cluster, vm: index.vms[pair.vm]!, terms, totalMs: pair.boundMs + transferMs });
+    found.sort((a, b) => a.totalMs - b.totalMs);
+  }
+  return found;
+}
+
+function transfers(pair: Pair, input: PlacementInput, index: FleetIndex): number {
+  const whole = input.chains[0]!;
+  const headStartMs = index.statesOf(whole.tasks[0]!.task)[pair.vm] === TASK_WARM ? 0 : whole.tasks[0]!.coldStartMs;
+  const cached = index.vms[pair.vm]!.uris;
+  let sumMs = 0;
+  for (const [i, task] of whole.tasks.entries()) {
+    const leadMs = i > 0 && pair.demand.members.has(task.task) ? (task.lead?.p10 ?? 0) + headStartMs : 0;
+    for (const object of task.objects) {
+      if (cached.includes(object.uri)) continue;
+      const loadMs = index.transferMs(object.uri, object.bytes, pair.cluster, pair.vm);
+      sumMs += object.probability * task.latencyWeight * task.latencySensitivity * Math.max(0, loadMs - leadMs);
+    }
+  }
+  return sumMs;
+}
+
+/** Later tasks of a run follow its reservation unless another cluster is clearly better. */
+function keepHeld(candidates: Candidate[], heldCluster: string | null): Candidate[] {
+  const held = candidates.findIndex((candidate) => candidate.cluster.cluster === heldCluster);
+  if (held > 0) {
+    const best = candidates[0]!;
+    const kept = candidates[held]!;
+    const clearlyWorse =
+      kept.totalMs > best.totalMs * CLEARLY_WORSE_RATIO && kept.totalMs > best.totalMs + CLEARLY_WORSE_MS;
+    if (!clearlyWorse) candidates = [kept, ...candidates.filter((candidate) => candidate !== kept)];
+  }
+  return candidates.slice(0, CANDIDATES_MAX);
+}
+
+/** The candidates in the shape of the API. */
+export function alternativesOf(ranking: Ranking): Alternative[] {
+  return ranking.candidates.map((candidate) => ({
     chain: candidate.demand.chain.tasks,
     cluster: candidate.cluster.cluster,
     totalMs: candidate.totalMs,

@@ -41,7 +41,11 @@ export interface TaskDemand {
 
 export interface ChainDemand {
   chain: PredictedChain;
+  /** In the chain's order, the asked task first. */
   tasks: TaskDemand[];
+  /** The later tasks: those that can be prepared. */
+  members: Set<string>;
+  largestTaskBytes: number;
   total: Demand;
   scored: Chain;
 }
@@ -80,7 +84,14 @@ export function demandOf(
     return { ...demand, objects };
   });
   const total = totalOf(tasks);
-  return { chain, tasks, total, scored: score(chain, tasks, total) };
+  return {
+    chain,
+    tasks,
+    members: new Set(chain.tasks.slice(1)),
+    largestTaskBytes: Math.max(...tasks.map((task) => task.memoryBytes)),
+    total,
+    scored: score(chain, tasks, total),
+  };
 }
 
 function taskDemand(

@@ -54,3 +54,108 @@ export interface FleetView {
   tasks: Record<string, TaskDeclaration>;
   policy: Policy;
 }
+
+/** How a VM stands to a task. Higher is better for whoever needs it now. */
+export const TASK_ABSENT = 0;
+export const TASK_COLD = 1;
+export const TASK_STARTING = 2;
+export const TASK_WARM = 3;
+
+/** Links that nobody declared or measured: slow, so that known near ones win. */
+export const LATENCY_UNKNOWN_MS = 20;
+export const BANDWIDTH_UNKNOWN_BYTES_PER_SECOND = 20e6;
+/** Utilisation is capped here, or the queueing formula has no end. */
+const UTILISATION_MAX = 0.98;
+
+/** A snapshot laid out for scoring: struct-of-arrays over VMs and clusters, columns per task and per peer built when asked. */
+export class FleetIndex {
+  readonly view: FleetView;
+  readonly vms: VmView[];
+  /** VMs of cluster c are vmOffsets[c] .. vmOffsets[c + 1]. */
+  readonly vmOffsets: Uint32Array;
+  readonly freeBytes: Float64Array;
+  /** Expected wait for a core per ms of service. */
+  readonly waitFactor: Float64Array;
+  readonly clusterIds = new Map<string, number>();
+  private readonly serviceOfHost = new Map<string, string>();
+  private readonly taskStates = new Map<string, Uint8Array>();
+  private readonly links = new Map<string, { latencyMs: Float64Array; msPerByte: Float64Array }>();
+
+  constructor(view: FleetView) {
+    this.view = view;
+    this.vms = view.clusters.flatMap((cluster) => cluster.vms);
+    this.vmOffsets = new Uint32Array(view.clusters.length + 1);
+    for (const [c, cluster] of view.clusters.entries()) {
+      this.vmOffsets[c + 1] = this.vmOffsets[c]! + cluster.vms.length;
+      this.clusterIds.set(cluster.cluster, c);
+    }
+    this.freeBytes = Float64Array.from(this.vms, (vm) => Math.max(0, vm.memoryBytes - vm.memoryUsedBytes));
+    this.waitFactor = Float64Array.from(this.vms, waitFactorOf);
+    for (const [service, { hosts }] of Object.entries(view.services)) {
+      for (const host of hosts) this.serviceOfHost.set(host.toLowerCase(), service);
+    }
+  }
+
+  /** TASK_… of every VM for one task. */
+  statesOf(task: string): Uint8Array {
+    let states = this.taskStates.get(task);
+    if (!states) {
+      states = Uint8Array.from(this.vms, (vm) => {
+        if (!vm.tasks.includes(task)) return TASK_ABSENT;
+        return vm.warm[task] ? TASK_WARM : vm.starting[task] ? TASK_STARTING : TASK_COLD;
+      });
+      this.taskStates.set(task, states);
+    }
+    return states;
+  }
+
+  /** Links of every cluster to one peer (a service or a cluster). */
+  linksTo(peer: string): { latencyMs: Float64Array; msPerByte: Float64Array } {
+    let links = this.links.get(peer);
+    if (!links) {
+      const { clusters } = this.view;
+      links = { latencyMs: new Float64Array(clusters.length), msPerByte: new Float64Array(clusters.length) };
+      for (const [c, cluster] of clusters.entries()) {
+        const link = cluster.proximity[peer];
+        links.latencyMs[c] = link?.latencyMs ?? LATENCY_UNKNOWN_MS;
+        links.msPerByte[c] = 1000 / (link?.bandwidthBytesPerSecond ?? BANDWIDTH_UNKNOWN_BYTES_PER_SECOND);
+      }
+      this.links.set(peer, links);
+    }
+    return links;
+  }
+
+  /** The service whose declared hosts hold the URI; "" where none does. */
+  serviceOf(uri: string): string {
+    const host = /^[a-z][a-z0-9+.-]*:\/\/([^/?#]+)/i.exec(uri)?.[1]?.toLowerCase() ?? "";
+    return this.serviceOfHost.get(host) ?? "";
+  }
+
+  /** One transfer of an object into a VM: latency of its store, and its bytes over the narrower of link and VM, ms. */
+  transferMs(uri: string, bytes: number | null, cluster: number, vm: number): number {
+    const links = this.linksTo(this.serviceOf(uri));
+    const ownMsPerByte = 1000 / (this.vms[vm]!.networkBytesPerSecond ?? Number.POSITIVE_INFINITY);
+    return links.latencyMs[cluster]! + (bytes ?? 0) * Math.max(links.msPerByte[cluster]!, ownMsPerByte);
+  }
+}
+
+const indexes = new WeakMap<FleetView, FleetIndex>();
+
+/** A view lives about a second and serves many requests: it is indexed once. */
+export function indexOf(view: FleetView): FleetIndex {
+  let index = indexes.get(view);
+  if (!index) {
+    index = new FleetIndex(view);
+    indexes.set(view, index);
+  }
+  return index;
+}
+
+/**
+ * Expected wait for one of c cores at utilisation u: Sakasegawa's approximation of M/M/c,
+ * u^(√(2(c+1)) − 1) ÷ (c (1 − u)) service times. [H. Sakasegawa, Ann. Inst. Stat. Math. 29 (1977)]
+ */
+function waitFactorOf(vm: VmView): number {
+  const utilisation = Math.min(vm.cpuLoad, UTILISATION_MAX);
+  return utilisation ** (Math.sqrt(2 * (vm.cpuCores + 1)) - 1) / (vm.cpuCores * (1 - utilisation));
+}

@@ -21,8 +21,6 @@ import { predict, predictNothing } from "./predict.ts";
 
 /** Hubs asked in turn before the request is told that nothing is suitable. */
 const RESERVE_ATTEMPTS_MAX = 3;
-/** Alternatives told in an answer. */
-const ALTERNATIVES_MAX = 8;
 /** A reservation outlives its chain's expected end by this factor and this slack, ms; the run's end releases it earlier. */
 const RESERVATION_MARGIN = 2;
 const RESERVATION_SLACK_MS = 5_000;
@@ -170,7 +168,7 @@ export async function serve(
       url: candidate.vm.url,
       vms: plan.vms,
       ...admitted(plan, admission),
-      alternatives: alternativesOf(ranking, ALTERNATIVES_MAX),
+      alternatives: alternativesOf(ranking),
       refused,
       acted,
     };

@@ -5,9 +5,9 @@
 // Timing: ready at the p10 lead time, not earlier than needed; held past the p90 lead time, then given up.
 // Order: objects and code before the runtime that needs them; the most valuable first, cut at the policy's fan-out.
 import type { Policy, PrefetchItem, SkippedItem } from "../protocol.ts";
-import { type Candidate, chooseVm, refuseVm, transferMs } from "./allocate.ts";
+import { type Candidate, chooseVm } from "./allocate.ts";
 import type { TaskDemand } from "./demand.ts";
-import type { ClusterView, FleetView, VmView } from "./fleet.ts";
+import { type FleetIndex, type FleetView, indexOf, TASK_WARM } from "./fleet.ts";
 import type { PlannedCommand } from "./pipeline.ts";
 
 /** Preparations are started this much earlier than their own expected time asks: their times vary too. */
@@ -35,6 +35,16 @@ interface Timing {
   leadP90Ms: number;
 }
 
+/** What the weighing functions share: where they look, and where they put what they decided. */
+interface Weighing {
+  index: FleetIndex;
+  cluster: number;
+  policy: Policy;
+  input: PlanInput;
+  weighed: Weighed[];
+  skipped: SkippedItem[];
+}
+
 interface Weighed {
   command: PlannedCommand;
   /** p·saved − (1−p)·waste − idle, ms. */
@@ -42,59 +52,45 @@ interface Weighed {
 }
 
 export function planFor(candidate: Candidate, fleet: FleetView, input: PlanInput): Plan {
-  const { policy } = fleet;
+  const index = indexOf(fleet);
+  const cluster = index.clusterIds.get(candidate.cluster.cluster)!;
   const root = candidate.demand.tasks[0]!;
+  const rootVm = chooseVm(root, cluster, index, input);
   // Lead times exclude cold starts; while the root itself still has to start, everything after it has that much longer.
-  const rootColdMs = candidate.vm.warm[root.task] ? 0 : root.coldStartMs;
-  const weighed: Weighed[] = [];
-  const skipped: SkippedItem[] = [];
+  const headStartMs = index.statesOf(root.task)[rootVm] === TASK_WARM ? 0 : root.coldStartMs;
+  const weighing: Weighing = { index, cluster, policy: fleet.policy, input, weighed: [], skipped: [] };
   const vms: Record<string, string> = {};
-  const open = openVms(candidate.cluster, input.nowMs);
   for (const task of candidate.demand.tasks.slice(1)) {
-    const able = open.filter((vm) => vm.tasks.includes(task.task));
-    if (able.length === 0) {
-      skipped.push(skip("warm", task, "no VM of the cluster has the task"));
+    const vm = chooseVm(task, cluster, index, input);
+    if (vm < 0) {
+      weighing.skipped.push(skip("warm", task, "no VM of the cluster has the task"));
       continue;
     }
-    const vm =
-      able.includes(candidate.vm) && fits(task, candidate.vm) ? candidate.vm : chooseVm(task, able, input.heldVms);
-    vms[task.task] = vm.vm;
+    vms[task.task] = index.vms[vm]!.vm;
     if (task.prewarm === "never") {
-      skipped.push(skip("warm", task, "declared prewarm: never"));
+      weighing.skipped.push(skip("warm", task, "declared prewarm: never"));
       continue;
     }
-    const timing = timingOf(task, rootColdMs);
-    for (const object of task.objects)
-      weighPrefetch(object, task, timing, vm, candidate, fleet, input, weighed, skipped);
-    weighWarm(task, timing, vm, policy, input, weighed, skipped);
+    const timing = timingOf(task, headStartMs);
+    for (const object of task.objects) weighPrefetch(object, task, timing, vm, weighing);
+    weighWarm(task, timing, vm, weighing);
   }
-  return { ...cut(weighed, skipped, policy.fanOutMax), vms };
-}
-
-function openVms(cluster: ClusterView, nowMs: number): VmView[] {
-  return cluster.vms.filter((vm) => refuseVm(vm, null, nowMs) === null);
-}
-
-function fits(task: TaskDemand, vm: VmView): boolean {
-  return vm.memoryBytes - vm.memoryUsedBytes >= task.memoryBytes;
+  return { ...cut(weighing, fleet.policy.fanOutMax), vms };
 }
 
 /** Unknown lead times: expected at once, and for as long as the policy holds. */
-function timingOf(task: TaskDemand, rootColdMs: number): Timing {
+function timingOf(task: TaskDemand, headStartMs: number): Timing {
   const lead = task.lead ?? { p10: 0, p50: task.coldStartMs, p90: task.coldStartMs };
-  return { leadP10Ms: lead.p10 + rootColdMs, leadP50Ms: lead.p50 + rootColdMs, leadP90Ms: lead.p90 + rootColdMs };
+  return { leadP10Ms: lead.p10 + headStartMs, leadP50Ms: lead.p50 + headStartMs, leadP90Ms: lead.p90 + headStartMs };
 }
 
-function weighWarm(
-  task: TaskDemand,
-  timing: Timing,
-  vm: VmView,
-  policy: Policy,
-  input: PlanInput,
-  weighed: Weighed[],
-  skipped: SkippedItem[],
-): void {
-  if (vm.warm[task.task]) return void skipped.push(skip("warm", task, `already warm on ${vm.vm}`));
+function weighWarm(task: TaskDemand, timing: Timing, vm: number, weighing: Weighing): void {
+  const { index, policy, input, weighed, skipped } = weighing;
+  const vmName = index.vms[vm]!.vm;
+  if (index.statesOf(task.task)[vm] === TASK_WARM) {
+    skipped.push(skip("warm", task, `already warm on ${vmName}`));
+    return;
+  }
   const gb = task.memoryBytes / BYTES_PER_GB;
   const startMs = task.coldStartMs * PREPARE_MARGIN;
   const readyMs = Math.max(timing.leadP10Ms, task.coldStartMs);
@@ -113,7 +109,7 @@ function weighWarm(
       ...schedule(timing, startMs, policy, input),
       commandId: input.newId(),
       key: `warm ${task.task}@${task.version ?? ""}`,
-      vm: vm.vm,
+      vm: vmName,
       kind: "warm",
       task: task.task,
       version: task.version,
@@ -125,41 +121,30 @@ function weighWarm(
   });
 }
 
-function weighPrefetch(
-  object: PrefetchItem,
-  task: TaskDemand,
-  timing: Timing,
-  vm: VmView,
-  candidate: Candidate,
-  fleet: FleetView,
-  input: PlanInput,
-  weighed: Weighed[],
-  skipped: SkippedItem[],
-): void {
-  const item = { probability: object.probability, task: task.task };
-  if (object.producer !== null) {
-    return void skipped.push(skip("prefetch", item, `made during the run by ${object.producer}`, 0, object.uri));
-  }
-  if (vm.uris.includes(object.uri)) {
-    return void skipped.push(skip("prefetch", item, `already in the cache of ${vm.vm}`, 0, object.uri));
-  }
-  const loadMs = transferMs(object.uri, object.bytes, vm, candidate.cluster, fleet);
+function weighPrefetch(object: PrefetchItem, task: TaskDemand, timing: Timing, vm: number, weighing: Weighing): void {
+  const { index, policy, input, weighed, skipped } = weighing;
+  const { vm: vmName, uris } = index.vms[vm]!;
+  const loadMs = index.transferMs(object.uri, object.bytes, weighing.cluster, vm);
   const savedMs = Math.min(loadMs, Math.max(timing.leadP50Ms, 1)) * task.latencyWeight * task.latencySensitivity;
-  const wasteMs = ((object.bytes ?? 0) / BYTES_PER_GB) * fleet.policy.msPerGb;
+  const wasteMs = ((object.bytes ?? 0) / BYTES_PER_GB) * policy.msPerGb;
   const netMs = object.probability * savedMs - (1 - object.probability) * wasteMs;
-  if (netMs <= 0) {
-    const reason = belowGate(object.probability, savedMs, wasteMs, 0);
-    return void skipped.push(skip("prefetch", item, reason, savedMs, object.uri));
+  let reason: string | null = null;
+  if (object.producer !== null) reason = `made during the run by ${object.producer}`;
+  else if (uris.includes(object.uri)) reason = `already in the cache of ${vmName}`;
+  else if (netMs <= 0) reason = belowGate(object.probability, savedMs, wasteMs, 0);
+  if (reason !== null) {
+    skipped.push(skip("prefetch", { probability: object.probability, task: task.task }, reason, savedMs, object.uri));
+    return;
   }
   // Objects must be there before the runtime starts, since runtimes read them while they start.
   const startMs = (loadMs + task.coldStartMs) * PREPARE_MARGIN;
   weighed.push({
     netMs,
     command: {
-      ...schedule(timing, startMs, fleet.policy, input),
+      ...schedule(timing, startMs, policy, input),
       commandId: input.newId(),
       key: `prefetch ${object.uri}`,
-      vm: vm.vm,
+      vm: vmName,
       kind: "prefetch",
       task: task.task,
       version: task.version,
@@ -203,7 +188,7 @@ function belowGate(probability: number, savedMs: number, wasteMs: number, idleMs
 }
 
 /** One command per distinct thing; the most valuable first; beyond the fan-out they are told as skipped. */
-function cut(weighed: Weighed[], skipped: SkippedItem[], fanOutMax: number): Pick<Plan, "commands" | "skipped"> {
+function cut({ weighed, skipped }: Weighing, fanOutMax: number): Pick<Plan, "commands" | "skipped"> {
   const distinct = new Map<string, Weighed>();
   for (const item of weighed) {
     const key = `${item.command.vm} ${item.command.key}`;
