@@ -13,11 +13,12 @@ export const REACH_TASKS_MAX = 64;
 const NEXT_TASKS_MAX = 4096;
 /** Tasks at least this likely form the expected tree: more likely to execute than not. */
 export const TREE_FLOOR = 0.5;
-/** Bounds of the walk for likely paths: tasks after the root, paths told, least probability of a path, expansions. */
+/** Bounds of the walk for likely paths: tasks after the root, paths told, successors tried of each, least probability, expansions. */
 export const PATH_DEPTH_MAX = 16;
 export const PATHS_MAX = 4;
+const PATH_BREADTH_MAX = 8;
 export const PATH_FLOOR = 0.05;
-const PATH_EXPANSIONS_MAX = 64;
+const PATH_EXPANSIONS_MAX = 32;
 /** Bounds of the walk that names routes. */
 const ROUTE_DEPTH_MAX = 16;
 const ROUTE_EXPANSIONS_MAX = 256;
@@ -170,7 +171,7 @@ function pathsOf(root: string, history: History, model: Model): PredictedChain[]
   const open = [{ probability: 1, ids: [] as number[] }];
   for (let expanded = 0; open.length > 0 && expanded < PATH_EXPANSIONS_MAX && found.length < PATHS_MAX; expanded++) {
     const node = takeLikeliest(open);
-    const answer = model.engine.next({ ...history, ...extended(history, node.ids) }, NEXT_TASKS_MAX);
+    const answer = model.engine.next({ ...history, ...extended(history, node.ids) }, PATH_BREADTH_MAX);
     const ends = node.ids.length >= PATH_DEPTH_MAX ? 1 : answer.end;
     if (node.ids.length > 0 && node.probability * ends >= PATH_FLOOR) {
       const tasks = [root, ...node.ids.map((id) => model.tasks[id]!)];
