@@ -38,12 +38,12 @@ export function devCommand(): Command {
 
 async function dev(asJson: boolean): Promise<void> {
   const say = (line: string) => process.stderr.write(`${line}\n`);
-  const stateFolder = process.env["FORECHAIN_STATE"] || ".forechain";
+  const stateFolder = process.env.FORECHAIN_STATE || ".forechain";
   // Installed before anything is started: a signal during the start ends it too.
   const stop = stopOnSignal();
   try {
     const worker = await startLocalWorker({
-      port: portOf(process.env["PORT"], PORT_DEFAULT),
+      port: portOf(process.env.PORT, PORT_DEFAULT),
       stateFolder,
       onProgress: say,
     });

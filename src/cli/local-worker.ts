@@ -146,7 +146,7 @@ function wranglerEnv(state: string): NodeJS.ProcessEnv {
   return {
     ...process.env,
     // `[build]` runs npm, whose scripts must meet this very node whatever the system has.
-    PATH: `${join(ROOT, "node_modules/.bin")}:${process.env["PATH"] ?? ""}`,
+    PATH: `${join(ROOT, "node_modules/.bin")}:${process.env.PATH ?? ""}`,
     WRANGLER_SEND_METRICS: "false",
     WRANGLER_HIDE_BANNER: "true",
     WRANGLER_WRITE_LOGS: "false",

@@ -84,7 +84,7 @@ try {
     process.exitCode = error.exitCode;
   } else {
     const message = error instanceof Error ? error.message : String(error);
-    process.stderr.write(`forechain: ${process.env["FORECHAIN_DEBUG"] ? (error as Error).stack : message}\n`);
+    process.stderr.write(`forechain: ${process.env.FORECHAIN_DEBUG ? (error as Error).stack : message}\n`);
     process.exitCode = 1;
   }
   if (process.exitCode !== 0 && operands.includes("--json")) {

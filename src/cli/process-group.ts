@@ -37,7 +37,7 @@ function tellReaper(line: string): void {
     reaper = spawn(process.execPath, [fileURLToPath(new URL("./reaper.ts", import.meta.url))], {
       detached: true,
       stdio: ["pipe", "ignore", "ignore"],
-      env: { PATH: process.env["PATH"] },
+      env: { PATH: process.env.PATH },
     });
     // It must outlive us, never hold us.
     reaper.unref();

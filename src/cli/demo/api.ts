@@ -1,0 +1,50 @@
+// A small client of Forechain's own API: JSON in, JSON out, problems as errors that name the field.
+import type { Problem } from "../../protocol.ts";
+
+const CALL_TIMEOUT_MS = 30_000;
+
+export class ApiError extends Error {
+  readonly status: number;
+  constructor(status: number, message: string) {
+    super(message);
+    this.status = status;
+  }
+}
+
+export class Api {
+  readonly url: string;
+  readonly #key: string;
+
+  constructor(url: string, key: string) {
+    this.url = url;
+    this.#key = key;
+  }
+
+  /** Errors: throws ApiError with the problem's text for any status of 400 or more. */
+  async call<T>(method: string, path: string, body?: unknown): Promise<T> {
+    const response = await fetch(`${this.url}${path}`, {
+      method,
+      headers: {
+        authorization: `Bearer ${this.#key}`,
+        ...(body === undefined ? {} : { "content-type": "application/json" }),
+      },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      signal: AbortSignal.timeout(CALL_TIMEOUT_MS),
+    });
+    const text = await response.text();
+    if (!response.ok) throw new ApiError(response.status, `${method} ${path}: ${describe(response.status, text)}`);
+    return (text === "" ? null : JSON.parse(text)) as T;
+  }
+}
+
+/** A problem's detail with its fields; any other text as it is, cut. */
+export function describe(status: number, text: string): string {
+  try {
+    const problem = JSON.parse(text) as Partial<Problem>;
+    const fields = (problem.errors ?? []).map((error) => `${error.pointer}: ${error.detail}`).join("; ");
+    const refused = (problem.refused ?? []).map((entry) => `${entry.cluster}: ${entry.reason}`).join("; ");
+    return [status, problem.title, problem.detail, fields, refused].filter(Boolean).join(" · ");
+  } catch {
+    return `${status} ${text.slice(0, 300)}`;
+  }
+}
