@@ -603,6 +603,7 @@ export const OutcomesAnswer = z.object({ totals: z.array(OutcomeTotal), recent: 
 export type OutcomesAnswer = z.infer<typeof OutcomesAnswer>;
 
 export const GraphTask = z.looseObject({ task: z.string(), count: z.number().int() });
+export type GraphTask = z.infer<typeof GraphTask>;
 export const GraphTransition = z.looseObject({
   source: z.string(),
   target: z.string(),
@@ -615,7 +616,8 @@ export const GraphTransition = z.looseObject({
   delayMs: Quantiles.nullable(),
   transferBytes: z.number().nullable(),
 });
-export const GraphAnswer = z.object({
+export type GraphTransition = z.infer<typeof GraphTransition>;
+export const GraphAnswer = z.looseObject({
   version: z.number().int(),
   tasks: z.array(GraphTask),
   transitions: z.array(GraphTransition),
