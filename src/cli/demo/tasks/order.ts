@@ -3,10 +3,10 @@
 // Environment: MODEL (URI of the rules), STEP, STORE (base URI).
 import { needed, readObject, serveTask } from "./serve.ts";
 
-/** One rule: product (u32), factor (u32), and 24 bytes of conditions. */
-const RULE_BYTES = 32;
-/** One line of a basket: product (u32), quantity (u32). */
-const LINE_BYTES = 8;
+/** One rule: product (u32), factor (u32), and 56 bytes of conditions. */
+const RULE_BYTES = 64;
+/** One line of a basket: product (u32), quantity (u32), and 56 bytes that no step reads. */
+const LINE_BYTES = 64;
 const PARCEL_GRAMS_MAX = 20_000;
 
 interface Rule {

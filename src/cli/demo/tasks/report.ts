@@ -3,8 +3,8 @@
 // Environment: MODEL (URI of the dimensions), PART, STORE (base URI).
 import { needed, readObject, serveTask } from "./serve.ts";
 
-/** One fact: key (u32), amount (u32). */
-const FACT_BYTES = 8;
+/** One fact: key (u16), two unused bytes, amount (u32), and 56 bytes of text. */
+const FACT_BYTES = 64;
 const GROUPS = 24;
 
 const store = needed("STORE");

@@ -1,0 +1,96 @@
+// Recent allocations, each with its explanation: what was predicted, why this cluster, what was prepared and what was not.
+import type { AllocationRecord, Alternative, PlanItem, SkippedItem } from "../protocol.ts";
+import { el, ms, percent, quiet, table } from "./dom.ts";
+
+export function allocationView(allocations: AllocationRecord[]): Node[] {
+  if (allocations.length === 0) return [quiet("No task has been asked for yet.")];
+  return allocations.map((allocation) => {
+    const at = new Date(allocation.createdMs);
+    const place = allocation.cluster ? `${allocation.cluster} / ${allocation.vm ?? "?"}` : allocation.state;
+    const outcome = allocation.outcome === null || allocation.outcome === undefined ? "" : ` · ${allocation.outcome}`;
+    const planned = allocation.plan?.length ?? 0;
+    const told = planned > 0 ? ` · ${planned} prepared${allocation.mode === "active" ? "" : ` if it were active`}` : "";
+    return el(
+      "details",
+      { id: `allocation-${allocation.allocationId}` },
+      el(
+        "summary",
+        {},
+        el("time", { datetime: at.toISOString() }, at.toLocaleTimeString()),
+        el("strong", {}, allocation.task),
+        ` on ${place}${outcome}${told}`,
+      ),
+      explanation(allocation),
+    );
+  });
+}
+
+function explanation(allocation: AllocationRecord): Node {
+  const { chain = [], plan = [], skipped = [], alternatives = [], refused = [] } = allocation;
+  return el(
+    "div",
+    {},
+    el("p", { class: "quiet" }, `Run ${allocation.runId}, allocation ${allocation.allocationId}`),
+    chain.length > 1 ? el("p", {}, `Expected chain: ${chain.join(" → ")}`) : quiet("No chain was expected."),
+    plan.length > 0 ? planTable(plan) : quiet("Nothing was to be prepared."),
+    alternatives.length > 0 ? alternativeTable(alternatives) : el("span"),
+    skipped.length > 0 ? skippedTable(skipped) : el("span"),
+    refused.length > 0
+      ? table(
+          "Clusters that were refused",
+          [
+            { head: "Cluster", cell: (row) => row.cluster },
+            { head: "Reason", cell: (row) => row.reason },
+          ],
+          refused,
+        )
+      : el("span"),
+  );
+}
+
+function planTable(plan: PlanItem[]): Node {
+  return table(
+    "Prepared",
+    [
+      { head: "What", cell: (row) => `${row.kind} ${row.uri ?? row.task ?? ""}` },
+      { head: "Probability", number: true, cell: (row) => percent(row.probability) },
+      { head: "Would save", number: true, cell: (row) => ms(row.savedMs) },
+      { head: "Start to deadline", number: true, cell: (row) => ms(Math.max(0, row.deadlineMs - row.notBeforeMs)) },
+    ],
+    plan,
+  );
+}
+
+function skippedTable(skipped: SkippedItem[]): Node {
+  return table(
+    "Left alone",
+    [
+      { head: "What", cell: (row) => `${row.kind} ${row.uri ?? row.task ?? ""}` },
+      { head: "Probability", number: true, cell: (row) => percent(row.probability) },
+      { head: "Reason", cell: (row) => row.reason },
+    ],
+    skipped,
+  );
+}
+
+function alternativeTable(alternatives: Alternative[]): Node {
+  const term = (head: string, of: (row: Alternative) => number) => ({
+    head,
+    number: true,
+    cell: (row: Alternative) => ms(of(row)),
+  });
+  return table(
+    "Clusters by expected time of the whole chain",
+    [
+      { head: "Cluster", cell: (row) => row.cluster },
+      term("Total", (row) => row.totalMs),
+      term("Services", (row) => row.terms.servicesMs),
+      term("Transfer", (row) => row.terms.transferMs),
+      term("Cold starts", (row) => row.terms.coldStartMs),
+      term("Queue", (row) => row.terms.queueMs),
+      term("Hops", (row) => row.terms.hopsMs),
+      term("Price", (row) => row.terms.priceMs),
+    ],
+    alternatives,
+  );
+}

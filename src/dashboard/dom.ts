@@ -1,0 +1,59 @@
+// Elements from data. All text goes in as text nodes and attributes, never as HTML: task names are somebody's text.
+type Child = Node | string | null;
+type Attributes = Record<string, string | number | boolean>;
+
+export function el(name: string, attributes: Attributes = {}, ...children: Child[]): HTMLElement {
+  return filled(document.createElement(name), attributes, children);
+}
+
+export function svg(name: string, attributes: Attributes = {}, ...children: Child[]): SVGElement {
+  return filled(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
+}
+
+function filled<E extends Element>(element: E, attributes: Attributes, children: Child[]): E {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== false) element.setAttribute(name, value === true ? "" : String(value));
+  }
+  element.append(...children.filter((child) => child !== null));
+  return element;
+}
+
+export interface Column<Row> {
+  head: string;
+  number?: boolean;
+  cell(row: Row): Child;
+}
+
+/** A table that scrolls by itself where the screen is narrow. */
+export function table<Row>(caption: string, columns: Column<Row>[], rows: Row[]): HTMLElement {
+  const head = columns.map(({ head, number }) => el("th", { scope: "col", class: number ? "number" : false }, head));
+  const body = rows.map((row) =>
+    el("tr", {}, ...columns.map(({ cell, number }) => el("td", { class: number ? "number" : false }, cell(row)))),
+  );
+  const made = el(
+    "table",
+    {},
+    el("caption", {}, caption),
+    el("thead", {}, el("tr", {}, ...head)),
+    el("tbody", {}, ...body),
+  );
+  return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption }, made);
+}
+
+export function quiet(text: string): HTMLElement {
+  return el("p", { class: "quiet" }, text);
+}
+
+export function bytes(value: number): string {
+  if (value < 1_000) return `${value} B`;
+  if (value < 1_000_000) return `${(value / 1_000).toFixed(0)} kB`;
+  return value < 1e9 ? `${(value / 1e6).toFixed(1)} MB` : `${(value / 1e9).toFixed(2)} GB`;
+}
+
+export function ms(value: number): string {
+  return value < 10_000 ? `${Math.round(value)} ms` : `${(value / 1_000).toFixed(1)} s`;
+}
+
+export function percent(share: number): string {
+  return `${(share * 100).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
+}
