@@ -9,7 +9,8 @@ export function allocationView(allocations: AllocationRecord[]): Node[] {
     const place = allocation.cluster ? `${allocation.cluster} / ${allocation.vm ?? "?"}` : allocation.state;
     const outcome = allocation.outcome === null || allocation.outcome === undefined ? "" : ` · ${allocation.outcome}`;
     const planned = allocation.plan?.length ?? 0;
-    const told = planned > 0 ? ` · ${planned} prepared${allocation.mode === "active" ? "" : ` if it were active`}` : "";
+    const told =
+      planned > 0 ? ` · ${planned} ${allocation.mode === "active" ? "prepared" : "to prepare, not sent"}` : "";
     return el(
       "details",
       { id: `allocation-${allocation.allocationId}` },
@@ -32,7 +33,7 @@ function explanation(allocation: AllocationRecord): Node {
     {},
     el("p", { class: "quiet" }, `Run ${allocation.runId}, allocation ${allocation.allocationId}`),
     chain.length > 1 ? el("p", {}, `Expected chain: ${chain.join(" → ")}`) : quiet("No chain was expected."),
-    plan.length > 0 ? planTable(plan) : quiet("Nothing was to be prepared."),
+    plan.length > 0 ? planTable(plan, allocation.mode) : quiet("Nothing was to be prepared."),
     alternatives.length > 0 ? alternativeTable(alternatives) : el("span"),
     skipped.length > 0 ? skippedTable(skipped) : el("span"),
     refused.length > 0
@@ -48,9 +49,9 @@ function explanation(allocation: AllocationRecord): Node {
   );
 }
 
-function planTable(plan: PlanItem[]): Node {
+function planTable(plan: PlanItem[], mode: AllocationRecord["mode"]): Node {
   return table(
-    "Prepared",
+    mode === "active" || mode === "canary" ? "Prepared" : `Would have been prepared (${mode ?? "not sent"})`,
     [
       { head: "What", cell: (row) => `${row.kind} ${row.uri ?? row.task ?? ""}` },
       { head: "Probability", number: true, cell: (row) => percent(row.probability) },

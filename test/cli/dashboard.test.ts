@@ -1,0 +1,239 @@
+// The first page in a real browser, against a server that answers with fixed data: hostile names, both colour schemes, a phone.
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { createServer, type Server } from "node:http";
+import { extname, join } from "node:path";
+import { type Browser, chromium, type Page } from "playwright-core";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { build, ROOT } from "../../src/cli/build.ts";
+
+const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
+const KEY = "fck_000000000000_test";
+const HOSTILE = `<img src=x onerror="document.title='owned'">`;
+const TYPES: Record<string, string> = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css" };
+const NOW_MS = Date.now();
+
+const VM = {
+  vm: "one",
+  url: null,
+  cpuCores: 2,
+  memoryBytes: 2e9,
+  networkBytesPerSecond: null,
+  draining: false,
+  lastHeartbeatMs: NOW_MS,
+  cpuLoad: 0.42,
+  memoryUsedBytes: 3e8,
+  executions: 1,
+  tasks: ["a"],
+  warm: { [HOSTILE]: 2 },
+  starting: { b: 1 },
+  uris: ["http://store/a.bin"],
+};
+
+const transition = (source: string, target: string, probability: number) => ({
+  source,
+  target,
+  kind: "sequence",
+  count: Math.round(probability * 40),
+  weight: 1,
+  probability,
+  multiplicity: 1,
+  delayMs: { p10: 5, p50: 12, p90: 40 },
+  transferBytes: null,
+});
+
+const ANSWERS: Record<string, unknown> = {
+  "/v1/policy": { mode: "shadow" },
+  "/v1/clusters": {
+    clusters: [
+      {
+        cluster: "east",
+        labels: {},
+        draining: false,
+        pricePerGbSecond: 0,
+        internalLatencyMs: 0.5,
+        reservedMemoryBytes: 0,
+        reservedCpuCores: 0,
+        proximity: {},
+        vms: [VM],
+      },
+    ],
+  },
+  "/v1/outcomes": {
+    totals: [
+      { kind: "warm", outcome: "hit", count: 30, bytes: 0, gbSeconds: 1.5, savedMs: 6_000 },
+      { kind: "warm", outcome: "miss", count: 10, bytes: 0, gbSeconds: 0, savedMs: 0 },
+      { kind: "prefetch", outcome: "waste", count: 2, bytes: 2_000_000, gbSeconds: 0, savedMs: 0 },
+    ],
+    recent: [],
+  },
+  "/v1/graph": {
+    version: 7,
+    tasks: ["check", HOSTILE, "freight", "confirm", "retry"].map((task) => ({ task, count: 40 })),
+    transitions: [
+      transition("check", HOSTILE, 0.75),
+      transition("check", "freight", 0.25),
+      transition(HOSTILE, "confirm", 1),
+      transition("freight", "confirm", 1),
+      transition("check", "confirm", 0.01),
+      transition("confirm", "retry", 0.1),
+      transition("retry", "check", 1),
+    ],
+  },
+  "/v1/allocations": {
+    allocations: [
+      {
+        allocationId: "a1",
+        runId: "r1",
+        executionId: "e1",
+        task: HOSTILE,
+        state: "executed",
+        createdMs: NOW_MS,
+        outcome: "cold",
+        mode: "shadow",
+        cluster: "east",
+        vm: "one",
+        chain: [HOSTILE, "confirm"],
+        plan: [
+          {
+            commandId: "c1",
+            kind: "warm",
+            task: "confirm",
+            probability: 0.9,
+            notBeforeMs: NOW_MS,
+            deadlineMs: NOW_MS + 400,
+            savedMs: 210,
+          },
+        ],
+        skipped: [{ kind: "warm", task: "retry", probability: 0.1, savedMs: 0, reason: "below the gate" }],
+        alternatives: [
+          {
+            chain: [HOSTILE],
+            cluster: "east",
+            totalMs: 80,
+            terms: { servicesMs: 10, transferMs: 20, coldStartMs: 30, queueMs: 5, hopsMs: 15, priceMs: 0 },
+          },
+        ],
+        refused: [{ cluster: "west", reason: "cluster is draining" }],
+        modelVersion: 7,
+      },
+    ],
+  },
+};
+
+function listen(): Promise<{ server: Server; url: string }> {
+  const server = createServer(async (request, response) => {
+    const path = new URL(request.url ?? "/", "http://x").pathname;
+    if (path.startsWith("/v1/")) {
+      const known = request.headers.authorization === `Bearer ${KEY}`;
+      response.writeHead(known ? 200 : 401, {
+        "content-type": known ? "application/json" : "application/problem+json",
+      });
+      response.end(JSON.stringify(known ? ANSWERS[path] : { title: "Unauthorized", detail: "unknown key" }));
+      return;
+    }
+    const file = join(ROOT, "build/dashboard", path === "/" ? "index.html" : path);
+    response.writeHead(200, { "content-type": TYPES[extname(file)] ?? "application/octet-stream" });
+    response.end(await readFile(file).catch(() => ""));
+  });
+  return new Promise((resolve) => {
+    server.listen(0, "127.0.0.1", () => {
+      const { port } = server.address() as { port: number };
+      resolve({ server, url: `http://127.0.0.1:${port}` });
+    });
+  });
+}
+
+const missing = existsSync(CHROMIUM) ? "" : ` (skipped: no ${CHROMIUM})`;
+
+describe.skipIf(missing !== "")(`the first page${missing}`, () => {
+  let browser: Browser;
+  let server: Server;
+  let url: string;
+
+  beforeAll(async () => {
+    await build();
+    ({ server, url } = await listen());
+    const args = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"];
+    browser = await chromium.launch({ executablePath: CHROMIUM, args });
+  });
+
+  afterAll(async () => {
+    await browser?.close();
+    server?.close();
+  });
+
+  async function signedIn(options: Parameters<Browser["newPage"]>[0] = {}): Promise<Page> {
+    const page = await browser.newPage(options);
+    await page.goto(url);
+    await page.getByLabel(/A key with scope/).fill(KEY);
+    await page.getByRole("button", { name: "Show" }).click();
+    await page.getByRole("heading", { name: "Recent allocations" }).waitFor();
+    return page;
+  }
+
+  it("tells a wrong key and asks again", async () => {
+    const page = await browser.newPage();
+    await page.goto(url);
+    await page.getByLabel(/A key with scope/).fill("fck_wrong");
+    await page.getByRole("button", { name: "Show" }).click();
+    await page.getByText("unknown key").waitFor();
+    expect(await page.getByLabel(/A key with scope/).isVisible()).toBe(true);
+    await page.close();
+  });
+
+  it("shows what Forechain knows, with names as text", async () => {
+    const page = await signedIn();
+    const errors: string[] = [];
+    page.on("pageerror", (error) => errors.push(error.message));
+    await page.getByText("mode shadow · 5 tasks · graph version 7").waitFor();
+    expect(await page.locator("#outcomes").textContent()).toContain("75 % of what executions needed had been prepared");
+    expect(await page.locator("#clusters").textContent()).toContain(`${HOSTILE} × 2`);
+    expect(await page.locator("svg.graph rect").count()).toBe(5);
+    expect(await page.locator("svg.graph > g > path").count()).toBe(7);
+    await page.locator("#allocations summary").first().click();
+    const told = await page.locator("#allocations").textContent();
+    for (const text of [
+      "below the gate",
+      "cluster is draining",
+      "warm confirm",
+      "80 ms",
+      "Would have been prepared (shadow)",
+    ])
+      expect(told).toContain(text);
+    expect(await page.getByLabel(/A key with scope/).isVisible()).toBe(false);
+    expect(await page.title()).toBe("Forechain");
+    expect(await page.locator("img").count()).toBe(0);
+    expect(errors).toEqual([]);
+    await page.close();
+  });
+
+  it("fits a phone in the dark, without scrolling sideways", async () => {
+    const page = await signedIn({ viewport: { width: 360, height: 740 }, colorScheme: "dark" });
+    await page.getByText("mode shadow").waitFor();
+    await page.locator("#allocations summary").first().click();
+    const { wide, background } = (await page.evaluate(`({
+      wide: document.documentElement.scrollWidth - innerWidth,
+      background: getComputedStyle(document.body).backgroundColor,
+    })`)) as { wide: number; background: string };
+    expect(wide).toBeLessThanOrEqual(0);
+    expect(background).toBe("rgb(21, 23, 26)");
+    if (process.env.SCREENSHOTS)
+      await page.screenshot({ path: join(process.env.SCREENSHOTS, "phone.png"), fullPage: true });
+    await page.close();
+  });
+
+  it("draws on a desk", async () => {
+    const page = await signedIn({ viewport: { width: 1280, height: 900 }, colorScheme: "light" });
+    await page.getByText("mode shadow").waitFor();
+    await page.locator("#allocations summary").first().click();
+    // Nodes of one layer do not lie on each other.
+    const boxes = await page
+      .locator("svg.graph rect")
+      .evaluateAll((rects) => rects.map((rect) => `${rect.getAttribute("x")},${rect.getAttribute("y")}`));
+    expect(new Set(boxes).size).toBe(5);
+    if (process.env.SCREENSHOTS)
+      await page.screenshot({ path: join(process.env.SCREENSHOTS, "desk.png"), fullPage: true });
+    await page.close();
+  });
+});
