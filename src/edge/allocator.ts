@@ -1,0 +1,134 @@
+// The pipeline's `serve` with the Worker's clock, ids, model and hubs. In: one task request. Out: where it runs and what was
+// prepared, or why nowhere. Here invariant 6 is kept: a prediction that fails is left out, a hub that is down holds nothing
+// and is sent nothing, and the request goes on.
+import type { FleetView } from "../core/fleet.ts";
+import type { Model } from "../core/graph.ts";
+import { type Admission, type Offer, type Served, serve, type TaskRequest, type Unsuitable } from "../core/pipeline.ts";
+import type { AllocationAnswer, AllocationRecord, PlanItem } from "../protocol.ts";
+import { sealContinuation } from "./continuation.ts";
+import type { Env } from "./env.ts";
+import { newId } from "./ids.ts";
+import { modelFor } from "./model-cache.ts";
+import { continuationKey } from "./secrets.ts";
+
+/** How long a request waits for a model in a cold isolate, ms; then it goes on without a prediction. */
+export const MODEL_WAIT_MS = 50;
+/** A hub that has not answered by then is taken for down: the request goes on without a reservation, ms. */
+const HUB_WAIT_MS = 1_000;
+
+export async function allocateTask(
+  env: Pick<Env, "GRAPH_WRITER" | "CLUSTER_HUB">,
+  workspace: string,
+  request: TaskRequest,
+  fleet: FleetView,
+  nowMs: number,
+): Promise<Served | Unsuitable> {
+  const ports = {
+    nowMs,
+    newId: () => newId(nowMs),
+    random: Math.random,
+    admit: (offer: Offer) => admitAt(env.CLUSTER_HUB, workspace, offer),
+  };
+  const model = await modelOrNone(env.GRAPH_WRITER, workspace);
+  if (model === null) return serve(request, null, fleet, ports);
+  try {
+    return await serve(request, model, fleet, ports);
+  } catch (error) {
+    console.error(`prediction failed, allocating without: ${error instanceof Error ? error.stack : error}`);
+    return serve(request, null, fleet, ports);
+  }
+}
+
+async function modelOrNone(graphWriter: Env["GRAPH_WRITER"], workspace: string): Promise<Model | null> {
+  try {
+    return await modelFor(graphWriter, workspace, MODEL_WAIT_MS);
+  } catch (error) {
+    console.error(`no model: ${error}`);
+    return null;
+  }
+}
+
+async function admitAt(hubs: Env["CLUSTER_HUB"], workspace: string, offer: Offer): Promise<Admission> {
+  const hub = hubs.getByName(`${workspace}/${offer.cluster}`);
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const timeout = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${HUB_WAIT_MS} ms`)), HUB_WAIT_MS);
+  });
+  try {
+    return await Promise.race([hub.admit(workspace, offer), timeout]);
+  } catch (error) {
+    console.error(`hub ${offer.cluster} is down, running without reservation: ${error}`);
+    const refusedKeys = offer.commands.map(({ vm, key }) => [`${vm} ${key}`, "the cluster's hub did not answer"]);
+    return { ok: true, commandIds: {}, refusedKeys: Object.fromEntries(refusedKeys) };
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** The continuation that comes out of an execution: its path up to and with the task. */
+export async function continuationOf(
+  secret: string,
+  workspace: string,
+  request: TaskRequest,
+  placed: { cluster: string | null; vms: Record<string, string> },
+  nowMs: number,
+): Promise<string> {
+  const path = request.path.map((task, i) => ({ task, startMs: knownOrNull(request.pathStartMs[i]) }));
+  const continuation = {
+    runId: request.runId,
+    path: [...path, { task: request.task, startMs: nowMs }],
+    executionId: request.executionId,
+    cluster: placed.cluster,
+    // What earlier plans prepared and this one does not speak of still holds.
+    vms: { ...request.heldVms, ...placed.vms },
+  };
+  return sealContinuation(await continuationKey(secret, workspace), continuation, nowMs);
+}
+
+function knownOrNull(startMs: number | undefined): number | null {
+  return startMs === undefined || Number.isNaN(startMs) ? null : startMs;
+}
+
+export function answerOf(served: Served, fleet: FleetView, continuation: string): AllocationAnswer {
+  const { allocationId, cluster, vm, url, chain, skipped, alternatives, refused } = served;
+  return {
+    allocationId,
+    mode: fleet.policy.mode,
+    cluster,
+    vm,
+    url,
+    continuation,
+    chain,
+    plan: served.plan.map(planItemOf),
+    skipped,
+    alternatives,
+    refused,
+    modelVersion: served.prediction.modelVersion,
+  };
+}
+
+function planItemOf(command: Served["plan"][number]): PlanItem {
+  const { commandId, kind, task, uri, probability, notBeforeMs, deadlineMs, savedMs } = command;
+  return {
+    commandId,
+    kind,
+    ...(task === null ? {} : { task }),
+    ...(uri === null ? {} : { uri }),
+    probability,
+    notBeforeMs,
+    deadlineMs,
+    savedMs,
+  };
+}
+
+export function recordOfAnswer(
+  answer: AllocationAnswer,
+  request: TaskRequest,
+  state: AllocationRecord["state"],
+  nowMs: number,
+): AllocationRecord {
+  const { runId, executionId, task } = request;
+  // The continuation is the caller's; whoever reads explanations has no use for it.
+  const { continuation: _, ...explained } = answer;
+  return { ...explained, runId, executionId, task, state, createdMs: nowMs, outcome: null };
+}

@@ -1,0 +1,216 @@
+// Fleet: one Durable Object per workspace. In: declarations of the operator (kept in D1, written here alone) and the hubs'
+// summaries (in memory). Out: the fleet view, which the Worker keeps for a second, and the declarations that hubs need.
+import { DurableObject } from "cloudflare:workers";
+import type { FleetView } from "../core/fleet.ts";
+import type { ClusterDeclaration, Policy, ProximityEntry, ServiceDeclaration, TaskDeclaration } from "../protocol.ts";
+import {
+  type Declarations,
+  loadDeclarations,
+  removeCluster,
+  removeService,
+  removeTask,
+  storeCluster,
+  storePolicy,
+  storeProximity,
+  storeService,
+  storeTask,
+} from "./declarations.ts";
+import type { Env } from "./env.ts";
+import { joinFleet } from "./fleet-view.ts";
+import type { HubConfig, HubSummary } from "./hub/messages.ts";
+
+/** Hubs asked at the same time; a Durable Object has six connections, calls to others are cheaper but not free. */
+const HUBS_AT_ONCE = 16;
+export const CLUSTERS_MAX = 1_000;
+export const TASKS_MAX = 5_000;
+export const SERVICES_MAX = 1_000;
+
+export type Declared = { ok: true } | { ok: false; reason: "too-many"; detail: string };
+const DECLARED: Declared = { ok: true };
+
+export class Fleet extends DurableObject<Env> {
+  readonly #summaries = new Map<string, HubSummary>();
+  #loading: Promise<Declarations> | null = null;
+  /** Another one after every declaration and after every restart, so that a hub compares for equality only. */
+  #version = crypto.randomUUID();
+
+  // ── Views ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  async view(workspace: string): Promise<FleetView> {
+    return joinFleet(await this.#declared(workspace), this.#summaries, Date.now());
+  }
+
+  async clusters(workspace: string): Promise<Record<string, ClusterDeclaration>> {
+    return Object.fromEntries((await this.#declared(workspace)).clusters);
+  }
+
+  async tasks(workspace: string): Promise<Record<string, TaskDeclaration>> {
+    return Object.fromEntries((await this.#declared(workspace)).tasks);
+  }
+
+  async services(workspace: string): Promise<Record<string, ServiceDeclaration>> {
+    return Object.fromEntries((await this.#declared(workspace)).services);
+  }
+
+  async proximity(workspace: string): Promise<ProximityEntry[]> {
+    return (await this.#declared(workspace)).proximity;
+  }
+
+  async policy(workspace: string): Promise<Policy> {
+    return (await this.#declared(workspace)).policy;
+  }
+
+  /** Clusters that may have something to tell: declared, or heard of. */
+  async clusterNames(workspace: string): Promise<string[]> {
+    const declared = await this.#declared(workspace);
+    return [...new Set([...declared.clusters.keys(), ...this.#summaries.keys()])];
+  }
+
+  // ── Declarations ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+  async declareCluster(workspace: string, cluster: string, declaration: ClusterDeclaration): Promise<Declared> {
+    const declared = await this.#declared(workspace);
+    if (isFull(declared.clusters, cluster, CLUSTERS_MAX)) return tooMany("clusters", CLUSTERS_MAX);
+    await storeCluster(this.env.DB, workspace, cluster, declaration, Date.now());
+    declared.clusters.set(cluster, declaration);
+    await this.#announce(workspace, declared, [cluster]);
+    return DECLARED;
+  }
+
+  /** The declaration is gone; agents that still report join again as undeclared VMs until their keys are revoked. */
+  async forgetCluster(workspace: string, cluster: string): Promise<boolean> {
+    const declared = await this.#declared(workspace);
+    await removeCluster(this.env.DB, workspace, cluster);
+    declared.proximity = declared.proximity.filter((entry) => entry.cluster !== cluster);
+    this.#summaries.delete(cluster);
+    const existed = declared.clusters.delete(cluster);
+    this.#version = crypto.randomUUID();
+    return existed;
+  }
+
+  async declareService(workspace: string, service: string, declaration: ServiceDeclaration): Promise<Declared> {
+    const declared = await this.#declared(workspace);
+    if (isFull(declared.services, service, SERVICES_MAX)) return tooMany("services", SERVICES_MAX);
+    await storeService(this.env.DB, workspace, service, declaration, Date.now());
+    declared.services.set(service, declaration);
+    this.#version = crypto.randomUUID();
+    return DECLARED;
+  }
+
+  async forgetService(workspace: string, service: string): Promise<boolean> {
+    const declared = await this.#declared(workspace);
+    await removeService(this.env.DB, workspace, service);
+    this.#version = crypto.randomUUID();
+    return declared.services.delete(service);
+  }
+
+  async declareTask(workspace: string, task: string, declaration: TaskDeclaration): Promise<Declared> {
+    const declared = await this.#declared(workspace);
+    if (isFull(declared.tasks, task, TASKS_MAX)) return tooMany("tasks", TASKS_MAX);
+    await storeTask(this.env.DB, workspace, task, declaration, Date.now());
+    const before = declared.tasks.get(task);
+    declared.tasks.set(task, declaration);
+    // A new version takes back the old one's commands: that must not wait for the hubs' next summary.
+    if (before?.version !== declaration.version) await this.#announce(workspace, declared, [...this.#summaries.keys()]);
+    else this.#version = crypto.randomUUID();
+    return DECLARED;
+  }
+
+  async forgetTask(workspace: string, task: string): Promise<boolean> {
+    const declared = await this.#declared(workspace);
+    await removeTask(this.env.DB, workspace, task);
+    this.#version = crypto.randomUUID();
+    return declared.tasks.delete(task);
+  }
+
+  async declareProximity(workspace: string, entries: ProximityEntry[]): Promise<Declared> {
+    const declared = await this.#declared(workspace);
+    await storeProximity(this.env.DB, workspace, entries);
+    declared.proximity = entries;
+    return DECLARED;
+  }
+
+  /** A pause must stop every hub at once: all are told before the answer. */
+  async declarePolicy(workspace: string, policy: Policy): Promise<Declared> {
+    const declared = await this.#declared(workspace);
+    await storePolicy(this.env.DB, workspace, policy, Date.now());
+    declared.policy = policy;
+    await this.#announce(workspace, declared, [...this.#summaries.keys()]);
+    return DECLARED;
+  }
+
+  // ── Hubs ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** A hub tells what it has; the answer is its configuration if the one it knows is out of date, else null. */
+  async hubReport(
+    workspace: string,
+    cluster: string,
+    summary: HubSummary,
+    knownVersion: string | null,
+  ): Promise<HubConfig | null> {
+    const declared = await this.#declared(workspace);
+    this.#summaries.set(cluster, summary);
+    return knownVersion === this.#version ? null : this.#configOf(declared, cluster);
+  }
+
+  async #announce(workspace: string, declared: Declarations, clusters: string[]): Promise<void> {
+    this.#version = crypto.randomUUID();
+    await inTurns(clusters, async (cluster) => {
+      const hub = this.env.CLUSTER_HUB.getByName(`${workspace}/${cluster}`);
+      // A hub that is down learns it with its next summary.
+      await hub
+        .configure(workspace, cluster, this.#configOf(declared, cluster))
+        .catch((error: unknown) => console.warn(`hub ${cluster} was not told: ${error}`));
+    });
+  }
+
+  #configOf(declared: Declarations, cluster: string): HubConfig {
+    const declaration = declared.clusters.get(cluster);
+    return {
+      version: this.#version,
+      policy: declared.policy,
+      draining: declaration?.draining ?? false,
+      vms: Object.fromEntries((declaration?.vms ?? []).map((vm) => [vm.vm, vm])),
+      tasks: Object.fromEntries(declared.tasks),
+      services: [...declared.services].flatMap(([service, { probeUrl }]) => (probeUrl ? [{ service, probeUrl }] : [])),
+    };
+  }
+
+  /** Reads D1 once; then asks the hubs, which otherwise would be unknown until each has a reason to speak. */
+  #declared(workspace: string): Promise<Declarations> {
+    this.#loading ??= this.#load(workspace).catch((error) => {
+      this.#loading = null;
+      throw error;
+    });
+    return this.#loading;
+  }
+
+  async #load(workspace: string): Promise<Declarations> {
+    const declared = await loadDeclarations(this.env.DB, workspace);
+    await inTurns([...declared.clusters.keys()], async (cluster) => {
+      try {
+        const summary = await this.env.CLUSTER_HUB.getByName(`${workspace}/${cluster}`).summary(workspace, cluster);
+        if (!this.#summaries.has(cluster)) this.#summaries.set(cluster, summary);
+      } catch (error) {
+        console.warn(`hub ${cluster} did not answer: ${error}`);
+      }
+    });
+    return declared;
+  }
+}
+
+function isFull(known: Map<string, unknown>, name: string, max: number): boolean {
+  return known.size >= max && !known.has(name);
+}
+
+function tooMany(what: string, max: number): Declared {
+  return { ok: false, reason: "too-many", detail: `A workspace may have at most ${max} ${what}.` };
+}
+
+async function inTurns<T>(items: T[], work: (item: T) => Promise<void>): Promise<void> {
+  const left = items.values();
+  const worker = async () => {
+    for (const item of left) await work(item);
+  };
+  await Promise.all(Array.from({ length: HUBS_AT_ONCE }, worker));
+}

@@ -1,0 +1,31 @@
+// What Fleet and the hubs tell each other, as plain data that crosses Durable Object calls.
+import type { VmView } from "../../core/fleet.ts";
+import type { Policy, TaskDeclaration, VmDeclaration } from "../../protocol.ts";
+
+/** From a hub to Fleet, at most once a second. */
+export interface HubSummary {
+  atMs: number;
+  reservedMemoryBytes: number;
+  reservedCpuCores: number;
+  vms: VmSummary[];
+  /** Outcomes that D1 does not have yet. */
+  unflushedOutcomes: number;
+  inFlightCommands: number;
+}
+
+/** One VM as its agent last described it. `announcedUrl` counts only where the operator approved its host. */
+export interface VmSummary extends Omit<VmView, "url" | "draining" | "networkBytesPerSecond"> {
+  announcedUrl: string | null;
+  lastHeartbeatMs: number;
+  probes: { service: string; latencyMs: number; bandwidthBytesPerSecond: number | null }[];
+}
+
+/** From Fleet to a hub: what the operator declared, whenever the hub's version is another. */
+export interface HubConfig {
+  version: string;
+  policy: Policy;
+  draining: boolean;
+  vms: Record<string, VmDeclaration>;
+  tasks: Record<string, TaskDeclaration>;
+  services: { service: string; probeUrl: string }[];
+}

@@ -1,0 +1,369 @@
+// The command queue of one cluster: queued → leased → done | failed | expired | cancelled.
+// At least once: a lease that runs out puts the command back, a bounded number of times, later each time.
+// In effect once: a result counts only with the lease it was given, and a second result changes nothing.
+// One distinct thing on one VM is one command, however many runs want it.
+import type { PlannedCommand } from "../../core/pipeline.ts";
+import type { Command, CommandKind, CommandResult } from "../../protocol.ts";
+import { newId } from "../ids.ts";
+
+/** How long an agent may work before the hub takes it for lost, ms: a slow start, a large object, a long call. */
+const LEASE_MS: Record<CommandKind, number> = {
+  warm: 60_000,
+  prefetch: 120_000,
+  execute: 60_000,
+  evict: 30_000,
+  drain: 30_000,
+};
+/** A command past its expiry keeps its lease this much longer: the agent may be just reporting, ms. */
+const LEASE_PAST_EXPIRY_MS = 5_000;
+/** Leases of one command at most. */
+export const ATTEMPTS_MAX = 3;
+/** Wait before attempt n + 1: this × 2^(n − 1), and up to as much again at random, so that a herd spreads out, ms. */
+const RETRY_BASE_MS = 250;
+/** A reason that begins so is final: the agent will not do this, now or later. */
+const FINAL_REASON = /^refused/i;
+
+export type CommandState = "queued" | "leased" | "done" | "failed" | "expired" | "cancelled";
+
+export interface CommandRow extends Record<string, SqlStorageValue> {
+  command_id: string;
+  vm: string;
+  key: string;
+  kind: CommandKind;
+  task: string | null;
+  version: string | null;
+  uri: string | null;
+  bytes: number | null;
+  probability: number;
+  not_before_ms: number;
+  deadline_ms: number;
+  expires_ms: number;
+  run_id: string | null;
+  beneficiaries: number;
+  request: string | null;
+  state: CommandState;
+  attempt: number;
+  lease_id: string | null;
+  lease_expires_ms: number | null;
+  loaded_bytes: number;
+  ready_ms: number | null;
+  settled: number;
+  live: number;
+  reason: string | null;
+  changed_ms: number;
+}
+
+/** A command that ended without being done: its outcome is `failed`. */
+export interface Given {
+  command: CommandRow;
+  reason: string;
+}
+
+export type ResultAccepted =
+  | { ok: true; command: CommandRow; failed: string | null }
+  | { ok: false; reason: "unknown command" | "stale lease" | "settled before" };
+
+export class CommandQueue {
+  readonly #sql: SqlStorage;
+  readonly #random: () => number;
+  #inFlight: number;
+
+  constructor(sql: SqlStorage, random: () => number = Math.random) {
+    this.#sql = sql;
+    this.#random = random;
+    this.#inFlight = sql
+      .exec<{ n: number }>("SELECT count(*) AS n FROM commands WHERE state IN ('queued', 'leased')")
+      .one().n;
+  }
+
+  /** Queued or leased. */
+  get inFlight(): number {
+    return this.#inFlight;
+  }
+
+  /** Queues it, or joins the one that stands for the same thing; returns the id that stands. */
+  enqueue(command: PlannedCommand, runId: string, nowMs: number, request: string | null = null): string {
+    const [standing] = this.#sql
+      .exec<Pick<CommandRow, "command_id" | "state" | "expires_ms">>(
+        "SELECT command_id, state, expires_ms FROM commands WHERE vm = ? AND key = ? AND live = 1",
+        command.vm,
+        command.key,
+      )
+      .toArray();
+    if (standing && this.#join(standing, command, nowMs)) return standing.command_id;
+    // Only one command of a key is live; the one before ends too early for this plan and lives on under its own id.
+    if (standing) this.#sql.exec("UPDATE commands SET live = 0 WHERE command_id = ?", standing.command_id);
+    this.#sql.exec(
+      `INSERT INTO commands (command_id, vm, key, kind, task, version, uri, bytes, probability, not_before_ms,
+         deadline_ms, expires_ms, run_id, beneficiaries, request, state, attempt, loaded_bytes, settled, live, changed_ms)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, 'queued', 0, 0, 0, 1, ?)`,
+      command.commandId,
+      command.vm,
+      command.key,
+      command.kind,
+      command.task,
+      command.version,
+      command.uri,
+      command.bytes,
+      command.probability,
+      command.notBeforeMs,
+      command.deadlineMs,
+      command.expiresMs,
+      runId,
+      request,
+      nowMs,
+    );
+    this.#inFlight++;
+    return command.commandId;
+  }
+
+  /** A queued command is moved to serve both; one that an agent has already can serve only if it lasts long enough. */
+  #join(
+    standing: Pick<CommandRow, "command_id" | "state" | "expires_ms">,
+    command: PlannedCommand,
+    nowMs: number,
+  ): boolean {
+    if (standing.state === "queued") {
+      this.#sql.exec(
+        `UPDATE commands SET beneficiaries = beneficiaries + 1, not_before_ms = min(not_before_ms, ?),
+           deadline_ms = min(deadline_ms, ?), expires_ms = max(expires_ms, ?), probability = max(probability, ?),
+           changed_ms = ? WHERE command_id = ?`,
+        command.notBeforeMs,
+        command.deadlineMs,
+        command.expiresMs,
+        command.probability,
+        nowMs,
+        standing.command_id,
+      );
+      return true;
+    }
+    if (standing.expires_ms < command.deadlineMs) return false;
+    this.#sql.exec(
+      "UPDATE commands SET beneficiaries = beneficiaries + 1, changed_ms = ? WHERE command_id = ?",
+      nowMs,
+      standing.command_id,
+    );
+    return true;
+  }
+
+  /** Leases what is due on a VM, most urgent first. */
+  lease(vm: string, max: number, nowMs: number): Command[] {
+    const due = this.#sql
+      .exec<CommandRow>(
+        `SELECT * FROM commands WHERE vm = ? AND state = 'queued' AND not_before_ms <= ? AND expires_ms > ?
+         ORDER BY deadline_ms LIMIT ?`,
+        vm,
+        nowMs,
+        nowMs,
+        max,
+      )
+      .toArray();
+    return due.map((row) => {
+      const leaseId = newId(nowMs);
+      // An `execute` expires when its caller's patience does: its lease lasts as long.
+      const leaseMs =
+        row.kind === "execute"
+          ? row.expires_ms - nowMs
+          : Math.min(LEASE_MS[row.kind], row.expires_ms + LEASE_PAST_EXPIRY_MS - nowMs);
+      this.#sql.exec(
+        `UPDATE commands SET state = 'leased', attempt = attempt + 1, lease_id = ?, lease_expires_ms = ?, changed_ms = ?
+         WHERE command_id = ?`,
+        leaseId,
+        nowMs + leaseMs,
+        nowMs,
+        row.command_id,
+      );
+      return toCommand(row, leaseId, leaseMs);
+    });
+  }
+
+  /** When the next queued command of a VM (null: of any) becomes due; null if there is none. */
+  nextDueMs(vm: string | null): number | null {
+    const query = "SELECT min(not_before_ms) AS at FROM commands WHERE state = 'queued'";
+    const cursor = vm === null ? this.#sql.exec<{ at: number | null }>(query) : this.#sql.exec<{ at: number | null }>(`${query} AND vm = ?`, vm);
+    return cursor.one().at;
+  }
+
+  get(commandId: string): CommandRow | null {
+    return this.#sql.exec<CommandRow>("SELECT * FROM commands WHERE command_id = ?", commandId).toArray()[0] ?? null;
+  }
+
+  /** An agent's result. `failed` is set when the command has failed for good. */
+  settleResult(vm: string, result: CommandResult, nowMs: number): ResultAccepted {
+    const command = this.get(result.commandId);
+    if (command === null || command.vm !== vm) return { ok: false, reason: "unknown command" };
+    if (command.state !== "leased") {
+      return { ok: false, reason: command.state === "queued" ? "stale lease" : "settled before" };
+    }
+    if (command.lease_id !== result.leaseId) return { ok: false, reason: "stale lease" };
+    if (result.state === "done") {
+      this.#sql.exec(
+        "UPDATE commands SET state = 'done', ready_ms = ?, loaded_bytes = ?, changed_ms = ? WHERE command_id = ?",
+        Math.round(result.readyMs ?? nowMs),
+        result.bytes ?? 0,
+        nowMs,
+        command.command_id,
+      );
+      this.#inFlight--;
+      const loaded = { ...command, state: "done" as const, loaded_bytes: result.bytes ?? 0 };
+      return { ok: true, command: loaded, failed: null };
+    }
+    const reason = result.reason ?? "the agent gave no reason";
+    const again = !FINAL_REASON.test(reason) && command.kind !== "execute" && this.#retry(command, reason, nowMs);
+    if (again) return { ok: true, command, failed: null };
+    this.#end(command.command_id, "failed", reason, nowMs);
+    return { ok: true, command, failed: reason };
+  }
+
+  /** Leases that ran out, and commands that nobody fetched in time. Returns those that are lost for good. */
+  sweep(nowMs: number): Given[] {
+    const lost: Given[] = [];
+    const overdue = this.#sql
+      .exec<CommandRow>("SELECT * FROM commands WHERE state = 'leased' AND lease_expires_ms <= ?", nowMs)
+      .toArray();
+    for (const command of overdue) {
+      const reason = `lease ran out after attempt ${command.attempt}`;
+      if (command.kind !== "execute" && this.#retry(command, reason, nowMs)) continue;
+      this.#end(command.command_id, command.expires_ms <= nowMs ? "expired" : "failed", reason, nowMs);
+      lost.push({ command, reason });
+    }
+    const unfetched = this.#sql
+      .exec<CommandRow>("SELECT * FROM commands WHERE state = 'queued' AND expires_ms <= ?", nowMs)
+      .toArray();
+    for (const command of unfetched) {
+      const reason = "expired before an agent fetched it";
+      this.#end(command.command_id, "expired", reason, nowMs);
+      lost.push({ command, reason });
+    }
+    return lost;
+  }
+
+  /** Takes back what no agent has yet; `where` narrows it (columns of `commands`). Returns what was taken back. */
+  cancelQueued(reason: string, nowMs: number, where: { vm?: string; task?: string; keepVersion?: string | null } = {}): CommandRow[] {
+    const queued = this.#sql
+      .exec<CommandRow>("SELECT * FROM commands WHERE state = 'queued' AND kind <> 'execute'")
+      .toArray()
+      .filter((row) => where.vm === undefined || row.vm === where.vm)
+      .filter((row) => where.task === undefined || row.task === where.task)
+      .filter((row) => where.keepVersion === undefined || row.version !== where.keepVersion);
+    for (const row of queued) this.#end(row.command_id, "cancelled", reason, nowMs);
+    return queued;
+  }
+
+  /** The VM's agent is a new process: what the old one was doing is put back. */
+  releaseLeases(vm: string, nowMs: number): void {
+    this.#sql.exec(
+      `UPDATE commands SET state = 'queued', lease_id = NULL, lease_expires_ms = NULL, changed_ms = ?
+       WHERE vm = ? AND state = 'leased' AND kind <> 'execute'`,
+      nowMs,
+      vm,
+    );
+  }
+
+  /** Used or ended: the next plan for the same thing needs a command of its own. */
+  retire(commandId: string): void {
+    this.#sql.exec("UPDATE commands SET live = 0 WHERE command_id = ?", commandId);
+  }
+
+  markSettled(commandId: string, nowMs: number): void {
+    this.#sql.exec("UPDATE commands SET settled = 1, changed_ms = ? WHERE command_id = ?", nowMs, commandId);
+  }
+
+  /** Done, past their expiry and without any word of use or end. */
+  silentlyEnded(kind: "warm" | "prefetch", expiredBeforeMs: number): CommandRow[] {
+    return this.#sql
+      .exec<CommandRow>(
+        "SELECT * FROM commands WHERE settled = 0 AND expires_ms <= ? AND state = 'done' AND kind = ? LIMIT 500",
+        expiredBeforeMs,
+        kind,
+      )
+      .toArray();
+  }
+
+  /** Ready on this VM and not yet settled. */
+  unsettledOn(vm: string): CommandRow[] {
+    return this.#sql
+      .exec<CommandRow>("SELECT * FROM commands WHERE settled = 0 AND state = 'done' AND vm = ?", vm)
+      .toArray();
+  }
+
+  /** Given up for good, latest first. */
+  deadLetters(limit: number): CommandRow[] {
+    return this.#sql
+      .exec<CommandRow>(
+        "SELECT * FROM commands WHERE state IN ('failed', 'expired') ORDER BY changed_ms DESC LIMIT ?",
+        limit,
+      )
+      .toArray();
+  }
+
+  countsByState(): Record<string, number> {
+    const rows = this.#sql.exec<{ state: string; n: number }>("SELECT state, count(*) AS n FROM commands GROUP BY state");
+    return Object.fromEntries([...rows].map((row) => [row.state, row.n]));
+  }
+
+  /** Forgets what ended before the instant: no report about it can still come. */
+  prune(endedBeforeMs: number): void {
+    this.#sql.exec(
+      "DELETE FROM commands WHERE settled = 1 AND state NOT IN ('queued', 'leased') AND changed_ms < ?",
+      endedBeforeMs,
+    );
+  }
+
+  /** Earliest lease to run out, earliest expiry of something queued, earliest expiry of something ready; null: none. */
+  nextInstants(): { leaseMs: number | null; expiryMs: number | null; warmMs: number | null; prefetchMs: number | null } {
+    const earliest = (column: string, where: string) =>
+      this.#sql.exec<{ at: number | null }>(`SELECT min(${column}) AS at FROM commands WHERE ${where}`).one().at;
+    return {
+      leaseMs: earliest("lease_expires_ms", "state = 'leased'"),
+      expiryMs: earliest("expires_ms", "settled = 0 AND state = 'queued'"),
+      warmMs: earliest("expires_ms", "settled = 0 AND state = 'done' AND kind = 'warm'"),
+      prefetchMs: earliest("expires_ms", "settled = 0 AND state = 'done' AND kind = 'prefetch'"),
+    };
+  }
+
+  #retry(command: CommandRow, reason: string, nowMs: number): boolean {
+    const delayMs = RETRY_BASE_MS * 2 ** (command.attempt - 1) * (1 + this.#random());
+    const notBeforeMs = Math.round(nowMs + delayMs);
+    if (command.attempt >= ATTEMPTS_MAX || notBeforeMs >= command.expires_ms) return false;
+    this.#sql.exec(
+      `UPDATE commands SET state = 'queued', not_before_ms = ?, lease_expires_ms = NULL, reason = ?, changed_ms = ?
+       WHERE command_id = ?`,
+      notBeforeMs,
+      reason,
+      nowMs,
+      command.command_id,
+    );
+    return true;
+  }
+
+  #end(commandId: string, state: "failed" | "expired" | "cancelled", reason: string, nowMs: number): void {
+    this.#sql.exec(
+      "UPDATE commands SET state = ?, live = 0, settled = 1, reason = ?, changed_ms = ? WHERE command_id = ?",
+      state,
+      reason,
+      nowMs,
+      commandId,
+    );
+    this.#inFlight--;
+  }
+}
+
+function toCommand(row: CommandRow, leaseId: string, leaseMs: number): Command {
+  return {
+    commandId: row.command_id,
+    leaseId,
+    leaseMs,
+    kind: row.kind,
+    ...(row.task === null ? {} : { task: row.task }),
+    ...(row.version === null ? {} : { version: row.version }),
+    ...(row.uri === null ? {} : { uri: row.uri }),
+    bytes: row.bytes,
+    notBeforeMs: row.not_before_ms,
+    deadlineMs: row.deadline_ms,
+    expiresMs: row.expires_ms,
+    probability: row.probability,
+    attempt: row.attempt + 1,
+    ...(row.request === null ? {} : { request: JSON.parse(row.request) as Command["request"] }),
+  };
+}

@@ -1,0 +1,90 @@
+// The tables of one ClusterHub's SQLite. Instants are ms since the epoch.
+// They hold what must survive an eviction; heartbeats and running sums are in memory and come back within seconds.
+
+/** Forward only: a table is changed by a later statement, never in place. */
+export function createTables(sql: SqlStorage): void {
+  sql.exec(`
+    CREATE TABLE IF NOT EXISTS meta (
+      name TEXT NOT NULL PRIMARY KEY,
+      value TEXT NOT NULL -- JSON
+    ) STRICT, WITHOUT ROWID;
+
+    -- queued → leased → done | failed | expired | cancelled
+    CREATE TABLE IF NOT EXISTS commands (
+      command_id TEXT NOT NULL PRIMARY KEY,
+      vm TEXT NOT NULL,
+      key TEXT NOT NULL, -- the distinct thing
+      kind TEXT NOT NULL,
+      task TEXT,
+      version TEXT,
+      uri TEXT,
+      bytes INTEGER, -- expected; NULL is unknown
+      probability REAL NOT NULL,
+      not_before_ms INTEGER NOT NULL,
+      deadline_ms INTEGER NOT NULL,
+      expires_ms INTEGER NOT NULL,
+      run_id TEXT, -- the run for which it was planned first
+      beneficiaries INTEGER NOT NULL, -- runs that want it
+      request TEXT, -- JSON, execute only
+      state TEXT NOT NULL,
+      attempt INTEGER NOT NULL, -- leases given so far
+      lease_id TEXT,
+      lease_expires_ms INTEGER,
+      loaded_bytes INTEGER NOT NULL,
+      ready_ms INTEGER,
+      settled INTEGER NOT NULL, -- 1: its outcome is written
+      live INTEGER NOT NULL, -- 1: queued, leased, or done and neither used nor ended: a second plan joins it
+      reason TEXT,
+      changed_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS commands_live ON commands (vm, key) WHERE live = 1;
+    CREATE INDEX IF NOT EXISTS commands_queued ON commands (vm, not_before_ms) WHERE state = 'queued';
+    CREATE INDEX IF NOT EXISTS commands_leased ON commands (lease_expires_ms) WHERE state = 'leased';
+    CREATE INDEX IF NOT EXISTS commands_unsettled ON commands (expires_ms) WHERE settled = 0;
+
+    CREATE TABLE IF NOT EXISTS vms (
+      vm TEXT NOT NULL PRIMARY KEY,
+      heartbeat TEXT NOT NULL, -- JSON, protocol.ts Heartbeat without the cache's URIs
+      heartbeat_ms INTEGER NOT NULL,
+      superseded TEXT NOT NULL -- JSON array of instance ids
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE IF NOT EXISTS reservations (
+      run_id TEXT NOT NULL PRIMARY KEY,
+      memory_bytes INTEGER NOT NULL,
+      cpu_cores REAL NOT NULL,
+      expires_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE IF NOT EXISTS outcomes (
+      outcome_id TEXT NOT NULL PRIMARY KEY,
+      at_ms INTEGER NOT NULL,
+      outcome TEXT NOT NULL, -- JSON, protocol.ts Outcome
+      flushed INTEGER NOT NULL -- 1: D1 has it
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS outcomes_unflushed ON outcomes (at_ms) WHERE flushed = 0;
+
+    CREATE TABLE IF NOT EXISTS outcome_totals (
+      kind TEXT NOT NULL,
+      outcome TEXT NOT NULL,
+      count INTEGER NOT NULL,
+      bytes INTEGER NOT NULL,
+      gb_seconds REAL NOT NULL,
+      saved_ms REAL NOT NULL,
+      PRIMARY KEY (kind, outcome)
+    ) STRICT, WITHOUT ROWID;
+  `);
+}
+
+export function readMeta<T>(sql: SqlStorage, name: string): T | null {
+  const [row] = sql.exec<{ value: string }>("SELECT value FROM meta WHERE name = ?", name).toArray();
+  return row ? (JSON.parse(row.value) as T) : null;
+}
+
+export function writeMeta(sql: SqlStorage, name: string, value: unknown): void {
+  sql.exec(
+    "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+    name,
+    JSON.stringify(value),
+  );
+}

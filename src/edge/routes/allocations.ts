@@ -1,0 +1,72 @@
+// POST /v1/allocations: predict, place, reserve and prepare, for callers that execute themselves.
+// GET /v1/allocations: the recent ones. GET /v1/allocations/:id: one, with its explanation and outcome.
+import { Hono } from "hono";
+import type { Unsuitable } from "../../core/pipeline.ts";
+import { AllocationRequest } from "../../protocol.ts";
+import { allocationById, logAllocation, recentAllocations } from "../allocation-log.ts";
+import { allocateTask, answerOf, continuationOf, recordOfAnswer } from "../allocator.ts";
+import type { AppEnv } from "../app.ts";
+import { requireScope } from "../auth.ts";
+import { fleetViewFor, knownTasks } from "../fleet-cache.ts";
+import { newId } from "../ids.ts";
+import { problem, queryNumber, readJson } from "../problem.ts";
+import { allocationAsk, readOrigin } from "../task-request.ts";
+
+/** Allocations of one list. */
+const LISTED_DEFAULT = 50;
+const LISTED_MAX = 500;
+
+export const allocationRoutes = new Hono<AppEnv>();
+
+allocationRoutes.post("/v1/allocations", requireScope("invoke", "operate"), async (c) => {
+  const body = await readJson(c, AllocationRequest);
+  if (!body.ok) return body.response;
+  const nowMs = Date.now();
+  const { workspace } = c.get("key");
+  const read = await readOrigin(c.env.FORECHAIN_SECRET, workspace, body.value.continuation, nowMs);
+  if (!read.ok) {
+    return problem(c, 422, "Invalid continuation", `The continuation ${read.detail}.`, [
+      { pointer: "/continuation", detail: read.detail },
+    ]);
+  }
+  if (read.origin.runId !== null && read.origin.runId !== body.value.runId) {
+    const detail = `the continuation belongs to run ${read.origin.runId}`;
+    return problem(c, 422, "Another run's continuation", `/runId: ${detail}.`, [{ pointer: "/runId", detail }]);
+  }
+  const fleet = await fleetViewFor(c.env.FLEET, workspace, c.executionCtx, nowMs);
+  if (!knownTasks(fleet).has(body.value.task)) return unknownTask(c, body.value.task);
+  const request = allocationAsk(body.value, read.origin, body.value.executionId ?? newId(nowMs));
+  const served = await allocateTask(c.env, workspace, request, fleet, nowMs);
+  if (served.kind === "unsuitable") return unsuitable(c, served);
+  const continuation = await continuationOf(c.env.FORECHAIN_SECRET, workspace, request, served, nowMs);
+  const answer = answerOf(served, fleet, continuation);
+  if (!request.dryRun) {
+    logAllocation(c.env.DB, c.executionCtx, workspace, recordOfAnswer(answer, request, "allocated", nowMs));
+  }
+  return c.json(answer);
+});
+
+allocationRoutes.get("/v1/allocations", requireScope("read", "operate"), async (c) => {
+  const limit = queryNumber(c, "limit", LISTED_DEFAULT, 1, LISTED_MAX);
+  if (!limit.ok) return limit.response;
+  return c.json({ allocations: await recentAllocations(c.env.DB, c.get("key").workspace, limit.value) });
+});
+
+allocationRoutes.get("/v1/allocations/:id", requireScope("read", "operate", "invoke"), async (c) => {
+  const record = await allocationById(c.env.DB, c.get("key").workspace, c.req.param("id"));
+  if (record === null) return problem(c, 404, "Unknown allocation", "There is no such allocation, or it is no longer kept.");
+  return c.json(record);
+});
+
+export function unknownTask(c: Parameters<typeof problem>[0], task: string): Response {
+  return problem(c, 404, "Unknown task", `No VM has task ${JSON.stringify(task)} and nothing is declared for it.`, [
+    { pointer: "/task", detail: "unknown task" },
+  ]);
+}
+
+export function unsuitable(c: Parameters<typeof problem>[0], served: Unsuitable): Response {
+  const { allocationId, refused, retryAfterMs } = served;
+  const why = refused.map(({ cluster, reason }) => `${cluster}: ${reason}`).join("; ") || "no cluster is known";
+  const detail = `No cluster can take the chain. ${why}`.slice(0, 1_000);
+  return problem(c, 503, "No suitable cluster", detail, undefined, { refused, retryAfterMs, allocationId });
+}

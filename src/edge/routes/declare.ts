@@ -1,0 +1,159 @@
+// What the operator declares: tasks, clusters with their VMs, services, the proximity matrix, the policy.
+// PUT replaces the whole thing; GET tells it; DELETE forgets it.
+import { type Context, Hono } from "hono";
+import { z } from "zod";
+import {
+  ClusterDeclaration,
+  PlaceName,
+  Policy,
+  ProximityDeclaration,
+  ServiceDeclaration,
+  TaskDeclaration,
+  TaskName,
+} from "../../protocol.ts";
+import type { AppEnv } from "../app.ts";
+import { requireScope } from "../auth.ts";
+import { type Declared, Fleet } from "../fleet.ts";
+import { fleetViewFor, forgetFleetView } from "../fleet-cache.ts";
+import { check, problem, type Read, readJson } from "../problem.ts";
+
+export const declareRoutes = new Hono<AppEnv>();
+
+const canDeclare = requireScope("operate");
+const canRead = requireScope("read", "operate");
+
+function fleetOf(c: Context<AppEnv>): DurableObjectStub<Fleet> {
+  return c.env.FLEET.getByName(c.get("key").workspace);
+}
+
+function nameOf<T extends z.ZodType>(c: Context<AppEnv>, parameter: string, schema: T): Read<z.output<T>> {
+  return check(c, schema, c.req.param(parameter), `Invalid ${parameter} name`);
+}
+
+function declared(c: Context<AppEnv>, result: Declared, body: object): Response {
+  forgetFleetView(c.get("key").workspace);
+  return result.ok ? c.json(body) : problem(c, 409, "Bound reached", result.detail);
+}
+
+function forgotten(c: Context<AppEnv>, existed: boolean, what: string): Response {
+  forgetFleetView(c.get("key").workspace);
+  return existed ? c.body(null, 204) : problem(c, 404, "Not declared", `No such ${what} is declared.`);
+}
+
+// ── Tasks ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+declareRoutes.put("/v1/tasks/:task", canDeclare, async (c) => {
+  const task = nameOf(c, "task", TaskName);
+  if (!task.ok) return task.response;
+  const body = await readJson(c, TaskDeclaration);
+  if (!body.ok) return body.response;
+  const result = await fleetOf(c).declareTask(c.get("key").workspace, task.value, body.value);
+  return declared(c, result, { task: task.value, ...body.value });
+});
+
+declareRoutes.get("/v1/tasks", canRead, async (c) => {
+  const tasks = await fleetOf(c).tasks(c.get("key").workspace);
+  return c.json({ tasks: Object.entries(tasks).map(([task, declaration]) => ({ task, ...declaration })) });
+});
+
+declareRoutes.get("/v1/tasks/:task", canRead, async (c) => {
+  const task = c.req.param("task");
+  const declaration = (await fleetOf(c).tasks(c.get("key").workspace))[task];
+  if (!declaration) return problem(c, 404, "Not declared", "No such task is declared.");
+  return c.json({ task, ...declaration });
+});
+
+declareRoutes.delete("/v1/tasks/:task", canDeclare, async (c) =>
+  forgotten(c, await fleetOf(c).forgetTask(c.get("key").workspace, c.req.param("task")), "task"),
+);
+
+// ── Clusters ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Names within one declaration are unique, and no VM is named twice. */
+const ClusterBody = ClusterDeclaration.superRefine((cluster, context) => {
+  const seen = new Set<string>();
+  cluster.vms.forEach(({ vm }, i) => {
+    if (seen.has(vm)) context.addIssue({ code: "custom", path: ["vms", i, "vm"], message: "is named twice" });
+    seen.add(vm);
+  });
+});
+
+declareRoutes.put("/v1/clusters/:cluster", canDeclare, async (c) => {
+  const cluster = nameOf(c, "cluster", PlaceName);
+  if (!cluster.ok) return cluster.response;
+  const body = await readJson(c, ClusterBody);
+  if (!body.ok) return body.response;
+  const result = await fleetOf(c).declareCluster(c.get("key").workspace, cluster.value, body.value);
+  return declared(c, result, { cluster: cluster.value, ...body.value });
+});
+
+/** With what the agents last reported. */
+declareRoutes.get("/v1/clusters", canRead, async (c) => {
+  const fleet = await fleetViewFor(c.env.FLEET, c.get("key").workspace, c.executionCtx, Date.now());
+  return c.json({ atMs: fleet.atMs, clusters: fleet.clusters });
+});
+
+declareRoutes.get("/v1/clusters/:cluster", canRead, async (c) => {
+  const cluster = c.req.param("cluster");
+  const { workspace } = c.get("key");
+  const fleet = await fleetViewFor(c.env.FLEET, workspace, c.executionCtx, Date.now());
+  const view = fleet.clusters.find((known) => known.cluster === cluster);
+  if (!view) return problem(c, 404, "Unknown cluster", "No such cluster is declared, and no agent has spoken for it.");
+  const declaration = (await fleetOf(c).clusters(workspace))[cluster] ?? null;
+  return c.json({ ...view, declaration });
+});
+
+declareRoutes.delete("/v1/clusters/:cluster", canDeclare, async (c) =>
+  forgotten(c, await fleetOf(c).forgetCluster(c.get("key").workspace, c.req.param("cluster")), "cluster"),
+);
+
+// ── Services and proximity ───────────────────────────────────────────────────────────────────────────────────────────
+
+declareRoutes.put("/v1/services/:service", canDeclare, async (c) => {
+  const service = nameOf(c, "service", PlaceName);
+  if (!service.ok) return service.response;
+  const body = await readJson(c, ServiceDeclaration);
+  if (!body.ok) return body.response;
+  const result = await fleetOf(c).declareService(c.get("key").workspace, service.value, body.value);
+  return declared(c, result, { service: service.value, ...body.value });
+});
+
+declareRoutes.get("/v1/services", canRead, async (c) => {
+  const services = await fleetOf(c).services(c.get("key").workspace);
+  return c.json({ services: Object.entries(services).map(([service, declaration]) => ({ service, ...declaration })) });
+});
+
+declareRoutes.get("/v1/services/:service", canRead, async (c) => {
+  const service = c.req.param("service");
+  const declaration = (await fleetOf(c).services(c.get("key").workspace))[service];
+  if (!declaration) return problem(c, 404, "Not declared", "No such service is declared.");
+  return c.json({ service, ...declaration });
+});
+
+declareRoutes.delete("/v1/services/:service", canDeclare, async (c) =>
+  forgotten(c, await fleetOf(c).forgetService(c.get("key").workspace, c.req.param("service")), "service"),
+);
+
+declareRoutes.put("/v1/proximity", canDeclare, async (c) => {
+  const body = await readJson(c, ProximityDeclaration, PROXIMITY_BODY_BYTES_MAX);
+  if (!body.ok) return body.response;
+  const { entries } = body.value;
+  return declared(c, await fleetOf(c).declareProximity(c.get("key").workspace, entries), { entries });
+});
+
+/** 20,000 entries of some 130 bytes. */
+const PROXIMITY_BODY_BYTES_MAX = 4 * 1024 * 1024;
+
+declareRoutes.get("/v1/proximity", canRead, async (c) =>
+  c.json({ entries: await fleetOf(c).proximity(c.get("key").workspace) }),
+);
+
+// ── Policy ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+declareRoutes.put("/v1/policy", canDeclare, async (c) => {
+  const body = await readJson(c, Policy);
+  if (!body.ok) return body.response;
+  return declared(c, await fleetOf(c).declarePolicy(c.get("key").workspace, body.value), body.value);
+});
+
+declareRoutes.get("/v1/policy", canRead, async (c) => c.json(await fleetOf(c).policy(c.get("key").workspace)));
