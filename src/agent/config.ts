@@ -43,7 +43,8 @@ const ProcessTask = z.strictObject({
 });
 
 export const TaskConfig = z.preprocess(
-  (value) => (typeof value === "object" && value !== null && !("driver" in value) ? { ...value, driver: "process" } : value),
+  (value) =>
+    typeof value === "object" && value !== null && !("driver" in value) ? { ...value, driver: "process" } : value,
   z.discriminatedUnion("driver", [ProcessTask]),
 );
 export type TaskConfig = z.infer<typeof TaskConfig>;
@@ -99,7 +100,9 @@ export interface ConfigFault {
   detail: string;
 }
 
-export type ConfigAnswer = { ok: true; config: AgentConfig } | { ok: false; reason: "invalid_config"; faults: ConfigFault[] };
+export type ConfigAnswer =
+  | { ok: true; config: AgentConfig }
+  | { ok: false; reason: "invalid_config"; faults: ConfigFault[] };
 
 /** Relative folders and files are taken from `baseFolder`; `environment` may hold FORECHAIN_KEY. */
 export async function parseConfig(
@@ -120,8 +123,7 @@ export async function parseConfig(
   const parsed = AgentConfig.safeParse(document.toJS());
   if (!parsed.success) {
     const faults = parsed.error.issues.flatMap((issue) => {
-      const paths =
-        issue.code === "unrecognized_keys" ? issue.keys.map((key) => [...issue.path, key]) : [issue.path];
+      const paths = issue.code === "unrecognized_keys" ? issue.keys.map((key) => [...issue.path, key]) : [issue.path];
       return paths.map((path) => ({
         line: lineOf(document, lines, path),
         field: path.map(String).join("."),

@@ -1,0 +1,435 @@
+// The cache of objects on this VM. In: URIs. Out: a pinned file with the whole, verified object, or a failure by reason.
+//
+// Content-addressed by `cacache` (equal bytes are stored once). A download goes to a file of its own under `incoming`, is
+// hashed while it is written, checked for length and checksums, and only then renamed into the store and indexed: a reader
+// sees a whole object or none. (cacache's own write stream leaves its temporary file and descriptor behind when a download
+// breaks off, which downloads do.) At most one download per URI runs: whoever comes later joins it, and a task that joins a
+// prefetch turns it into its own load. Bounded in bytes: room is made, or refused, before the first byte is asked for.
+import { createHash } from "node:crypto";
+import { mkdir, open as openHandle, rename, rm, stat, statfs } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import cacache from "cacache";
+import { type CacheEntry, chooseVictims, expectedMs } from "./eviction.ts";
+import { type Fetcher, type FetchReason, fetchError, type Source } from "./fetchers.ts";
+import type { Transfers } from "./transfer.ts";
+
+export interface CacheOptions {
+  folder: string;
+  maxBytes: number;
+  /** Left free on the disk, whatever `maxBytes` says. */
+  diskFreeBytesMin: number;
+  fetcher: Fetcher;
+  transfers: Transfers;
+  nowMs: () => number;
+}
+
+/** Who asks. A prefetch says how much it is worth, so that it never throws out something that is worth more. */
+export type Want =
+  | { by: "task" }
+  | { by: "prefetch"; probability: number; bytes: number | null; neededMs: number; holdUntilMs: number };
+
+export type LoadReason =
+  | FetchReason
+  | "empty"
+  | "wrong_length"
+  | "wrong_checksum"
+  | "too_large"
+  | "disk_full"
+  | "cache_full"
+  | "stopped";
+
+export type LoadAnswer =
+  | {
+      ok: true;
+      uri: string;
+      path: string;
+      bytes: number;
+      /** `cached`: was there. `joined`: somebody else's load was running. `loaded`: by this call. */
+      how: "cached" | "joined" | "loaded";
+      waitedMs: number;
+      /** What loading it took, without being held back. */
+      loadMs: number;
+      /** Unpins it. Call it once. */
+      release(): void;
+    }
+  | { ok: false; uri: string; reason: LoadReason; detail: string; waitedMs: number };
+
+type Settled = { ok: true; entry: CacheEntry } | { ok: false; reason: LoadReason; detail: string };
+
+interface Flight {
+  done: Promise<Settled>;
+  /** Calls that wait for it. The new entry stays pinned until the last of them has its own pin. */
+  waiting: number;
+  /** Aborts when a task joins: no more holding back. */
+  urgent: AbortController;
+}
+
+class Refused extends Error {
+  readonly reason: LoadReason;
+  constructor(reason: LoadReason, detail: string) {
+    super(detail);
+    this.reason = reason;
+  }
+}
+
+/** Room taken at a time for a body whose length nobody told. */
+const UNKNOWN_STEP_BYTES = 4 * 2 ** 20;
+/** Assumed until loads have been measured; only orders evictions. */
+const RATE_BYTES_PER_MS_FIRST = 10_000;
+const RATE_SMOOTHING = 0.2;
+
+export class ObjectCache {
+  readonly #options: CacheOptions;
+  readonly #entries = new Map<string, CacheEntry>();
+  readonly #flights = new Map<string, Flight>();
+  /** Contents being put in place: an equal one that is evicted meanwhile must not take the file with it. */
+  readonly #publishing = new Set<string>();
+  readonly #stopping = new AbortController();
+  #bytes = 0;
+  /** Room taken by downloads that are not stored yet, and the part of it that is on the disk already. */
+  #reservedBytes = 0;
+  #writtenBytes = 0;
+  #incoming = 0;
+  #rateBytesPerMs = RATE_BYTES_PER_MS_FIRST;
+  /** Told after an object has left the cache. */
+  onEvict: (uri: string, bytes: number) => void = () => {};
+  readonly totals = { loads: 0, loadedBytes: 0, failures: 0, evictions: 0, hits: 0 };
+
+  private constructor(options: CacheOptions) {
+    this.#options = options;
+  }
+
+  /** Takes over what an earlier process has left; broken downloads are removed. */
+  static async open(options: CacheOptions): Promise<ObjectCache> {
+    const cache = new ObjectCache(options);
+    await rm(join(options.folder, "incoming"), { recursive: true, force: true });
+    await mkdir(join(options.folder, "incoming"), { recursive: true });
+    for (const [uri, found] of Object.entries(await cacache.ls(options.folder))) {
+      const content = await cacache.get.hasContent(options.folder, found.integrity);
+      const metadata = found.metadata as { loadMs?: number } | undefined;
+      if (content === false || content.size !== found.size || content.size === 0) {
+        await forget(options.folder, uri);
+        continue;
+      }
+      cache.#insert({
+        uri,
+        integrity: found.integrity,
+        path: found.path,
+        bytes: content.size,
+        loadMs: metadata?.loadMs ?? 0,
+        lastUsedMs: options.nowMs(),
+        uses: 0,
+        pins: 0,
+        verified: false,
+        hold: null,
+      });
+    }
+    await cache.#makeRoom(0, Number.POSITIVE_INFINITY);
+    return cache;
+  }
+
+  bytes(): number {
+    return this.#bytes;
+  }
+
+  maxBytes(): number {
+    return this.#options.maxBytes;
+  }
+
+  has(uri: string): boolean {
+    return this.#entries.has(uri);
+  }
+
+  /** Most recently used first, at most `max`. */
+  uris(max: number): string[] {
+    const entries = [...this.#entries.values()].sort((a, b) => b.lastUsedMs - a.lastUsedMs);
+    return entries.slice(0, max).map((entry) => entry.uri);
+  }
+
+  async load(uri: string, want: Want): Promise<LoadAnswer> {
+    const beganMs = this.#options.nowMs();
+    const cached = this.#entries.get(uri);
+    if (cached !== undefined) {
+      cached.pins++;
+      if (await this.#intact(cached)) {
+        this.totals.hits++;
+        return this.#answer(cached, want, "cached", beganMs);
+      }
+      cached.pins--;
+      if (cached.pins === 0) await this.#remove(cached);
+    }
+    if (this.#stopping.signal.aborted)
+      return { ok: false, uri, reason: "stopped", detail: "the agent stops", waitedMs: 0 };
+    let flight = this.#flights.get(uri);
+    const how = flight === undefined ? "loaded" : "joined";
+    flight ??= this.#begin(uri, want);
+    if (want.by === "task") {
+      flight.urgent.abort();
+      this.#options.transfers.taskLoadBegins();
+    }
+    flight.waiting++;
+    const settled = await flight.done;
+    flight.waiting--;
+    if (want.by === "task") this.#options.transfers.taskLoadEnds();
+    if (settled.ok) {
+      settled.entry.pins++;
+      if (flight.waiting === 0) settled.entry.pins--;
+      return this.#answer(settled.entry, want, how, beganMs);
+    }
+    return { ...settled, uri, waitedMs: this.#options.nowMs() - beganMs };
+  }
+
+  /** `busy` where it is in use, `absent` where it is not here. */
+  async evict(uri: string): Promise<"evicted" | "busy" | "absent"> {
+    const entry = this.#entries.get(uri);
+    if (entry === undefined) return "absent";
+    if (entry.pins > 0) return "busy";
+    await this.#remove(entry);
+    return "evicted";
+  }
+
+  /** The command that wanted it no longer does: its worth is that of any other object again. */
+  dropHold(uri: string): void {
+    const entry = this.#entries.get(uri);
+    if (entry !== undefined) entry.hold = null;
+  }
+
+  /** Ends downloads; resolves when their files are gone. */
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await Promise.all([...this.#flights.values()].map((flight) => flight.done));
+  }
+
+  #begin(uri: string, want: Want): Flight {
+    const urgent = new AbortController();
+    if (want.by === "task") urgent.abort();
+    const done = this.#download(uri, want, urgent.signal).finally(() => this.#flights.delete(uri));
+    const flight = { done, urgent, waiting: 0 };
+    this.#flights.set(uri, flight);
+    return flight;
+  }
+
+  /** The caller has pinned the entry; the answer takes that pin over. */
+  #answer(entry: CacheEntry, want: Want, how: "cached" | "joined" | "loaded", beganMs: number): LoadAnswer {
+    const nowMs = this.#options.nowMs();
+    entry.lastUsedMs = nowMs;
+    if (want.by === "task") entry.uses++;
+    else if (entry.hold === null || entry.hold.untilMs < want.holdUntilMs) {
+      entry.hold = { probability: want.probability, untilMs: want.holdUntilMs };
+    }
+    let released = false;
+    const release = () => {
+      if (released) throw new Error("an object was released twice");
+      released = true;
+      entry.pins--;
+    };
+    const { uri, path, bytes, loadMs } = entry;
+    // A cached object is there at once: what `#intact` took is not a wait for the store.
+    return { ok: true, uri, path, bytes, how, waitedMs: how === "cached" ? 0 : nowMs - beganMs, loadMs, release };
+  }
+
+  async #download(uri: string, want: Want, urgent: AbortSignal): Promise<Settled> {
+    const { transfers, fetcher } = this.#options;
+    const limited = want.by === "prefetch";
+    if (limited) await transfers.prefetchBegins(AbortSignal.any([urgent, this.#stopping.signal]));
+    const room = { bytes: 0 };
+    try {
+      const told = limited && want.bytes !== null ? want.bytes : 0;
+      await this.#reserve(room, told, this.#worthMs(want, told));
+      const beganMs = this.#options.nowMs();
+      const source = await fetcher.open(uri, this.#stopping.signal);
+      if (source.bytes === 0) throw new Refused("empty", "the store sent an object of 0 bytes");
+      await this.#reserve(room, source.bytes ?? told, this.#worthMs(want, source.bytes ?? told));
+      const entry = await this.#store(uri, source, want, urgent, room, beganMs);
+      this.totals.loads++;
+      this.totals.loadedBytes += entry.bytes;
+      return { ok: true, entry };
+    } catch (error) {
+      this.totals.failures++;
+      if (this.#stopping.signal.aborted) return { ok: false, reason: "stopped", detail: "the agent stops" };
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === "ENOSPC") return { ok: false, reason: "disk_full", detail: "no space left on the disk" };
+      const known = error instanceof Refused ? error : fetchError(error);
+      return { ok: false, reason: known.reason, detail: known.message };
+    } finally {
+      this.#reservedBytes -= room.bytes;
+      if (limited) transfers.prefetchEnds();
+    }
+  }
+
+  async #store(
+    uri: string,
+    source: Source,
+    want: Want,
+    urgent: AbortSignal,
+    room: { bytes: number },
+    beganMs: number,
+  ): Promise<CacheEntry> {
+    const { folder, transfers } = this.#options;
+    const incoming = join(folder, "incoming", `${process.pid}-${this.#incoming++}`);
+    const hashes = new Map(
+      ["sha256", ...source.checksums.map((sum) => sum.algorithm)].map((name) => [name, createHash(name)]),
+    );
+    const file = await openHandle(incoming, "wx");
+    let bytes = 0;
+    let heldMs = 0;
+    try {
+      for await (const chunk of source.body) {
+        if (want.by === "prefetch") heldMs += await transfers.hold(chunk.length, urgent);
+        if (source.bytes !== null && bytes + chunk.length > source.bytes) {
+          throw new Refused("wrong_length", `more than the ${source.bytes} bytes that the store had told`);
+        }
+        if (bytes + chunk.length > room.bytes) {
+          await this.#reserve(room, bytes + Math.max(chunk.length, UNKNOWN_STEP_BYTES), this.#worthMs(want, bytes));
+        }
+        await file.write(chunk);
+        for (const hash of hashes.values()) hash.update(chunk);
+        bytes += chunk.length;
+        this.#writtenBytes += chunk.length;
+      }
+      if (bytes === 0) throw new Refused("empty", "the store sent 0 bytes");
+      if (source.bytes !== null && bytes !== source.bytes) {
+        throw new Refused("wrong_length", `${bytes} bytes came, the store had told ${source.bytes}`);
+      }
+      const digests = new Map([...hashes].map(([name, hash]) => [name, hash.digest("base64")]));
+      for (const { algorithm, base64 } of source.checksums) {
+        if (digests.get(algorithm) !== base64)
+          throw new Refused("wrong_checksum", `${algorithm} is not what the store told`);
+      }
+      const loadMs = Math.max(0, this.#options.nowMs() - beganMs - heldMs);
+      return await this.#publish(uri, incoming, `sha256-${digests.get("sha256")}`, bytes, loadMs, room);
+    } finally {
+      this.#writtenBytes -= bytes;
+      await file.close();
+      await rm(incoming, { force: true });
+    }
+  }
+
+  /** The rename is the moment from which the object exists. An index line without content is dropped when found. */
+  async #publish(
+    uri: string,
+    incoming: string,
+    integrity: string,
+    bytes: number,
+    loadMs: number,
+    room: { bytes: number },
+  ): Promise<CacheEntry> {
+    const { folder, nowMs } = this.#options;
+    this.#publishing.add(integrity);
+    await cacache.index.insert(folder, uri, integrity, { size: bytes, metadata: { loadMs } });
+    const found = await cacache.get.info(folder, uri);
+    if (found === null) throw new Error("the cache's index lost an entry that it had just been given");
+    await mkdir(dirname(found.path), { recursive: true });
+    await rename(incoming, found.path);
+    this.#rateBytesPerMs += RATE_SMOOTHING * (bytes / Math.max(1, loadMs) - this.#rateBytesPerMs);
+    const entry: CacheEntry = {
+      uri,
+      integrity,
+      path: found.path,
+      bytes,
+      loadMs,
+      lastUsedMs: nowMs(),
+      uses: 0,
+      pins: 1,
+      verified: true,
+      hold: null,
+    };
+    this.#insert(entry);
+    this.#publishing.delete(integrity);
+    // Its bytes count as stored from here on.
+    this.#reservedBytes -= room.bytes;
+    room.bytes = 0;
+    return entry;
+  }
+
+  /** Raises a download's room to `bytes`, evicting what is worth less; throws where there is none. */
+  async #reserve(room: { bytes: number }, bytes: number, worthMs: number): Promise<void> {
+    const more = bytes - room.bytes;
+    if (more <= 0) return;
+    const { maxBytes, diskFreeBytesMin, folder } = this.#options;
+    if (bytes > maxBytes) throw new Refused("too_large", `${bytes} bytes, but the cache holds ${maxBytes}`);
+    // Taken before the first await: two downloads must not count on the same room.
+    this.#reservedBytes += more;
+    room.bytes += more;
+    await this.#makeRoom(0, worthMs);
+    const disk = await statfs(folder);
+    const pendingBytes = this.#reservedBytes - this.#writtenBytes;
+    if (disk.bavail * disk.bsize - pendingBytes < diskFreeBytesMin) {
+      throw new Refused(
+        "disk_full",
+        `${bytes} bytes, but the disk has too little left (${disk.bavail * disk.bsize} bytes)`,
+      );
+    }
+  }
+
+  async #makeRoom(extraBytes: number, worthMs: number): Promise<void> {
+    const overBytes = this.#bytes + this.#reservedBytes + extraBytes - this.#options.maxBytes;
+    if (overBytes <= 0) return;
+    const victims = chooseVictims([...this.#entries.values()], overBytes, worthMs, this.#options.nowMs());
+    if (victims === null) throw new Refused("cache_full", `no room: what fills the cache is in use or worth more`);
+    await Promise.all(victims.map((entry) => this.#remove(entry)));
+  }
+
+  /** What a load that is to come is worth; a task's own is beyond comparison. */
+  #worthMs(want: Want, bytes: number): number {
+    if (want.by === "task") return Number.POSITIVE_INFINITY;
+    return want.probability * (bytes / this.#rateBytesPerMs);
+  }
+
+  /** Content from an earlier process is verified once; content that someone removed, cut or changed is not intact. */
+  async #intact(entry: CacheEntry): Promise<boolean> {
+    const found = await stat(entry.path).catch(() => null);
+    if (found?.size !== entry.bytes) return false;
+    if (entry.verified) return true;
+    entry.verified = await digestHolds(this.#options.folder, entry.integrity);
+    return entry.verified;
+  }
+
+  #insert(entry: CacheEntry): void {
+    const before = this.#entries.get(entry.uri);
+    if (before !== undefined) this.#bytes -= before.bytes;
+    this.#entries.set(entry.uri, entry);
+    this.#bytes += entry.bytes;
+  }
+
+  async #remove(entry: CacheEntry): Promise<void> {
+    if (this.#entries.get(entry.uri) !== entry) return;
+    this.#entries.delete(entry.uri);
+    this.#bytes -= entry.bytes;
+    this.totals.evictions++;
+    const { folder } = this.#options;
+    await forget(folder, entry.uri);
+    const shared =
+      this.#publishing.has(entry.integrity) ||
+      [...this.#entries.values()].some((other) => other.integrity === entry.integrity);
+    if (!shared) await rm(entry.path, { force: true });
+    this.onEvict(entry.uri, entry.bytes);
+  }
+
+  /** Expected ms that each entry saves, for /metrics and tests. */
+  worths(): { uri: string; worthMs: number }[] {
+    const nowMs = this.#options.nowMs();
+    return [...this.#entries.values()].map((entry) => ({ uri: entry.uri, worthMs: expectedMs(entry, nowMs) }));
+  }
+}
+
+/** Takes the index line out altogether (`removeFully`, which the type package lacks): tombstones would pile up. */
+async function forget(folder: string, uri: string): Promise<void> {
+  const remove = cacache.rm.entry as (
+    folder: string,
+    key: string,
+    options: { removeFully: boolean },
+  ) => Promise<unknown>;
+  await remove(folder, uri, { removeFully: true });
+}
+
+async function digestHolds(folder: string, integrity: string): Promise<boolean> {
+  try {
+    for await (const _chunk of cacache.get.stream.byDigest(folder, integrity)) {
+      // Reading to the end is what checks it.
+    }
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,179 @@
+// Carries out commands. In: commands as the hub leases them. Out: one result per command. Idempotent by command id: a second
+// delivery changes nothing and is answered, under its new lease, with the first result. `notBeforeMs` is waited for, and what
+// has expired is not begun. Warm-ups run a few at a time, the earliest deadline first.
+import type { Command, CommandResult } from "../protocol.ts";
+import type { ObjectCache } from "./cache.ts";
+import type { HubClock } from "./clock.ts";
+import type { TaskConfig } from "./config.ts";
+import type { Prepared } from "./prepared.ts";
+import type { RuntimePool } from "./runtimes.ts";
+import { delay } from "./transfer.ts";
+
+/** Finished commands remembered for repeated deliveries; a hub gives up on a command long before so many follow it. */
+const REMEMBERED_MAX = 10_000;
+const REASON_CHARS_MAX = 1_000;
+
+export type Outcome = Omit<CommandResult, "commandId" | "leaseId">;
+
+export interface CommandsOptions {
+  tasks: Record<string, TaskConfig>;
+  clock: HubClock;
+  cache: ObjectCache;
+  pool: RuntimePool;
+  prepared: Prepared;
+  warmConcurrency: number;
+  /** Runs an `execute` command as a call to /invoke would. */
+  execute: (command: Command) => Promise<Outcome>;
+  /** The VM takes no new work from here on; resolves when nothing runs. */
+  drain: () => Promise<void>;
+  report: (result: CommandResult) => void;
+}
+
+interface Known {
+  leaseId: string;
+  outcome: Outcome | null;
+}
+
+export class Commands {
+  readonly #options: CommandsOptions;
+  readonly #known = new Map<string, Known>();
+  readonly #stopping = new AbortController();
+  readonly #warmQueue: { deadlineMs: number; begin: () => void }[] = [];
+  #warming = 0;
+  /** While draining, nothing new is prepared. */
+  draining = false;
+  readonly totals: Record<string, number> = {};
+
+  constructor(options: CommandsOptions) {
+    this.#options = options;
+  }
+
+  receive(command: Command): void {
+    const known = this.#known.get(command.commandId);
+    if (known !== undefined) {
+      known.leaseId = command.leaseId;
+      if (known.outcome !== null) this.#report(command.commandId, known, known.outcome);
+      return;
+    }
+    const fresh: Known = { leaseId: command.leaseId, outcome: null };
+    this.#known.set(command.commandId, fresh);
+    void this.#carryOut(command).then((outcome) => {
+      fresh.outcome = outcome;
+      const counter = `${command.kind} ${outcome.state}`;
+      this.totals[counter] = (this.totals[counter] ?? 0) + 1;
+      this.#report(command.commandId, fresh, outcome);
+      this.#forgetOldest();
+    });
+  }
+
+  stop(): void {
+    this.#stopping.abort();
+  }
+
+  async #carryOut(command: Command): Promise<Outcome> {
+    const { clock } = this.#options;
+    await delay(command.notBeforeMs - clock.hubMs(), this.#stopping.signal);
+    if (this.#stopping.signal.aborted) return failed("the agent stops");
+    if (clock.hubMs() >= command.expiresMs) return failed("expired before it could begin");
+    const task = command.task === undefined ? undefined : this.#options.tasks[command.task];
+    if (command.task !== undefined && task === undefined) return failed(`this VM has no task ${command.task}`);
+    if (command.version !== undefined && task?.version !== undefined && command.version !== task.version) {
+      return failed(`this VM has version ${task.version} of the task, not ${command.version}`);
+    }
+    switch (command.kind) {
+      case "prefetch":
+        return this.draining ? failed("draining") : this.#prefetch(command);
+      case "warm":
+        return this.draining ? failed("draining") : this.#warm(command);
+      case "execute":
+        return this.#options.execute(command);
+      case "evict":
+        return this.#evict(command);
+      case "drain":
+        this.draining = true;
+        await this.#options.drain();
+        return { state: "done" };
+    }
+  }
+
+  async #prefetch(command: Command): Promise<Outcome> {
+    if (command.uri === undefined) return failed("a prefetch without a URI");
+    const { clock, cache, prepared } = this.#options;
+    const untilMs = clock.toLocalMs(command.expiresMs);
+    const startedMs = clock.hubMs();
+    const hold = prepared.beginObject(command.commandId, command.uri, untilMs);
+    const answer = await cache.load(command.uri, {
+      by: "prefetch",
+      probability: command.probability,
+      bytes: command.bytes ?? null,
+      neededMs: clock.toLocalMs(command.deadlineMs),
+      holdUntilMs: untilMs,
+    });
+    if (!answer.ok) {
+      prepared.failObject(hold);
+      return failed(`${answer.reason}: ${answer.detail}`);
+    }
+    // Unpinned at once: until it is used, its worth protects it.
+    answer.release();
+    const mine = answer.how === "loaded";
+    prepared.readyObject(hold, { bytes: mine ? answer.bytes : 0, savedMs: mine ? answer.loadMs : 0 });
+    return { state: "done", bytes: mine ? answer.bytes : 0, startedMs, readyMs: clock.hubMs() };
+  }
+
+  async #warm(command: Command): Promise<Outcome> {
+    if (command.task === undefined) return failed("a warm-up without a task");
+    const { clock, pool } = this.#options;
+    await this.#warmTurn(command.deadlineMs);
+    try {
+      if (clock.hubMs() >= command.expiresMs) return failed("expired while it waited for others to start");
+      const startedMs = clock.hubMs();
+      const answer = await pool.prewarm(command.task, command.commandId, clock.toLocalMs(command.expiresMs));
+      if (!answer.ok) return failed(`${answer.reason}: ${answer.detail}`);
+      return { state: "done", startedMs, readyMs: clock.hubMs() };
+    } finally {
+      const next = this.#warmQueue.shift();
+      // The turn is handed over, not given back: nobody can slip in between.
+      if (next !== undefined) next.begin();
+      else this.#warming--;
+    }
+  }
+
+  async #warmTurn(deadlineMs: number): Promise<void> {
+    if (this.#warming < this.#options.warmConcurrency) {
+      this.#warming++;
+      return;
+    }
+    await new Promise<void>((resolve) => {
+      this.#warmQueue.push({ deadlineMs, begin: resolve });
+      this.#warmQueue.sort((a, b) => a.deadlineMs - b.deadlineMs);
+    });
+  }
+
+  async #evict(command: Command): Promise<Outcome> {
+    const { cache, pool } = this.#options;
+    if (command.uri !== undefined) {
+      const answer = await cache.evict(command.uri);
+      return answer === "busy" ? failed("the object is in use") : { state: "done" };
+    }
+    if (command.task !== undefined) {
+      await pool.evict(command.task);
+      return { state: "done" };
+    }
+    return failed("neither a URI nor a task to evict");
+  }
+
+  #report(commandId: string, known: Known, outcome: Outcome): void {
+    this.#options.report({ commandId, leaseId: known.leaseId, ...outcome });
+  }
+
+  #forgetOldest(): void {
+    for (const [commandId, known] of this.#known) {
+      if (this.#known.size <= REMEMBERED_MAX) return;
+      if (known.outcome !== null) this.#known.delete(commandId);
+    }
+  }
+}
+
+export function failed(reason: string): Outcome {
+  return { state: "failed", reason: reason.slice(0, REASON_CHARS_MAX) };
+}

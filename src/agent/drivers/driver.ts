@@ -1,0 +1,36 @@
+// What a runtime is made with: one small interface, several drivers, one test suite.
+// A driver starts something that will answer HTTP, tells what it uses, and ends all of it.
+
+/** What a runtime has used. Null: this driver cannot tell; unknown is not 0. */
+export interface Usage {
+  /** Since the start, of all its processes. */
+  cpuMs: number;
+  memoryBytes: number;
+  /** Since `resetPeak`. */
+  peakBytes: number;
+}
+
+export interface Started {
+  host: string;
+  port: number;
+  /** Prefix of every path, without a slash at its end; empty for programs on a port of their own. */
+  basePath: string;
+  /** Resolves when it is gone, whoever ended it. */
+  exited: Promise<{ code: number | string | null; lastLines: string }>;
+  usage(): Promise<Usage | null>;
+  resetPeak(): Promise<void>;
+  /** Ends all of it; resolves when it is gone. */
+  stop(): Promise<void>;
+}
+
+export interface StartOptions {
+  /** Names the runtime in messages and containers. */
+  runtimeId: string;
+  /** PORT and FORECHAIN_… are added by the pool. */
+  env: Record<string, string>;
+  port: number;
+}
+
+export interface Driver {
+  start(options: StartOptions): Promise<Started>;
+}

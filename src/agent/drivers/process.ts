@@ -1,0 +1,87 @@
+// Driver `process`: a program of the configuration, in a process group of its own. In: command line, environment with PORT.
+// Out: a Started. The group is ended as a whole, so that what the program has started ends with it.
+import { spawn } from "node:child_process";
+import type { TaskConfig } from "../config.ts";
+import type { Reaper } from "../reaper.ts";
+import type { Driver, Started, StartOptions } from "./driver.ts";
+import { groupUsage, resetGroupPeak } from "./proc.ts";
+
+/** From SIGTERM to SIGKILL. */
+const STOP_GRACE_MS = 2_000;
+/** Of standard output and error, kept for the message of a failed start. */
+const LAST_LINES_CHARS_MAX = 800;
+/** For the rest of a dead program's output. */
+const OUTPUT_LINGER_MS = 200;
+/** Between looks at whether the last member of a group is gone: the kernel tells nobody. */
+const GROUP_POLL_MS = 20;
+/** The agent's own environment holds its key: a task gets these of it and no more. */
+const INHERITED_VARIABLES = ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER"];
+
+export function processDriver(task: TaskConfig & { driver: "process" }, reaper: Reaper): Driver {
+  return {
+    async start(options: StartOptions): Promise<Started> {
+      const [program, ...operands] = task.command;
+      const inherited = Object.fromEntries(
+        INHERITED_VARIABLES.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]])),
+      );
+      const child = spawn(program!, operands, {
+        cwd: task.cwd,
+        env: { ...inherited, ...task.env, ...options.env },
+        detached: true,
+        stdio: ["ignore", "pipe", "pipe"],
+      });
+      let lastLines = "";
+      const keep = (chunk: string) => {
+        lastLines = (lastLines + chunk).slice(-LAST_LINES_CHARS_MAX);
+      };
+      child.stdout.setEncoding("utf8").on("data", keep);
+      child.stderr.setEncoding("utf8").on("data", keep);
+      const exited = new Promise<{ code: number | string | null; lastLines: string }>((resolve) => {
+        child.once("error", (error) => resolve({ code: "not started", lastLines: error.message }));
+        child.once("exit", (code, signal) => {
+          // `close` comes when its output is read to the end; a child that holds the pipe open may delay it for ever.
+          const settle = () => resolve({ code: code ?? signal, lastLines: lastLines.trim() });
+          child.once("close", settle);
+          setTimeout(settle, OUTPUT_LINGER_MS).unref();
+        });
+      });
+      const groupId = child.pid;
+      if (groupId !== undefined) {
+        reaper.watch(groupId);
+        // The leader may die before its children: what is left of the group goes too.
+        void exited.then(() => endGroup(groupId)).then(() => reaper.forget(groupId));
+      }
+      return {
+        host: "127.0.0.1",
+        port: options.port,
+        basePath: "",
+        exited,
+        usage: async () => (groupId === undefined ? null : groupUsage(groupId)),
+        resetPeak: async () => (groupId === undefined ? undefined : resetGroupPeak(groupId)),
+        stop: async () => {
+          if (groupId !== undefined) await endGroup(groupId);
+          await exited;
+        },
+      };
+    },
+  };
+}
+
+async function endGroup(groupId: number): Promise<void> {
+  if (!signalGroup(groupId, "SIGTERM")) return;
+  const untilMs = performance.now() + STOP_GRACE_MS;
+  while (performance.now() < untilMs) {
+    await new Promise((resolve) => setTimeout(resolve, GROUP_POLL_MS));
+    if (!signalGroup(groupId, 0)) return;
+  }
+  signalGroup(groupId, "SIGKILL");
+}
+
+function signalGroup(groupId: number, signal: NodeJS.Signals | 0): boolean {
+  try {
+    process.kill(-groupId, signal);
+    return true;
+  } catch {
+    return false;
+  }
+}

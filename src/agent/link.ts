@@ -1,0 +1,127 @@
+// The agent's calls to the Worker, with its own key. In: messages of protocol.ts. Out: checked answers, or a failure that says
+// whether another try makes sense. Every answer that carries `nowMs` teaches the clock.
+import type { z } from "zod";
+import {
+  AgentReport,
+  AgentReportAnswer,
+  CommandsAnswer,
+  type Heartbeat,
+  HeartbeatAnswer,
+  IngestAnswer,
+} from "../protocol.ts";
+import type { HubClock } from "./clock.ts";
+
+export interface LinkOptions {
+  url: string;
+  key: string;
+  cluster: string;
+  vm: string;
+  clock: HubClock;
+}
+
+export type LinkFailure = {
+  ok: false;
+  /** `superseded`: another process has taken this VM's name. `refused`: the same call will be refused again. */
+  reason: "unreachable" | "busy" | "refused" | "unauthorised" | "superseded" | "bad_answer";
+  detail: string;
+};
+export type LinkAnswer<T> = { ok: true; answer: T } | LinkFailure;
+
+/** Of a call that should be answered at once. */
+const CALL_MS_MAX = 10_000;
+/** Beyond the wait that a long-poll asked for. */
+const POLL_MARGIN_MS = 10_000;
+const DETAIL_CHARS_MAX = 300;
+
+/** Another try makes sense: the Worker may be back, or the key may be declared, later. */
+export function retryable(failure: LinkFailure): boolean {
+  return failure.reason !== "refused" && failure.reason !== "bad_answer";
+}
+
+export class Link {
+  readonly #options: LinkOptions;
+  readonly #agentUrl: string;
+
+  constructor(options: LinkOptions) {
+    this.#options = options;
+    this.#agentUrl = `/v1/agents/${options.cluster}/${options.vm}`;
+  }
+
+  async heartbeat(heartbeat: Heartbeat): Promise<LinkAnswer<HeartbeatAnswer>> {
+    return this.#timed(() =>
+      this.#call("POST", `${this.#agentUrl}/heartbeat`, heartbeat, HeartbeatAnswer, CALL_MS_MAX),
+    );
+  }
+
+  async commands(waitMs: number, max: number, signal: AbortSignal): Promise<LinkAnswer<CommandsAnswer>> {
+    const path = `${this.#agentUrl}/commands?waitMs=${waitMs}&max=${max}`;
+    const askedMs = this.#options.clock.localMs();
+    const answer = await this.#call("GET", path, undefined, CommandsAnswer, waitMs + POLL_MARGIN_MS, signal);
+    // A long wait says nothing about when within it the hub looked at its clock, but the answer left at its end.
+    if (answer.ok) {
+      const receivedMs = this.#options.clock.localMs();
+      this.#options.clock.learn(Math.max(askedMs, receivedMs - POLL_MARGIN_MS), receivedMs, answer.answer.nowMs);
+    }
+    return answer;
+  }
+
+  report(report: z.input<typeof AgentReport>): Promise<LinkAnswer<AgentReportAnswer>> {
+    return this.#call("POST", `${this.#agentUrl}/results`, AgentReport.parse(report), AgentReportAnswer, CALL_MS_MAX);
+  }
+
+  executions(executions: unknown[]): Promise<LinkAnswer<IngestAnswer>> {
+    return this.#call("POST", "/v1/executions", { executions }, IngestAnswer, CALL_MS_MAX);
+  }
+
+  async #timed<T extends { nowMs: number }>(call: () => Promise<LinkAnswer<T>>): Promise<LinkAnswer<T>> {
+    const { clock } = this.#options;
+    const askedMs = clock.localMs();
+    const answer = await call();
+    if (answer.ok) clock.learn(askedMs, clock.localMs(), answer.answer.nowMs);
+    return answer;
+  }
+
+  async #call<Schema extends z.ZodType>(
+    method: string,
+    path: string,
+    body: unknown,
+    schema: Schema,
+    limitMs: number,
+    signal?: AbortSignal,
+  ): Promise<LinkAnswer<z.output<Schema>>> {
+    const limit = AbortSignal.timeout(limitMs);
+    try {
+      const response = await fetch(new URL(path, this.#options.url), {
+        method,
+        headers: {
+          authorization: `Bearer ${this.#options.key}`,
+          ...(body === undefined ? {} : { "content-type": "application/json" }),
+        },
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+        signal: signal === undefined ? limit : AbortSignal.any([signal, limit]),
+        redirect: "error",
+      });
+      const text = await response.text();
+      if (!response.ok) return failureOf(response.status, text);
+      const parsed = schema.safeParse(JSON.parse(text));
+      if (parsed.success) return { ok: true, answer: parsed.data };
+      return {
+        ok: false,
+        reason: "bad_answer",
+        detail: parsed.error.issues[0]?.message ?? "not in the expected shape",
+      };
+    } catch (error) {
+      if (error instanceof SyntaxError) return { ok: false, reason: "bad_answer", detail: "the answer is not JSON" };
+      const cause = error instanceof Error && error.cause instanceof Error ? error.cause.message : String(error);
+      return { ok: false, reason: "unreachable", detail: cause };
+    }
+  }
+}
+
+function failureOf(status: number, text: string): LinkFailure {
+  const detail = `${status} ${text.slice(0, DETAIL_CHARS_MAX)}`;
+  if (status === 401 || status === 403) return { ok: false, reason: "unauthorised", detail };
+  if (status === 409) return { ok: false, reason: "superseded", detail };
+  if (status === 408 || status === 425 || status === 429 || status >= 500) return { ok: false, reason: "busy", detail };
+  return { ok: false, reason: "refused", detail };
+}

@@ -1,0 +1,44 @@
+// What this VM has and how busy it is. In: the operating system. Out: the heartbeat's capacity and load.
+import { statfs } from "node:fs/promises";
+import { availableParallelism, cpus, totalmem } from "node:os";
+import type { AgentConfig } from "./config.ts";
+
+export interface Capacity {
+  cpuCores: number;
+  memoryBytes: number;
+  diskBytes: number;
+  diskFreeBytes: number;
+}
+
+/** What the configuration says goes before what the machine has: agents may share one. */
+export async function readCapacity(config: AgentConfig): Promise<Capacity> {
+  const disk = await statfs(config.cache.folder);
+  return {
+    cpuCores: config.capacity.cpuCores ?? availableParallelism(),
+    memoryBytes: config.capacity.memoryBytes ?? totalmem(),
+    diskBytes: config.capacity.diskBytes ?? disk.blocks * disk.bsize,
+    diskFreeBytes: disk.bavail * disk.bsize,
+  };
+}
+
+/** Busy share of all cores since the last call, 0–1. */
+export function cpuMeter(): () => number {
+  let before = cpuTimes();
+  return () => {
+    const now = cpuTimes();
+    const totalMs = now.totalMs - before.totalMs;
+    const busy = totalMs <= 0 ? 0 : 1 - (now.idleMs - before.idleMs) / totalMs;
+    before = now;
+    return Math.min(1, Math.max(0, busy));
+  };
+}
+
+function cpuTimes(): { idleMs: number; totalMs: number } {
+  let idleMs = 0;
+  let totalMs = 0;
+  for (const { times } of cpus()) {
+    idleMs += times.idle;
+    totalMs += times.user + times.nice + times.sys + times.irq + times.idle;
+  }
+  return { idleMs, totalMs };
+}

@@ -1,0 +1,94 @@
+// Objects as the tasks of this VM read them. In: a runtime and a URI. Out: a verified file, pinned while that runtime may use
+// it. For each runtime it keeps what was read and what was waited, which becomes part of the next execution record.
+import type { LoadAnswer, ObjectCache } from "./cache.ts";
+import type { ObjectHold, Prepared } from "./prepared.ts";
+import type { Runtime } from "./runtimes.ts";
+
+export interface ObjectRead {
+  uri: string;
+  bytes: number;
+  how: "cached" | "joined" | "loaded";
+  waitedMs: number;
+  loadMs: number;
+  atMs: number;
+  /** The command that had prepared it, if any. */
+  hold: ObjectHold | null;
+  /** A user waited for it; else a runtime read it that was started ahead. */
+  forUser: boolean;
+}
+
+interface Ledger {
+  reads: ObjectRead[];
+  releases: (() => void)[];
+  /** Wall time with at least one load waited for: loads that overlap count once. */
+  waitedMs: number;
+  waiting: number;
+  waitingSinceMs: number;
+}
+
+/** Of one execution: what a record can tell. Reads beyond it are served, not told. */
+const READS_MAX = 256;
+
+export class TaskObjects {
+  readonly #cache: ObjectCache;
+  readonly #prepared: Prepared;
+  readonly #nowMs: () => number;
+  readonly #ledgers = new Map<string, Ledger>();
+
+  constructor(cache: ObjectCache, prepared: Prepared, nowMs: () => number) {
+    this.#cache = cache;
+    this.#prepared = prepared;
+    this.#nowMs = nowMs;
+  }
+
+  async read(runtime: Runtime, uri: string): Promise<LoadAnswer> {
+    const ledger = this.#ledgerOf(runtime);
+    // Asked before the load ends: a command that is still loading it is the one that is joined.
+    const hold = this.#prepared.findObject(uri);
+    // What a runtime reads that was started ahead is used only once a user comes: `settle` marks it then.
+    if (hold !== null && (runtime.state === "busy" || runtime.claimed)) hold.usedMs = this.#nowMs();
+    const waits = !this.#cache.has(uri);
+    if (waits && ledger.waiting++ === 0) ledger.waitingSinceMs = this.#nowMs();
+    const answer = await this.#cache.load(uri, { by: "task" });
+    if (waits && --ledger.waiting === 0) ledger.waitedMs += this.#nowMs() - ledger.waitingSinceMs;
+    if (!answer.ok) return answer;
+    if (runtime.state === "gone") answer.release();
+    else ledger.releases.push(answer.release);
+    if (ledger.reads.length < READS_MAX) {
+      const { bytes, how, waitedMs, loadMs } = answer;
+      ledger.reads.push({
+        uri,
+        bytes,
+        how,
+        waitedMs,
+        loadMs,
+        atMs: this.#nowMs(),
+        hold,
+        forUser: runtime.state === "busy" || runtime.claimed,
+      });
+    }
+    return answer;
+  }
+
+  /** Waited so far since the last `settle`. */
+  waitedMs(runtime: Runtime): number {
+    return this.#ledgerOf(runtime).waitedMs;
+  }
+
+  /** An execution has ended: what it (and, before the first one, the start) read; its pins end. */
+  settle(runtime: Runtime): { reads: ObjectRead[]; waitedMs: number } {
+    const ledger = this.#ledgerOf(runtime);
+    this.#ledgers.delete(runtime.runtimeId);
+    for (const release of ledger.releases) release();
+    return { reads: ledger.reads, waitedMs: ledger.waitedMs };
+  }
+
+  #ledgerOf(runtime: Runtime): Ledger {
+    let ledger = this.#ledgers.get(runtime.runtimeId);
+    if (ledger === undefined) {
+      ledger = { reads: [], releases: [], waitedMs: 0, waiting: 0, waitingSinceMs: 0 };
+      this.#ledgers.set(runtime.runtimeId, ledger);
+    }
+    return ledger;
+  }
+}

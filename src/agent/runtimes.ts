@@ -1,0 +1,430 @@
+// Runtimes of this VM's tasks. In: "I need one now" (a user's request) or "have one ready" (a command). Out: a runtime that
+// said ready, with what the caller waited for it; or a failure by reason.
+//
+// A runtime goes starting → ready ⇄ busy → gone. One request at a time per runtime, as many runtimes as needed up to the
+// task's `maxInstances` and the VM's memory. A request takes, in this order: an idle runtime that a command holds, another idle one,
+// one that is being started ahead and that nobody has claimed, a new one, the next that becomes free.
+// An idle runtime is held for the keep-alive, or until the hold of its command ends, whichever is later.
+import { randomBytes } from "node:crypto";
+import { createServer } from "node:net";
+import type { TaskConfig } from "./config.ts";
+import type { Driver, Started } from "./drivers/driver.ts";
+import { answersReady } from "./drivers/ready.ts";
+
+export type RuntimeState = "starting" | "ready" | "busy" | "gone";
+export type EndReason = "expired" | "evicted" | "stopped" | "replaced" | "crashed";
+
+/** A command's claim on a runtime. */
+export interface Hold {
+  commandId: string;
+  /** Agent's clock. */
+  untilMs: number;
+  /** The runtime would have lived until then anyway; 0 where the command started it. */
+  anywayUntilMs: number;
+  readyMs: number;
+  used: boolean;
+}
+
+export interface Runtime {
+  readonly runtimeId: string;
+  readonly task: string;
+  /** What it proves itself with at /objects. */
+  readonly token: string;
+  state: RuntimeState;
+  /** A user's request waits for it to become ready. */
+  claimed: boolean;
+  readonly startedMs: number;
+  readyMs: number;
+  lastUsedMs: number;
+  /** When it ends if nothing comes; agent's clock. */
+  expiresMs: number;
+  hold: Hold | null;
+  started: Started | null;
+  /** From spawn to ready, without the objects it waited for. */
+  initMs: number;
+  fetchMs: number;
+  memoryBytes: number;
+}
+
+export type StartFailure = {
+  ok: false;
+  reason: "start_failed" | "no_memory" | "no_instance" | "unknown_task" | "stopped" | "aborted";
+  detail: string;
+};
+
+export type Acquired =
+  | {
+      ok: true;
+      runtime: Runtime;
+      /** `warm`: ready before. `late`: a command was starting it. `cold`: started for this request, or waited for a free one. */
+      how: "warm" | "late" | "cold";
+      /** Parts of the wait. */
+      queueMs: number;
+      fetchMs: number;
+      initMs: number;
+    }
+  | StartFailure;
+
+export interface PoolOptions {
+  tasks: Record<string, TaskConfig>;
+  drivers: Map<string, Driver>;
+  memoryBytes: number;
+  /** URL of /objects for the tasks. */
+  objectsUrl: () => string;
+  /** What the operator declared goes before the configuration. */
+  keepAliveMs: (task: string) => number;
+  /** Loads the task's `objects`. Their failure is the start's failure. */
+  loadObjects: (runtime: Runtime) => Promise<{ ok: true } | { ok: false; detail: string }>;
+  /** Wall time during which the runtime waited for objects so far. */
+  fetchedMs: (runtime: Runtime) => number;
+  onEnd: (runtime: Runtime, reason: EndReason) => void;
+  nowMs: () => number;
+}
+
+/** Assumed for a task that tells no memory, until one of its runtimes has been measured. */
+const MEMORY_BYTES_FIRST = 128 * 2 ** 20;
+/** Another try with another port: the free port that was found may be taken in between. */
+const PORT_TRIES_MAX = 3;
+
+interface Waiter {
+  settle: (runtime: Runtime | null) => void;
+}
+
+export class RuntimePool {
+  readonly #options: PoolOptions;
+  readonly #runtimes = new Map<string, Runtime>();
+  readonly #ready = new Map<string, Promise<StartFailure | { ok: true }>>();
+  readonly #waiters = new Map<string, Waiter[]>();
+  readonly #timers = new Map<string, NodeJS.Timeout>();
+  readonly #memory = new Map<string, number>();
+  readonly #ending = new Set<Promise<void>>();
+  #stopped = false;
+  readonly totals = { starts: 0, startFailures: 0, ends: 0 };
+
+  constructor(options: PoolOptions) {
+    this.#options = options;
+  }
+
+  list(): Runtime[] {
+    return [...this.#runtimes.values()];
+  }
+
+  byToken(token: string): Runtime | null {
+    return this.list().find((runtime) => runtime.token === token) ?? null;
+  }
+
+  /** In use by runtimes, as measured, or as told where that is more. */
+  memoryUsedBytes(): number {
+    return this.list().reduce((sum, runtime) => sum + this.#memoryOf(runtime.task), 0);
+  }
+
+  /** For a user's request. `signal` ends the wait, not a start that others may use. */
+  async acquire(task: string, signal: AbortSignal): Promise<Acquired> {
+    if (this.#options.tasks[task] === undefined) return failure("unknown_task", `this VM has no task ${task}`);
+    const beganMs = this.#options.nowMs();
+    let queued = false;
+    // Exactly 0 for who did not queue: a warm call has no cold start, not one of some microseconds.
+    const queuedMs = () => (queued ? this.#options.nowMs() - beganMs : 0);
+    for (;;) {
+      if (this.#stopped) return failure("stopped", "the agent stops");
+      if (signal.aborted) return failure("aborted", "the caller has gone");
+      const idle = this.#idle(task);
+      if (idle !== null) {
+        this.#take(idle);
+        return { ok: true, runtime: idle, how: queued ? "cold" : "warm", queueMs: queuedMs(), fetchMs: 0, initMs: 0 };
+      }
+      const ahead = this.#unclaimed(task);
+      const queueMs = queuedMs();
+      const startMs = this.#options.nowMs();
+      const runtime = ahead ?? this.#startIfRoom(task, true);
+      if (runtime === null) {
+        queued = true;
+        const freed = await this.#nextFree(task, signal);
+        if (freed === null) continue;
+        return { ok: true, runtime: freed, how: "cold", queueMs: queuedMs(), fetchMs: 0, initMs: 0 };
+      }
+      const answer = await this.#waitFor(runtime, signal);
+      if (answer.ok) {
+        const waitedMs = this.#options.nowMs() - startMs;
+        const fetchMs = Math.min(waitedMs, runtime.fetchMs);
+        return { ok: true, runtime, how: ahead ? "late" : "cold", queueMs, fetchMs, initMs: waitedMs - fetchMs };
+      }
+      // A start ahead of time that failed is not this request's failure: it tries for itself.
+      if (ahead === null) return answer;
+    }
+  }
+
+  /** The request is over. `healthy` false: the runtime may still be at work on it, or is broken. */
+  release(runtime: Runtime, healthy: boolean): void {
+    if (runtime.state !== "busy") return;
+    if (!healthy || this.#stopped) {
+      void this.end(runtime, healthy ? "stopped" : "crashed");
+      return;
+    }
+    const waiter = this.#waiters.get(runtime.task)?.shift();
+    runtime.lastUsedMs = this.#options.nowMs();
+    if (waiter !== undefined) {
+      waiter.settle(runtime);
+      return;
+    }
+    runtime.state = "ready";
+    this.#expireAt(runtime, runtime.lastUsedMs + this.#options.keepAliveMs(runtime.task));
+  }
+
+  /**
+   * For a command: resolves when a runtime is ready and held until `untilMs`. `started` false: an idle one was there, and only
+   * its hold is new.
+   */
+  async prewarm(
+    task: string,
+    commandId: string,
+    untilMs: number,
+  ): Promise<StartFailure | { ok: true; runtime: Runtime; started: boolean }> {
+    if (this.#options.tasks[task] === undefined) return failure("unknown_task", `this VM has no task ${task}`);
+    if (this.#stopped) return failure("stopped", "the agent stops");
+    const idle = this.#idleUnheld(task);
+    if (idle !== null) {
+      if (idle.hold !== null) this.#options.onEnd(idle, "replaced");
+      const nowMs = this.#options.nowMs();
+      idle.hold = { commandId, untilMs, anywayUntilMs: idle.expiresMs, readyMs: nowMs, used: false };
+      this.#expireAt(idle, Math.max(idle.expiresMs, untilMs));
+      return { ok: true, runtime: idle, started: false };
+    }
+    if (this.#count(task) >= this.#options.tasks[task].maxInstances) {
+      return failure("no_instance", "all instances that the task may have are there and in use");
+    }
+    const runtime = this.#startIfRoom(task, false);
+    if (runtime === null) return failure("no_memory", "the VM's memory is taken by runtimes that are in use or held");
+    runtime.hold = { commandId, untilMs, anywayUntilMs: 0, readyMs: 0, used: false };
+    const answer = await this.#ready.get(runtime.runtimeId)!;
+    return answer.ok ? { ok: true, runtime, started: true } : answer;
+  }
+
+  /** Ends the idle runtimes of a task. Resolves with how many. */
+  async evict(task: string): Promise<number> {
+    const idle = this.list().filter((runtime) => runtime.task === task && runtime.state === "ready");
+    await Promise.all(idle.map((runtime) => this.end(runtime, "evicted")));
+    return idle.length;
+  }
+
+  /** No new runtime from here on; all that are there end. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    for (const waiters of this.#waiters.values()) for (const waiter of waiters) waiter.settle(null);
+    this.#waiters.clear();
+    await Promise.all(this.list().map((runtime) => this.end(runtime, "stopped")));
+    await Promise.all(this.#ending);
+  }
+
+  end(runtime: Runtime, reason: EndReason): Promise<void> {
+    if (runtime.state === "gone") return Promise.resolve();
+    runtime.state = "gone";
+    this.#runtimes.delete(runtime.runtimeId);
+    clearTimeout(this.#timers.get(runtime.runtimeId));
+    this.#timers.delete(runtime.runtimeId);
+    this.totals.ends++;
+    this.#options.onEnd(runtime, reason);
+    const stopping = (runtime.started?.stop() ?? Promise.resolve()).finally(() => {
+      this.#ending.delete(stopping);
+      // Its place and memory are free: whoever waits may start one of their own.
+      for (const waiters of this.#waiters.values()) waiters.shift()?.settle(null);
+    });
+    this.#ending.add(stopping);
+    return stopping;
+  }
+
+  async measure(runtime: Runtime): Promise<void> {
+    const usage = await runtime.started?.usage();
+    if (!usage) return;
+    runtime.memoryBytes = usage.memoryBytes;
+    this.#memory.set(runtime.task, usage.memoryBytes);
+  }
+
+  #count(task: string): number {
+    return this.list().filter((runtime) => runtime.task === task).length;
+  }
+
+  /** Ready, and not about to be taken by the request that has claimed it. */
+  #free(task: string): Runtime[] {
+    return this.list().filter((runtime) => runtime.task === task && runtime.state === "ready" && !runtime.claimed);
+  }
+
+  /** A held runtime first: its hold ends soon, and a use of it is what the command was for. */
+  #idle(task: string): Runtime | null {
+    const idle = this.#free(task);
+    const held = idle.filter((runtime) => runtime.hold !== null && !runtime.hold.used);
+    const soonest = held.sort((a, b) => a.hold!.untilMs - b.hold!.untilMs)[0];
+    return soonest ?? idle.sort((a, b) => b.lastUsedMs - a.lastUsedMs)[0] ?? null;
+  }
+
+  #idleUnheld(task: string): Runtime | null {
+    const idle = this.#free(task);
+    return idle.find((runtime) => runtime.hold === null || runtime.hold.used) ?? null;
+  }
+
+  #unclaimed(task: string): Runtime | null {
+    const starting = this.list().filter((runtime) => runtime.task === task && runtime.state === "starting");
+    return starting.find((runtime) => !runtime.claimed) ?? null;
+  }
+
+  #take(runtime: Runtime): void {
+    runtime.state = "busy";
+    clearTimeout(this.#timers.get(runtime.runtimeId));
+  }
+
+  async #waitFor(runtime: Runtime, signal: AbortSignal): Promise<StartFailure | { ok: true }> {
+    runtime.claimed = true;
+    const gone = new Promise<StartFailure>((resolve) => {
+      signal.addEventListener("abort", () => resolve(failure("aborted", "the caller has gone")), { once: true });
+    });
+    const answer = await Promise.race([this.#ready.get(runtime.runtimeId)!, gone]);
+    runtime.claimed = false;
+    if (answer.ok && runtime.state !== "ready") return failure("stopped", "the runtime ended as it became ready");
+    if (answer.ok) this.#take(runtime);
+    return answer;
+  }
+
+  #nextFree(task: string, signal: AbortSignal): Promise<Runtime | null> {
+    return new Promise((resolve) => {
+      const waiters = this.#waiters.get(task) ?? [];
+      this.#waiters.set(task, waiters);
+      const waiter: Waiter = { settle: resolve };
+      waiters.push(waiter);
+      signal.addEventListener(
+        "abort",
+        () => {
+          const at = waiters.indexOf(waiter);
+          if (at >= 0) waiters.splice(at, 1);
+          resolve(null);
+        },
+        { once: true },
+      );
+    });
+  }
+
+  /** Null where the task has all its instances or the memory is taken. A user's request may end idle runtimes for it. */
+  #startIfRoom(task: string, forUser: boolean): Runtime | null {
+    const config = this.#options.tasks[task]!;
+    if (this.#count(task) >= config.maxInstances) return null;
+    const neededBytes = this.#memoryOf(task);
+    const lacking = () => this.memoryUsedBytes() + neededBytes > this.#options.memoryBytes;
+    if (lacking() && forUser) {
+      const idle = this.list().filter((runtime) => runtime.state === "ready");
+      // Those that nobody expects to be used go first, the longest unused before the others.
+      idle.sort((a, b) => Number(isHeld(a)) - Number(isHeld(b)) || a.lastUsedMs - b.lastUsedMs);
+      for (const victim of idle) if (lacking()) void this.end(victim, "evicted");
+    }
+    // A lone runtime may start whatever its size: refusing would turn a wrong estimate into an outage.
+    if (lacking() && this.#runtimes.size > 0) return null;
+    return this.#start(task);
+  }
+
+  #start(task: string): Runtime {
+    const nowMs = this.#options.nowMs();
+    const runtime: Runtime = {
+      runtimeId: randomBytes(8).toString("hex"),
+      task,
+      token: randomBytes(24).toString("base64url"),
+      state: "starting",
+      claimed: false,
+      startedMs: nowMs,
+      readyMs: 0,
+      lastUsedMs: nowMs,
+      expiresMs: Number.POSITIVE_INFINITY,
+      hold: null,
+      started: null,
+      initMs: 0,
+      fetchMs: 0,
+      memoryBytes: 0,
+    };
+    this.#runtimes.set(runtime.runtimeId, runtime);
+    this.totals.starts++;
+    const ready = this.#bringUp(runtime).then((answer) => {
+      this.#ready.delete(runtime.runtimeId);
+      if (!answer.ok) {
+        this.totals.startFailures++;
+        void this.end(runtime, "crashed");
+      } else {
+        this.#becomesReady(runtime);
+      }
+      return answer;
+    });
+    this.#ready.set(runtime.runtimeId, ready);
+    return runtime;
+  }
+
+  async #bringUp(runtime: Runtime): Promise<StartFailure | { ok: true }> {
+    const loaded = await this.#options.loadObjects(runtime);
+    if (!loaded.ok) return failure("start_failed", loaded.detail);
+    const config = this.#options.tasks[runtime.task]!;
+    const deadlineMs = this.#options.nowMs() + config.startTimeoutMs;
+    for (let attempt = 1; ; attempt++) {
+      const port = await freePort();
+      const env = { PORT: String(port), FORECHAIN_OBJECTS: this.#options.objectsUrl(), FORECHAIN_TOKEN: runtime.token };
+      if (runtime.state === "gone") return failure("stopped", "ended while it was being started");
+      const started = await this.#options.drivers.get(runtime.task)!.start({ runtimeId: runtime.runtimeId, env, port });
+      runtime.started = started;
+      // `end` may have come while the driver was at work, and found nothing to stop.
+      if (this.#runtimes.get(runtime.runtimeId) === undefined) await started.stop();
+      const answer = await answersReady(started, config.readyPath, deadlineMs - this.#options.nowMs());
+      if (answer.ok) {
+        void started.exited.then(() => this.end(runtime, "crashed"));
+        runtime.fetchMs = this.#options.fetchedMs(runtime);
+        return { ok: true };
+      }
+      await started.stop();
+      const portTaken = answer.detail.includes("EADDRINUSE") && attempt < PORT_TRIES_MAX;
+      if (!portTaken) return failure("start_failed", answer.detail);
+    }
+  }
+
+  #becomesReady(runtime: Runtime): void {
+    const nowMs = this.#options.nowMs();
+    runtime.state = "ready";
+    runtime.readyMs = nowMs;
+    runtime.lastUsedMs = nowMs;
+    runtime.initMs = Math.max(0, nowMs - runtime.startedMs - runtime.fetchMs);
+    if (runtime.hold !== null) runtime.hold.readyMs = nowMs;
+    const untilMs = nowMs + this.#options.keepAliveMs(runtime.task);
+    this.#expireAt(runtime, runtime.hold !== null ? runtime.hold.untilMs : untilMs);
+    void this.measure(runtime);
+  }
+
+  #expireAt(runtime: Runtime, atMs: number): void {
+    runtime.expiresMs = atMs;
+    clearTimeout(this.#timers.get(runtime.runtimeId));
+    const inMs = Math.max(0, atMs - this.#options.nowMs());
+    const timer = setTimeout(() => {
+      // Claimed in the moment between becoming ready and being taken: it is wanted.
+      if (runtime.state === "ready" && !runtime.claimed) void this.end(runtime, "expired");
+    }, inMs);
+    this.#timers.set(runtime.runtimeId, timer);
+  }
+
+  #memoryOf(task: string): number {
+    const told = this.#options.tasks[task]?.memoryBytes;
+    const measured = this.#memory.get(task);
+    if (told === undefined) return measured ?? MEMORY_BYTES_FIRST;
+    return Math.max(told, measured ?? 0);
+  }
+}
+
+function isHeld(runtime: Runtime): boolean {
+  return runtime.hold !== null && !runtime.hold.used;
+}
+
+function failure(reason: StartFailure["reason"], detail: string): StartFailure {
+  return { ok: false, reason, detail };
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once("error", reject);
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address();
+      const port = typeof address === "object" && address !== null ? address.port : 0;
+      server.close(() => resolve(port));
+    });
+  });
+}

@@ -1,0 +1,38 @@
+// `forechain agent --config agent.yaml`: runs one VM's agent until SIGTERM or SIGINT, then stops it in order. A second signal
+// ends it at once (runtimes end with it all the same: the reaper sees to that).
+import { Command } from "commander";
+import { startAgent } from "../agent/agent.ts";
+import { readConfig } from "../agent/config.ts";
+
+export function agentCommand(): Command {
+  return new Command("agent")
+    .description("Runs the agent of one VM: cache, runtimes and calls of its tasks, led by its cluster's hub.")
+    .requiredOption("--config <file>", "YAML file; see docs/agent.example.yaml")
+    .option("--check", "only check the configuration")
+    .action(async (options: { config: string; check?: boolean }) => {
+      const answer = await readConfig(options.config);
+      if (!answer.ok) {
+        const lines = answer.faults.map(({ line, field, detail }) => {
+          const place = line > 0 ? `${options.config}:${line}` : options.config;
+          return `${place}: ${field === "" ? "" : `${field}: `}${detail}`;
+        });
+        throw new Error(`the configuration is not valid\n${lines.join("\n")}`);
+      }
+      if (options.check) {
+        process.stderr.write(`${options.config}: ${Object.keys(answer.config.tasks).length} tasks, valid\n`);
+        return;
+      }
+      const agent = await startAgent(answer.config, {
+        log: (line) => process.stderr.write(`${new Date().toISOString()} ${line}\n`),
+      });
+      let asked = false;
+      const stop = () => {
+        if (asked) process.exit(1);
+        asked = true;
+        agent.stop();
+      };
+      process.on("SIGTERM", stop).on("SIGINT", stop);
+      // Exit code 3 tells a supervisor that restarting is of no use: another agent has this VM's name.
+      process.exit((await agent.stopped) === "superseded" ? 3 : 0);
+    });
+}
