@@ -1,0 +1,189 @@
+// A real agent process against a hub that speaks the protocol: calls, measurements, commands, reports, stops.
+import { describe, expect, it } from "vitest";
+import { CONTINUATION_HEADER } from "../../src/protocol.ts";
+import { echoTask, startTestAgent } from "./start.ts";
+import { pattern, TestStore } from "./store.ts";
+
+describe("a call to /invoke", () => {
+  it("is streamed to the task and back, without Forechain's own headers, and recorded", async () => {
+    const agent = await startTestAgent();
+    const answer = await agent.invoke("echo", "e1", "/a/b?c=1", {
+      method: "POST",
+      body: "hello",
+      headers: { "x-user": "1", traceparent: "00-1-2-01", [CONTINUATION_HEADER]: "abc", authorization: "Bearer user" },
+    });
+    expect(answer.status).toBe(200);
+    expect(answer.headers.get("x-task")).toBe("echo");
+    expect(Number(answer.headers.get("forechain-cold-start-ms"))).toBeGreaterThan(0);
+    const seen = (await answer.json()) as {
+      method: string;
+      url: string;
+      body: string;
+      headers: Record<string, string>;
+      env: string[];
+    };
+    expect(seen).toMatchObject({ method: "POST", url: "/a/b?c=1", body: "hello" });
+    expect(seen.headers).toMatchObject({ "x-user": "1", traceparent: "00-1-2-01", [CONTINUATION_HEADER]: "abc" });
+    for (const name of ["forechain-signature", "forechain-context", "authorization"])
+      expect(seen.headers[name]).toBeUndefined();
+    expect(seen.env).not.toContain("FORECHAIN_KEY");
+
+    const cold = await agent.hub.execution("e1");
+    expect(cold).toMatchObject({ runId: "run-1", task: "echo", status: "ok", cluster: "east", vm: "east-1" });
+    expect(cold.coldStartMs).toBeGreaterThan(10);
+    expect(cold.endMs - cold.startMs).toBeGreaterThanOrEqual(cold.coldStartMs!);
+    await agent.hub.until(() =>
+      agent.hub.misses.find(({ kind, executionId }) => kind === "warm" && executionId === "e1"),
+    );
+
+    const warm = await agent.invoke("echo", "e2");
+    expect(warm.headers.get("forechain-cold-start-ms")).toBe("0.0");
+    await warm.text();
+    expect(await agent.hub.execution("e2")).toMatchObject({ coldStartMs: 0, queueMs: 0, fetchMs: 0 });
+    expect(agent.hub.malformed).toEqual([]);
+  });
+
+  it("is measured: CPU, peak memory, bytes, objects written and services called", async () => {
+    const agent = await startTestAgent();
+    await (await agent.invoke("echo", "e1")).text();
+    const answer = await agent.invoke("echo", "e2", "/work");
+    expect(answer.headers.get("forechain-outputs")).toBeNull();
+    expect(answer.headers.get("forechain-services")).toBeNull();
+    expect(await answer.text()).toBe("worked true");
+    const { cpuMs, memoryBytes, ...rest } = await agent.hub.execution("e2");
+    expect(cpuMs).toBeGreaterThanOrEqual(80);
+    expect(memoryBytes).toBeGreaterThan(48 * 2 ** 20);
+    expect(rest).toMatchObject({
+      outputBytes: "worked true".length,
+      outputs: [{ uri: "https://store/out", bytes: 12 }],
+      services: [{ service: "db", calls: 2, bytes: 30, latencyMs: 1.5 }],
+    });
+  });
+
+  it("is refused without a good signature and context", async () => {
+    const agent = await startTestAgent();
+    const { hub } = agent;
+    const good = await hub.invokeHeaders("echo", { executionId: "e" });
+    const second = Math.floor(hub.nowMs() / 1000);
+    const bad: [string, Record<string, string>, number][] = [
+      ["none", {}, 401],
+      ["another task's", await hub.invokeHeaders("echo", { executionId: "e" }, { sub: "other" }), 401],
+      ["another VM's", await hub.invokeHeaders("echo", { executionId: "e" }, { aud: "east/east-2" }), 401],
+      ["expired", await hub.invokeHeaders("echo", { executionId: "e" }, { exp: second - 10 }), 401],
+      ["too long", await hub.invokeHeaders("echo", { executionId: "e" }, { exp: second + 3600 }), 401],
+      [
+        "another key",
+        await hub.invokeHeaders("echo", { executionId: "e" }, { key: Buffer.alloc(32, 8).toString("base64url") }),
+        401,
+      ],
+      ["no context", { "forechain-signature": good["forechain-signature"]! }, 400],
+      ["a broken context", { ...good, "forechain-context": "e30" }, 400],
+    ];
+    for (const [name, headers, status] of bad) {
+      const answer = await fetch(`${agent.url}/invoke/echo/`, { headers });
+      expect([name, answer.status]).toEqual([name, status]);
+      expect(answer.headers.get("content-type")).toBe("application/problem+json");
+    }
+    expect((await agent.invoke("nobody", "e")).status).toBe(404);
+    expect((await fetch(`${agent.url}/objects?uri=file:///etc/passwd`)).status).toBe(401);
+    expect(hub.executions).toEqual([]);
+  });
+});
+
+describe("objects", () => {
+  it("are loaded once, read as bytes or as a file, and told in the record", async () => {
+    const store = await TestStore.start();
+    const uri = store.put("/model.bin", pattern(300_000));
+    const agent = await startTestAgent({ config: { objects: { schemes: ["http"], hosts: [store.host] } } });
+    const read = (id: string, as = "") => agent.invoke("echo", id, `/read?uri=${encodeURIComponent(uri)}${as}`);
+    expect(await (await read("e1")).json()).toMatchObject({ status: 200, bytes: 300_000 });
+    const first = await agent.hub.execution("e1");
+    expect(first.inputs).toEqual([{ uri, bytes: 300_000 }]);
+    expect(first.fetchMs).toBeGreaterThan(0);
+    const miss = await agent.hub.until(() => agent.hub.misses.find(({ kind }) => kind === "prefetch"));
+    expect(miss).toMatchObject({ uri, bytes: 300_000, executionId: "e1", task: "echo" });
+    const asPath = (await (await read("e2", "&as=path")).json()) as { text: string };
+    expect(JSON.parse(asPath.text)).toMatchObject({ bytes: 300_000 });
+    expect(await agent.hub.execution("e2")).toMatchObject({
+      fetchMs: 0,
+      coldStartMs: 0,
+      inputs: [{ uri, bytes: 300_000 }],
+    });
+    expect(store.asked("/model.bin")).toBe(1);
+    await store.stop();
+  });
+});
+
+describe("commands", () => {
+  it("warm: done when the runtime said ready; its first use is reported, and costs the user nothing", async () => {
+    const agent = await startTestAgent();
+    const { hub } = agent;
+    const commandId = hub.send({ kind: "warm", task: "echo" });
+    const result = await hub.result(commandId);
+    expect(result.state).toBe("done");
+    expect(result.readyMs! - result.startedMs!).toBeGreaterThan(10);
+    await (await agent.invoke("echo", "e1")).text();
+    expect(await hub.execution("e1")).toMatchObject({ coldStartMs: 0 });
+    const use = await hub.until(() => hub.uses.find((candidate) => candidate.commandId === commandId));
+    expect(use).toMatchObject({ executionId: "e1", waitedMs: 0 });
+    expect(use.savedMs).toBeGreaterThan(10);
+    expect(hub.misses).toEqual([]);
+  });
+
+  it("prefetch: done with its bytes; its first use is reported", async () => {
+    const store = await TestStore.start();
+    const uri = store.put("/a.bin", pattern(100_000));
+    const agent = await startTestAgent({ config: { objects: { schemes: ["http"], hosts: [store.host] } } });
+    const { hub } = agent;
+    const commandId = hub.send({ kind: "prefetch", uri });
+    expect(await hub.result(commandId)).toMatchObject({ state: "done", bytes: 100_000 });
+    const again = hub.send({ kind: "prefetch", uri });
+    expect(await hub.result(again)).toMatchObject({ state: "done", bytes: 0 });
+    await (await agent.invoke("echo", "e1", `/read?uri=${encodeURIComponent(uri)}`)).text();
+    const use = await hub.until(() => hub.uses.find((candidate) => candidate.commandId === commandId));
+    expect(use).toMatchObject({ executionId: "e1", waitedMs: 0 });
+    expect(hub.misses.filter(({ kind }) => kind === "prefetch")).toEqual([]);
+    await store.stop();
+  });
+
+  it("are idempotent: a second delivery under a new lease is answered with the first result", async () => {
+    const agent = await startTestAgent();
+    const { hub } = agent;
+    hub.send({ kind: "warm", task: "echo", commandId: "same", leaseId: "l1" });
+    const first = await hub.result("same", "l1");
+    hub.send({ kind: "warm", task: "echo", commandId: "same", leaseId: "l2" });
+    const second = await hub.result("same", "l2");
+    expect(second).toEqual({ ...first, leaseId: "l2" });
+    const beat = await hub.until(() => hub.heartbeats.find(({ runtimes }) => runtimes.length > 0));
+    expect(beat.runtimes).toHaveLength(1);
+  });
+
+  it("a start that crashes fails with the program's last words; the next call is told too", async () => {
+    const agent = await startTestAgent({ tasks: { broken: echoTask({ env: { CRASH: "no model" } }) } });
+    const result = await agent.hub.result(agent.hub.send({ kind: "warm", task: "broken" }));
+    expect(result.state).toBe("failed");
+    expect(result.reason).toContain("cannot start: no model");
+    const answer = await agent.invoke("broken", "e1");
+    expect(answer.status).toBe(502);
+    expect(await agent.hub.execution("e1")).toMatchObject({ status: "error" });
+  });
+
+  it("expired, unknown tasks, unknown versions and forbidden URIs fail with a reason", async () => {
+    const agent = await startTestAgent({ tasks: { echo: echoTask({ version: "2" }) } });
+    const { hub } = agent;
+    const cases: [string, Parameters<TestHubSend>[0], string][] = [
+      ["expired", { kind: "warm", task: "echo", expiresMs: hub.nowMs() - 1 }, "expired"],
+      ["unknown task", { kind: "warm", task: "nobody" }, "no task nobody"],
+      ["other version", { kind: "warm", task: "echo", version: "1" }, "version 2"],
+      ["scheme", { kind: "prefetch", uri: "http://127.0.0.1:1/x" }, "refused"],
+      ["file", { kind: "prefetch", uri: "file:///etc/passwd" }, "refused"],
+    ];
+    for (const [name, command, reason] of cases) {
+      const result = await hub.result(hub.send(command));
+      expect([name, result.state]).toEqual([name, "failed"]);
+      expect(result.reason).toContain(reason);
+    }
+  });
+});
+
+type TestHubSend = Awaited<ReturnType<typeof startTestAgent>>["hub"]["send"];

@@ -1,0 +1,74 @@
+// A task of the tests: real HTTP on $PORT, driven by the request's path.
+import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import { createServer } from "node:http";
+
+const { PORT, FORECHAIN_OBJECTS, FORECHAIN_TOKEN, CRASH, START_OBJECT, GATE } = process.env;
+
+async function object(uri, as) {
+  const url = `${FORECHAIN_OBJECTS}?uri=${encodeURIComponent(uri)}${as ? `&as=${as}` : ""}`;
+  return fetch(url, { headers: { authorization: `Bearer ${FORECHAIN_TOKEN}` } });
+}
+
+if (CRASH) {
+  console.error(`cannot start: ${CRASH}`);
+  process.exit(9);
+}
+if (START_OBJECT) await (await object(START_OBJECT)).arrayBuffer();
+// Holds the start until the test opens the gate.
+if (GATE) await fetch(GATE);
+
+createServer(async (request, response) => {
+  const url = new URL(request.url, "http://task");
+  const chunks = [];
+  for await (const chunk of request) chunks.push(chunk);
+  const body = Buffer.concat(chunks);
+  if (url.pathname === "/read") {
+    const answer = await object(url.searchParams.get("uri"), url.searchParams.get("as"));
+    const bytes = Buffer.from(await answer.arrayBuffer());
+    const digest = createHash("sha256").update(bytes).digest("hex");
+    response.setHeader("content-type", "application/json");
+    response.end(
+      JSON.stringify({
+        status: answer.status,
+        bytes: bytes.length,
+        digest,
+        text: bytes.length < 500 ? bytes.toString() : undefined,
+      }),
+    );
+  } else if (url.pathname === "/work") {
+    const kept = Buffer.alloc(48 * 2 ** 20, 1);
+    const untilMs = performance.now() + 120;
+    let count = 0;
+    while (performance.now() < untilMs) count += kept[count % kept.length];
+    response.setHeader("forechain-outputs", JSON.stringify([{ uri: "https://store/out", bytes: 12 }]));
+    response.setHeader("forechain-services", JSON.stringify([{ service: "db", calls: 2, bytes: 30, latencyMs: 1.5 }]));
+    response.end(`worked ${count > 0}`);
+  } else if (url.pathname === "/wait") {
+    await fetch(url.searchParams.get("gate"));
+    response.end("waited");
+  } else if (url.pathname === "/crash") {
+    process.exit(3);
+  } else if (url.pathname === "/fail") {
+    response.statusCode = 500;
+    response.end("failed");
+  } else if (url.pathname === "/child") {
+    const child = spawn("sleep", ["1000"], { stdio: "ignore" });
+    response.end(String(child.pid));
+  } else if (url.pathname === "/healthz") {
+    response.end("ready");
+  } else {
+    response.setHeader("content-type", "application/json");
+    response.setHeader("x-task", "echo");
+    response.end(
+      JSON.stringify({
+        method: request.method,
+        url: request.url,
+        headers: request.headers,
+        body: body.toString(),
+        pid: process.pid,
+        env: Object.keys(process.env),
+      }),
+    );
+  }
+}).listen(Number(PORT), "127.0.0.1");
