@@ -9,6 +9,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Command, InvalidArgumentError } from "commander";
+import type { ClusterView } from "../core/fleet.ts";
 import type { GraphAnswer, Mode, OutcomesAnswer, OutcomeTotal, Prediction } from "../protocol.ts";
 import { type AgentPlace, freePort, startAgent } from "./demo/agents.ts";
 import { Api } from "./demo/api.ts";
@@ -17,7 +18,7 @@ import { drive, type RunRecord, requestsOf } from "./demo/drive.ts";
 import { RecordService } from "./demo/record-service.ts";
 import { outcomesBetween, type PhaseReport, reportOf, tableOf } from "./demo/report.ts";
 import { OriginStore } from "./demo/store.ts";
-import { CLUSTERS, KEEP_ALIVE_MS, type Request, TASKS, WORKFLOWS } from "./demo/world.ts";
+import { CLUSTERS, type Request, WORKFLOWS } from "./demo/world.ts";
 import { portOf } from "./dev.ts";
 import { type LocalWorker, startLocalWorker } from "./local-worker.ts";
 import { type ProcessGroup, stopGroups, stopOnSignal } from "./process-group.ts";
@@ -28,7 +29,6 @@ const RUNS_DEFAULT = 6;
 const RUNS_MAX = 1_000;
 const AGENTS_READY_WITHIN_MS = 30_000;
 const LEARNED_WITHIN_MS = 60_000;
-const SETTLED_WITHIN_MS = 20_000;
 const POLL_MS = 200;
 
 const HELP = `
@@ -100,8 +100,8 @@ async function demo(options: DemoOptions, folder: string): Promise<number> {
   const before = await phase("shadow", stage, requests);
   say("waiting until the runs are sealed and the model is published");
   await untilLearned(stage, before.records.length);
-  say("stopping every runtime and emptying the caches");
-  await restartAgents(stage);
+  say("starting the agents again, with empty caches");
+  await startAgents(stage);
   const mode = options.prewarm ? "active" : "shadow";
   await setMode(stage.admin, mode);
   const after = await phase(mode, stage, requests);
@@ -114,6 +114,7 @@ async function demo(options: DemoOptions, folder: string): Promise<number> {
     `${faster ? "active was faster" : "the second phase was not faster"} (seed ${options.seed}, ${tookS.toFixed(0)} s)`,
   );
   if (options.once) return faster ? 0 : 1;
+  await startAgents(stage);
   say(`\nserving    ${stage.worker.url}`);
   say(`read key   ${stage.reader}`);
   say("Ctrl-C stops everything.");
@@ -156,33 +157,33 @@ async function setUp(folder: string): Promise<Stage> {
     reader: await readerKey(admin),
     agents: [],
   };
-  await restartAgents(stage);
+  await startAgents(stage);
   say(`worker at ${worker.url}, agents in ${CLUSTERS.map((cluster) => cluster.cluster).join(", ")}`);
   return stage;
 }
 
 /** New processes with empty caches; resolves when the fleet has heard of all of them. */
-async function restartAgents(stage: Stage): Promise<void> {
-  await Promise.all(stage.agents.map((agent) => agent.stop()));
+async function startAgents(stage: Stage): Promise<void> {
+  const sinceMs = Date.now();
   stage.agents = await Promise.all(stage.places.map((place) => startAgent(place, stage.worker.url)));
-  await Promise.all(
-    stage.places.map(async (place, position) => {
-      const agent = stage.agents[position]!;
-      let ended: number | string | null = null;
-      void agent.exited.then((code) => {
-        ended = code;
-      });
-      const constraints = { clusters: [place.cluster.cluster] };
-      await until(`${agent.name} is ready`, AGENTS_READY_WITHIN_MS, async () => {
-        if (ended !== null) throw new Error(`${agent.name} ended with ${ended}: see ${place.folder}/agent.log`);
-        const ask = { task: TASKS[0]!.task, runId: "readiness", constraints, dryRun: true };
-        return stage.admin.call("POST", "/v1/allocations", ask).then(
-          () => true,
-          () => false,
-        );
-      });
+  const ended = stage.agents.map((agent, position) =>
+    agent.exited.then((code) => {
+      // Stopped on purpose, nobody waits for this any more.
+      throw new Error(`${agent.name} ended with ${code}: see ${stage.places[position]!.folder}/agent.log`);
     }),
   );
+  const heard = until("all agents are heard of", AGENTS_READY_WITHIN_MS, async () => {
+    const { clusters } = await stage.admin.call<{ clusters: ClusterView[] }>("GET", "/v1/clusters");
+    const vms = clusters.flatMap((cluster) => cluster.vms);
+    return vms.length === stage.places.length && vms.every((vm) => (vm.lastHeartbeatMs ?? 0) > sinceMs);
+  });
+  await Promise.race([heard, ...ended]);
+  for (const end of ended) end.catch(() => {});
+}
+
+async function stopAgents(stage: Stage): Promise<void> {
+  await Promise.all(stage.agents.map((agent) => agent.stop()));
+  stage.agents = [];
 }
 
 async function phase(
@@ -207,27 +208,14 @@ async function phase(
       );
     },
   });
-  const after = await settledTotals(stage.admin);
+  // Stopping settles what is still held: prepared and never used is waste, and must be counted.
+  await stopAgents(stage);
+  const after = await totals(stage.admin);
   return { report: reportOf(mode, records, outcomesBetween(before, after)), records };
 }
 
 async function totals(admin: Api): Promise<OutcomeTotal[]> {
   return (await admin.call<OutcomesAnswer>("GET", "/v1/outcomes")).totals;
-}
-
-/** The last runtimes are held for a keep-alive, then agents report: read until nothing changes for that long. */
-async function settledTotals(admin: Api): Promise<OutcomeTotal[]> {
-  let last = await totals(admin);
-  let sinceMs = performance.now();
-  await until("outcomes are settled", SETTLED_WITHIN_MS, async () => {
-    const now = await totals(admin);
-    if (JSON.stringify(now) !== JSON.stringify(last)) {
-      last = now;
-      sinceMs = performance.now();
-    }
-    return performance.now() - sinceMs > 2 * KEEP_ALIVE_MS;
-  });
-  return last;
 }
 
 /** Every run is in the graph, and the published model predicts the end of each workflow from its root. */

@@ -5,7 +5,7 @@
 //   storage/     D1 and Durable Objects (wrangler's --persist-to)
 //   worker.env   FORECHAIN_SECRET, mode 0600      admin.key  the admin key, mode 0600
 //   worker.log   all that wrangler said           worker.pid who uses the folder now
-//   dev.json     {"url","adminKey"}, mode 0600, only written once the worker is healthy
+//   dev.json     {"url","adminKey"}, mode 0600, there while the worker is healthy
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
@@ -107,8 +107,9 @@ function takeFolder(state: string): void {
   }
 }
 
+/** The key stays in admin.key; dev.json says that a worker runs. */
 function releaseFolder(state: string): void {
-  rmSync(join(state, "worker.pid"), { force: true });
+  for (const name of ["worker.pid", "dev.json"]) rmSync(join(state, name), { force: true });
 }
 
 function isAlive(pid: number): boolean {

@@ -9,7 +9,7 @@ import { closeSync, openSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 /** From SIGTERM to SIGKILL: an agent finishes and reports within it. */
-export const STOP_GRACE_MS = 5_000;
+export const STOP_GRACE_MS = 10_000;
 /** Between looks at whether the last member of a group is gone: the kernel tells nobody. */
 const GROUP_POLL_MS = 20;
 

@@ -1,0 +1,83 @@
+// `npm start -- --once` as a whole: the same requests are served faster once chains are prepared, and only because of that;
+// nothing is left running. Short: few runs per workflow.
+import { afterEach, describe, expect, it } from "vitest";
+import { ROOT } from "../../src/cli/build.ts";
+import type { PhaseReport } from "../../src/cli/demo/report.ts";
+import { alive, descendants, HAS_PROC, type Identity, type Started, start, waitFor } from "./processes.ts";
+
+const RUNS = 3;
+const ENDS_WITHIN_MS = 120_000;
+const GONE_WITHIN_MS = 15_000;
+
+interface Summary {
+  before: PhaseReport;
+  after: PhaseReport;
+  faster: boolean;
+}
+
+const running: Started[] = [];
+
+/** Runs the demo to its end; `family` are all processes seen while it served its requests. */
+async function demo(...operands: string[]): Promise<{ code: number | string; summary: Summary; family: Identity[] }> {
+  const started = start(["npm", "start", "-s", "--", "--once", "--json", "--runs", String(RUNS), ...operands], {
+    cwd: ROOT,
+  });
+  running.push(started);
+  let family: Identity[] = [];
+  let ended = false;
+  void started.exited.then(() => {
+    ended = true;
+  });
+  await waitFor(`it ends\n${started.stderr()}`, ENDS_WITHIN_MS, () => {
+    const now = descendants(started.pid);
+    if (now.length > family.length) family = now;
+    return ended;
+  });
+  return { code: await started.exited, summary: JSON.parse(started.stdout()) as Summary, family };
+}
+
+describe.skipIf(!HAS_PROC)(`npm start${HAS_PROC ? "" : " (skipped: no /proc)"}`, () => {
+  afterEach(async () => {
+    for (const started of running.splice(0)) {
+      started.signal("SIGKILL");
+      await started.exited;
+    }
+  });
+
+  it("is faster with preparation, and leaves no process", { timeout: ENDS_WITHIN_MS + GONE_WITHIN_MS }, async () => {
+    const { code, summary, family } = await demo("--seed", "11");
+    const { before, after } = summary;
+    expect(before).toMatchObject({ mode: "shadow", runs: 3 * RUNS });
+    expect(after).toMatchObject({ mode: "active", runs: 3 * RUNS });
+    expect(before.outcomes["warm hit"]?.count ?? 0).toBe(0);
+    expect(before.outcomes["warm miss"]!.count).toBeGreaterThan(0);
+    expect(after.outcomes["warm hit"]!.count + (after.outcomes["warm late"]?.count ?? 0)).toBeGreaterThan(0);
+    expect(after.coldAfterRootMs).toBeLessThan(before.coldAfterRootMs / 2);
+    expect(after.p95Ms).toBeLessThan(before.p95Ms);
+    expect(code).toBe(0);
+    expect(family.some((one) => one.command.includes("workerd"))).toBe(true);
+    expect(family.filter((one) => one.command.includes("agent --config")).length).toBeGreaterThanOrEqual(3);
+    await waitFor("all processes are gone", GONE_WITHIN_MS, () => alive(family).length === 0);
+  });
+
+  it("gains nothing where prewarming is off", { timeout: ENDS_WITHIN_MS + GONE_WITHIN_MS }, async () => {
+    const { summary } = await demo("--seed", "11", "--no-prewarm");
+    const { before, after } = summary;
+    expect(after.mode).toBe("shadow");
+    expect(after.outcomes["warm hit"]?.count ?? 0).toBe(0);
+    expect(after.outcomes["prefetch hit"]?.count ?? 0).toBe(0);
+    expect(after.coldStartsPerRun).toBeCloseTo(before.coldStartsPerRun, 0);
+    expect(after.coldAfterRootMs).toBeGreaterThan(before.coldAfterRootMs * 0.7);
+    expect(after.p50Ms).toBeGreaterThan(before.p50Ms * 0.7);
+  });
+
+  it("ends every process on SIGTERM in the middle of its work", { timeout: 90_000 }, async () => {
+    const started = start(["npm", "start", "-s"], { cwd: ROOT });
+    running.push(started);
+    await waitFor("requests are being served", 60_000, () => started.stderr().includes(" 1/"));
+    const family = descendants(started.pid);
+    started.signal("SIGTERM");
+    await started.exited;
+    await waitFor("all processes are gone", GONE_WITHIN_MS, () => alive(family).length === 0);
+  });
+});

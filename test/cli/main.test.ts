@@ -1,0 +1,56 @@
+// The command line itself: help, unknown commands, and standard output that stays one JSON value.
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { ROOT } from "../../src/cli/build.ts";
+import { start } from "./processes.ts";
+
+async function forechain(...operands: string[]) {
+  const started = start(["npm", "run", "-s", "forechain", "--", ...operands], { cwd: ROOT });
+  return { code: await started.exited, stdout: started.stdout(), stderr: started.stderr() };
+}
+
+describe("forechain", () => {
+  it("lists its commands with examples", async () => {
+    const { code, stdout } = await forechain("--help");
+    expect(code).toBe(0);
+    for (const name of ["demo", "dev", "agent", "evaluate", "import"])
+      expect(stdout).toMatch(new RegExp(`^ +${name}\\b`, "m"));
+    expect(stdout).toContain("Examples:");
+  });
+
+  it.each(["demo", "dev", "agent", "evaluate", "import"])("explains %s", async (name) => {
+    const { code, stdout } = await forechain(name, "--help");
+    expect(code).toBe(0);
+    expect(stdout).toContain(`Usage: forechain ${name}`);
+  });
+
+  it("refuses an unknown command on standard error", async () => {
+    const { code, stdout, stderr } = await forechain("predict");
+    expect(code).toBe(1);
+    expect(stdout).toBe("");
+    expect(stderr).toContain("unknown command 'predict'");
+  });
+
+  it("refuses a wrong option value with what is expected", async () => {
+    const { code, stderr } = await forechain("demo", "--seed", "x");
+    expect(code).toBe(1);
+    expect(stderr).toContain("expected an integer");
+  });
+
+  it("with --json prints exactly one JSON value, also when it fails", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "forechain-cli-test-"));
+    const log = join(folder, "log.csv");
+    const rows = Array.from({ length: 12 }, (_, run) => `r${run},a,${run * 10}\nr${run},b,${run * 10 + 1}`);
+    writeFileSync(log, `case,activity,timestamp\n${rows.join("\n")}\n`);
+    const good = await forechain("evaluate", log, "--json");
+    expect(good.code, good.stderr).toBe(0);
+    expect(JSON.parse(good.stdout)).toMatchObject({ cases: 12 });
+    const bad = await forechain("evaluate", join(folder, "missing.csv"), "--json");
+    expect(bad.code).not.toBe(0);
+    expect(JSON.parse(bad.stdout)).toHaveProperty("error");
+    expect(bad.stderr).not.toBe("");
+    rmSync(folder, { recursive: true });
+  });
+});
