@@ -57,7 +57,9 @@ const FAREWELL_MS = 3_000;
 const HEARTBEAT_URIS_MAX = 2_000;
 const HEARTBEAT_RUNTIMES_MAX = 1_000;
 /** Of an answer that goes back inside a report. */
-const EXECUTE_ANSWER_BYTES_MAX = 4 * 2 ** 20;
+const EXECUTE_ANSWER_BYTES_MAX = 2 ** 20;
+/** The Worker takes 8 MiB. */
+const REPORT_BYTES_MAX = 6 * 2 ** 20;
 
 type ReportItem =
   | { list: "results"; item: CommandResult }
@@ -97,6 +99,8 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
   const reports = new Outbox<ReportItem>({
     lingerMs: REPORT_LINGER_MS,
     batchMax: REPORT_BATCH_MAX,
+    batchBytesMax: REPORT_BYTES_MAX,
+    bytesOf: ({ list, item }) => (list === "results" ? (item.response?.body.length ?? 0) : 0),
     itemsMax: REPORTS_MAX,
     send: (items) => sendReport(link, items, log),
     onDropped: (items, detail) => log(`${items.length} reports dropped: ${detail}`),

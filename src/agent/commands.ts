@@ -1,5 +1,5 @@
 // Carries out commands. In: commands as the hub leases them. Out: one result per command. Idempotent by command id: a second
-// delivery changes nothing and is answered, under its new lease, with the first result. `notBeforeMs` is waited for, and what
+// delivery changes nothing and is answered, under its new lease, with the first result (a failed one is tried again if the hub counts it as a new attempt). `notBeforeMs` is waited for, and what
 // has expired is not begun. Warm-ups run a few at a time, the earliest deadline first.
 import type { Command, CommandResult } from "../protocol.ts";
 import type { ObjectCache } from "./cache.ts";
@@ -11,6 +11,8 @@ import { delay } from "./transfer.ts";
 
 /** Finished commands remembered for repeated deliveries; a hub gives up on a command long before so many follow it. */
 const REMEMBERED_MAX = 10_000;
+/** Of a load: the store or the machine will not think otherwise within a command's life. */
+const FINAL_REASONS = new Set(["refused", "not_found", "too_large", "disk_full", "cache_full"]);
 const REASON_CHARS_MAX = 1_000;
 
 export type Outcome = Omit<CommandResult, "commandId" | "leaseId">;
@@ -31,6 +33,7 @@ export interface CommandsOptions {
 
 interface Known {
   leaseId: string;
+  attempt: number;
   outcome: Outcome | null;
 }
 
@@ -50,12 +53,12 @@ export class Commands {
 
   receive(command: Command): void {
     const known = this.#known.get(command.commandId);
-    if (known !== undefined) {
+    if (known !== undefined && !this.#isRetry(known, command)) {
       known.leaseId = command.leaseId;
       if (known.outcome !== null) this.#report(command.commandId, known, known.outcome);
       return;
     }
-    const fresh: Known = { leaseId: command.leaseId, outcome: null };
+    const fresh: Known = { leaseId: command.leaseId, attempt: command.attempt, outcome: null };
     this.#known.set(command.commandId, fresh);
     void this.#carryOut(command).then((outcome) => {
       fresh.outcome = outcome;
@@ -66,6 +69,11 @@ export class Commands {
     });
   }
 
+  /** The hub heard that it failed and asks again; nothing was left behind that a second try could double. */
+  #isRetry(known: Known, command: Command): boolean {
+    return known.outcome?.state === "failed" && command.attempt > known.attempt && command.kind !== "execute";
+  }
+
   stop(): void {
     this.#stopping.abort();
   }
@@ -74,17 +82,17 @@ export class Commands {
     const { clock } = this.#options;
     await delay(command.notBeforeMs - clock.hubMs(), this.#stopping.signal);
     if (this.#stopping.signal.aborted) return failed("the agent stops");
-    if (clock.hubMs() >= command.expiresMs) return failed("expired before it could begin");
+    if (clock.hubMs() >= command.expiresMs) return refused("expired before it could begin");
     const task = command.task === undefined ? undefined : this.#options.tasks[command.task];
-    if (command.task !== undefined && task === undefined) return failed(`this VM has no task ${command.task}`);
+    if (command.task !== undefined && task === undefined) return refused(`this VM has no task ${command.task}`);
     if (command.version !== undefined && task?.version !== undefined && command.version !== task.version) {
-      return failed(`this VM has version ${task.version} of the task, not ${command.version}`);
+      return refused(`this VM has version ${task.version} of the task, not ${command.version}`);
     }
     switch (command.kind) {
       case "prefetch":
-        return this.draining ? failed("draining") : this.#prefetch(command);
+        return this.draining ? refused("draining") : this.#prefetch(command);
       case "warm":
-        return this.draining ? failed("draining") : this.#warm(command);
+        return this.draining ? refused("draining") : this.#warm(command);
       case "execute":
         return this.#options.execute(command);
       case "evict":
@@ -97,7 +105,7 @@ export class Commands {
   }
 
   async #prefetch(command: Command): Promise<Outcome> {
-    if (command.uri === undefined) return failed("a prefetch without a URI");
+    if (command.uri === undefined) return refused("a prefetch without a URI");
     const { clock, cache, prepared } = this.#options;
     const untilMs = clock.toLocalMs(command.expiresMs);
     const startedMs = clock.hubMs();
@@ -111,7 +119,8 @@ export class Commands {
     });
     if (!answer.ok) {
       prepared.failObject(hold);
-      return failed(`${answer.reason}: ${answer.detail}`);
+      const final = FINAL_REASONS.has(answer.reason);
+      return final ? refused(`${answer.reason}: ${answer.detail}`) : failed(`${answer.reason}: ${answer.detail}`);
     }
     // Unpinned at once: until it is used, its worth protects it.
     answer.release();
@@ -121,14 +130,17 @@ export class Commands {
   }
 
   async #warm(command: Command): Promise<Outcome> {
-    if (command.task === undefined) return failed("a warm-up without a task");
+    if (command.task === undefined) return refused("a warm-up without a task");
     const { clock, pool } = this.#options;
     await this.#warmTurn(command.deadlineMs);
     try {
-      if (clock.hubMs() >= command.expiresMs) return failed("expired while it waited for others to start");
+      if (clock.hubMs() >= command.expiresMs) return refused("expired while it waited for others to start");
       const startedMs = clock.hubMs();
       const answer = await pool.prewarm(command.task, command.commandId, clock.toLocalMs(command.expiresMs));
-      if (!answer.ok) return failed(`${answer.reason}: ${answer.detail}`);
+      if (!answer.ok) {
+        const full = answer.reason === "no_instance" || answer.reason === "no_memory";
+        return full ? refused(`${answer.reason}: ${answer.detail}`) : failed(`${answer.reason}: ${answer.detail}`);
+      }
       return { state: "done", startedMs, readyMs: clock.hubMs() };
     } finally {
       const next = this.#warmQueue.shift();
@@ -159,7 +171,7 @@ export class Commands {
       await pool.evict(command.task);
       return { state: "done" };
     }
-    return failed("neither a URI nor a task to evict");
+    return refused("neither a URI nor a task to evict");
   }
 
   #report(commandId: string, known: Known, outcome: Outcome): void {
@@ -172,6 +184,11 @@ export class Commands {
       if (known.outcome !== null) this.#known.delete(commandId);
     }
   }
+}
+
+/** The hub tries a failed command again, but not one whose reason begins so: the answer would be the same. */
+function refused(reason: string): Outcome {
+  return failed(`refused: ${reason}`);
 }
 
 export function failed(reason: string): Outcome {

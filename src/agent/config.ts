@@ -24,7 +24,7 @@ const HostPattern = z
 
 const common = {
   version: Version.optional(),
-  /** Objects that are loaded before a runtime of this task starts. */
+  /** Objects that a runtime needs to start: loaded while it starts, which is ready only when they are there. */
   objects: z.array(Uri).max(64).default([]),
   /** How long an idle runtime is held after a call; what the operator declares for the task goes before it. */
   keepAliveMs: z.number().nonnegative().max(86_400_000).default(60_000),
@@ -55,6 +55,11 @@ const ObjectsConfig = z.strictObject({
   schemes: z.array(z.enum(OBJECT_SCHEMES)).default(["https"]),
   hosts: z.array(HostPattern).max(1000).default([]),
   fileRoots: z.array(z.string().startsWith("/", "expected an absolute path")).max(64).default([]),
+  /**
+   * Start of a URI → where this VM finds it: an object keeps one name everywhere, each place has its own way to it.
+   * The slash at its end keeps `https://store.example.net` from standing for `https://store.example.network`.
+   */
+  mirrors: z.record(z.url().endsWith("/"), z.url().endsWith("/")).default({}),
   stallMs: z.number().positive().max(600_000).default(15_000),
   prefetchBytesPerSecond: Size.optional(),
   prefetchConcurrency: z.number().int().min(1).max(64).default(4),

@@ -49,7 +49,7 @@ export function createFetcher(config: ObjectsConfig): Fetcher {
   };
 
   async function open(uri: string, signal: AbortSignal): Promise<Source> {
-    let current = uri;
+    let current = mirrored(uri, config.mirrors);
     for (let hop = 0; hop <= REDIRECTS_MAX; hop++) {
       const checked = checkUri(current, config);
       if (!checked.ok) throw new FetchError("refused", hop === 0 ? checked.detail : `redirect: ${checked.detail}`);
@@ -97,6 +97,13 @@ export function createFetcher(config: ObjectsConfig): Fetcher {
   }
 
   return { open };
+}
+
+/** The longest start decides. What it leads to is checked like any URI. */
+function mirrored(uri: string, mirrors: ObjectsConfig["mirrors"]): string {
+  let longest = "";
+  for (const start of Object.keys(mirrors)) if (uri.startsWith(start) && start.length > longest.length) longest = start;
+  return longest === "" ? uri : mirrors[longest] + uri.slice(longest.length);
 }
 
 function sourceOf(response: IncomingMessage, stallMs: number): Source {

@@ -9,6 +9,9 @@ export interface OutboxOptions<Item> {
   /** Collects what comes within it into one batch. */
   lingerMs: number;
   batchMax: number;
+  /** Bounds a batch in bytes too; one item always goes. */
+  batchBytesMax?: number;
+  bytesOf?(item: Item): number;
   itemsMax: number;
   /** `retry` false: these will never be accepted. */
   send(items: Item[]): Promise<Sent>;
@@ -64,7 +67,7 @@ export class Outbox<Item> {
   async #run(): Promise<void> {
     await delay(this.#options.lingerMs, this.#hurry.signal);
     for (let failures = 0; this.#items.length > 0; ) {
-      const batch = this.#items.slice(0, this.#options.batchMax);
+      const batch = this.#nextBatch();
       const sent = await this.#options.send(batch);
       if (!sent.ok && sent.retry) {
         await delay(backoffMs(failures++, this.#options.random ?? Math.random));
@@ -76,5 +79,17 @@ export class Outbox<Item> {
       this.#items = this.#items.filter((item) => !gone.has(item));
       if (!sent.ok) this.#options.onDropped(batch, sent.detail);
     }
+  }
+
+  #nextBatch(): Item[] {
+    const { batchMax, batchBytesMax = Number.POSITIVE_INFINITY, bytesOf } = this.#options;
+    const batch = this.#items.slice(0, batchMax);
+    if (bytesOf === undefined) return batch;
+    let bytes = 0;
+    const cut = batch.findIndex((item) => {
+      bytes += bytesOf(item);
+      return bytes > batchBytesMax;
+    });
+    return cut < 0 ? batch : batch.slice(0, Math.max(1, cut));
   }
 }

@@ -353,23 +353,29 @@ export class RuntimePool {
     return runtime;
   }
 
+  /** The program starts while its objects are on their way: it asks for them itself, and then joins their loads. */
   async #bringUp(runtime: Runtime): Promise<StartFailure | { ok: true }> {
-    const loaded = await this.#options.loadObjects(runtime);
+    const [loaded, launched] = await Promise.all([this.#options.loadObjects(runtime), this.#launch(runtime)]);
+    if (!launched.ok) return launched;
     if (!loaded.ok) return failure("start_failed", loaded.detail);
+    runtime.fetchMs = this.#options.fetchedMs(runtime);
+    return { ok: true };
+  }
+
+  async #launch(runtime: Runtime): Promise<StartFailure | { ok: true }> {
     const config = this.#options.tasks[runtime.task]!;
     const deadlineMs = this.#options.nowMs() + config.startTimeoutMs;
     for (let attempt = 1; ; attempt++) {
       const port = await freePort();
       const env = { PORT: String(port), FORECHAIN_OBJECTS: this.#options.objectsUrl(), FORECHAIN_TOKEN: runtime.token };
-      if (runtime.state === "gone") return failure("stopped", "ended while it was being started");
+      if (!this.#runtimes.has(runtime.runtimeId)) return failure("stopped", "ended while it was being started");
       const started = await this.#options.drivers.get(runtime.task)!.start({ runtimeId: runtime.runtimeId, env, port });
       runtime.started = started;
       // `end` may have come while the driver was at work, and found nothing to stop.
-      if (this.#runtimes.get(runtime.runtimeId) === undefined) await started.stop();
+      if (!this.#runtimes.has(runtime.runtimeId)) await started.stop();
       const answer = await answersReady(started, config.readyPath, deadlineMs - this.#options.nowMs());
       if (answer.ok) {
         void started.exited.then(() => this.end(runtime, "crashed"));
-        runtime.fetchMs = this.#options.fetchedMs(runtime);
         return { ok: true };
       }
       await started.stop();

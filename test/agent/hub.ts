@@ -108,7 +108,7 @@ export class TestHub {
   async until<T>(find: () => T | undefined | false | null): Promise<T> {
     const found = find();
     if (found) return found;
-    return (await new Promise((resolve) => this.#waiters.add({ matches: find, resolve }))) as T;
+    return (await new Promise<unknown>((resolve) => this.#waiters.add({ matches: find, resolve }))) as T;
   }
 
   result(commandId: string, leaseId?: string): Promise<CommandResult> {
