@@ -1,6 +1,10 @@
-// What the graph knows, in the shapes that the later stages read. (Owner of the rows: see profile.ts for how they are counted.)
-import type { Quantiles } from "../protocol.ts";
+// What the graph knows, in the shapes that people and the later stages read. In: rows of counts (rows.ts). Out: tasks and
+// transitions as `GET /v1/graph` tells them, and a TaskProfile for each task.
+import type { GraphAnswer, GraphTask, GraphTransition, Quantiles } from "../protocol.ts";
+import { rowParts } from "./contribution.ts";
 import type { ChainEngine } from "./engine.ts";
+import { newestDayOf, type Rows, runTotalsOf, taskCountsOf, weightOf } from "./rows.ts";
+import { type Counts, quantilesOf } from "./sketch.ts";
 
 /** What one execution of a task typically costs. Null is unknown, and unknown is not 0. */
 export interface TaskProfile {
@@ -35,4 +39,231 @@ export interface Model {
   tasks: string[];
   taskIds: Map<string, number>;
   profiles: Map<string, TaskProfile>;
+}
+
+// ── As people read it ────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface GraphFilter {
+  /** Only this task and its transitions, in and out. */
+  task: string | null;
+  /** Rows counted less often are left out. */
+  minCount: number;
+}
+
+/** Tasks and transitions, most frequent first. `version` is that of the published model. */
+export function graphAnswer(rows: Rows, version: number, filter: GraphFilter): GraphAnswer {
+  const newestDay = newestDayOf(rows);
+  const taskCounts = taskCountsOf(rows);
+  const versions = new Map<string, Counts[]>();
+  const transitions: GraphTransition[] = [];
+  for (const [key, counts] of rows) {
+    const { family, parts } = rowParts(key);
+    const [first, second, third] = parts as [string, string, string];
+    if (family === "task") {
+      versions.set(first, [...(versions.get(first) ?? []), counts]);
+    } else if (family === "transition" && (counts.get("n") ?? 0) >= filter.minCount) {
+      if (filter.task !== null && first !== filter.task && second !== filter.task) continue;
+      transitions.push(graphTransition(first, second, third as GraphTransition["kind"], counts, taskCounts, newestDay));
+    }
+  }
+  const near = new Set(transitions.flatMap(({ source, target }) => [source, target]));
+  const tasks = [...versions]
+    .filter(([task]) => filter.task === null || task === filter.task || near.has(task))
+    .map(([task, counts]) => graphTask(task, sumOf(counts), counts.length))
+    .filter((task) => task.count >= filter.minCount);
+  tasks.sort((a, b) => b.count - a.count || (a.task < b.task ? -1 : 1));
+  transitions.sort(
+    (a, b) => b.count - a.count || (`${a.source} ${a.target} ${a.kind}` < `${b.source} ${b.target} ${b.kind}` ? -1 : 1),
+  );
+  return { version, tasks, transitions, ...runTotalsOf(rows) };
+}
+
+function graphTask(task: string, counts: Counts, versions: number): GraphTask {
+  const count = counts.get("n") ?? 0;
+  return {
+    task,
+    count,
+    runs: counts.get("r") ?? 0,
+    roots: counts.get("0") ?? 0,
+    errors: counts.get("x") ?? 0,
+    retries: counts.get("a") ?? 0,
+    coldStarts: counts.get("k") ?? 0,
+    versions,
+    durationMs: quantilesOf(counts, "d"),
+    coldStartMs: quantilesOf(counts, "c"),
+    queueMs: quantilesOf(counts, "q"),
+    cpuMs: quantilesOf(counts, "u"),
+    memoryBytes: quantilesOf(counts, "m"),
+    outputBytes: quantilesOf(counts, "o"),
+    latencySensitivity: latencySensitivityOf(counts),
+  };
+}
+
+export function graphTransition(
+  source: string,
+  target: string,
+  kind: GraphTransition["kind"],
+  counts: Counts,
+  taskCounts: ReadonlyMap<string, number>,
+  newestDay: number | null,
+): GraphTransition {
+  const count = counts.get("n") ?? 0;
+  const sources = counts.get("s") ?? 0;
+  const known = counts.get("T") ?? 0;
+  return {
+    source,
+    target,
+    kind,
+    count,
+    weight: weightOf(counts, newestDay),
+    probability: Math.min(1, sources / Math.max(1, taskCounts.get(source) ?? 0)),
+    multiplicity: sources === 0 ? 0 : count / sources,
+    delayMs: quantilesOf(counts, "d"),
+    transferBytes: known === 0 ? null : (counts.get("t") ?? 0) / known,
+  };
+}
+
+function latencySensitivityOf(counts: Counts): number {
+  return (counts.get("l") ?? 0) / 1000 / Math.max(1, counts.get("n") ?? 0);
+}
+
+function sumOf(rows: Counts[]): Counts {
+  if (rows.length === 1) return rows[0]!;
+  const sum: Counts = new Map();
+  for (const row of rows) for (const [field, count] of row) sum.set(field, (sum.get(field) ?? 0) + count);
+  return sum;
+}
+
+// ── As the later stages read it ──────────────────────────────────────────────────────────────────────────────────────
+
+/** Executions from which on a version's own statistics stand for it; before, it inherits those of all versions. */
+const VERSION_OWN_MIN = 20;
+/** Of each task, most frequent first: what a plan could ever use. */
+const OBJECTS_MAX = 32;
+const TEMPLATES_MAX = 16;
+const SERVICES_MAX = 32;
+const SUCCESSORS_MAX = 32;
+
+interface TaskRows {
+  versions: { version: string; counts: Counts }[];
+  services: [string, Counts][];
+  objects: [string, Counts][];
+  templates: [string, Counts][];
+  successors: Map<string, number>;
+}
+
+/** A profile of every task. */
+export function profilesOf(rows: Rows): TaskProfile[] {
+  const byTask = new Map<string, TaskRows>();
+  const of = (task: string): TaskRows => {
+    let found = byTask.get(task);
+    if (found === undefined) {
+      found = { versions: [], services: [], objects: [], templates: [], successors: new Map() };
+      byTask.set(task, found);
+    }
+    return found;
+  };
+  for (const [key, counts] of rows) {
+    const { family, parts } = rowParts(key);
+    const [task, second] = parts as [string, string];
+    if (family === "task") of(task).versions.push({ version: second, counts });
+    else if (family === "service") of(task).services.push([second, counts]);
+    else if (family === "object") of(task).objects.push([second, counts]);
+    else if (family === "template") of(task).templates.push([second, counts]);
+    else if (family === "transition") {
+      const { successors } = of(task);
+      // One task can follow in two ways (called and in sequence): shares of different executions add up.
+      successors.set(second, (successors.get(second) ?? 0) + (counts.get("s") ?? 0));
+    }
+  }
+  return [...byTask].filter(([, found]) => found.versions.length > 0).map(([task, found]) => profileOf(task, found));
+}
+
+function profileOf(task: string, rows: TaskRows): TaskProfile {
+  const all = sumOf(rows.versions.map(({ counts }) => counts));
+  const newest = rows.versions.reduce((a, b) => (isNewer(b, a) ? b : a));
+  const own = (newest.counts.get("n") ?? 0) >= VERSION_OWN_MIN ? newest.counts : all;
+  const count = Math.max(1, all.get("n") ?? 0);
+  return {
+    task,
+    version: newest.version === "" ? null : newest.version,
+    count,
+    durationMs: quantilesOf(own, "d"),
+    // A new version that has not started cold yet inherits too.
+    coldStartMs: quantilesOf(own, "c") ?? quantilesOf(all, "c"),
+    cpuMs: quantilesOf(own, "u"),
+    memoryBytes: quantilesOf(own, "m"),
+    outputBytes: quantilesOf(own, "o"),
+    services: top(rows.services, "x", SERVICES_MAX).map(([service, counts]) => ({
+      service,
+      calls: (counts.get("n") ?? 0) / count,
+      bytes: (counts.get("b") ?? 0) / count,
+      latencyMs: counts.has("L") ? (counts.get("l") ?? 0) / 1000 / counts.get("L")! : null,
+    })),
+    objects: top(rows.objects, "n", OBJECTS_MAX).map(([uri, counts]) => ({
+      uri,
+      bytes: Math.round((counts.get("b") ?? 0) / counts.get("n")!),
+      probability: Math.min(1, counts.get("n")! / count),
+      producer: producerOf(counts),
+    })),
+    templates: top(rows.templates, "n", TEMPLATES_MAX).map(([template, counts]) => ({
+      template,
+      bytes: Math.round((counts.get("b") ?? 0) / counts.get("n")!),
+      probability: Math.min(1, counts.get("n")! / count),
+    })),
+    successors: [...rows.successors]
+      .map(([successor, sources]) => ({ task: successor, probability: Math.min(1, sources / count) }))
+      .sort((a, b) => b.probability - a.probability || (a.task < b.task ? -1 : 1))
+      .slice(0, SUCCESSORS_MAX),
+    latencySensitivity: latencySensitivityOf(all),
+  };
+}
+
+/** By the newest day it ran, then by its name read as a version number. */
+function isNewer(a: TaskRows["versions"][number], b: TaskRows["versions"][number]): boolean {
+  const days = newestDay(a.counts) - newestDay(b.counts);
+  return days > 0 || (days === 0 && compareVersions(a.version, b.version) > 0);
+}
+
+function newestDay(counts: Counts): number {
+  let newest = 0;
+  for (const field of counts.keys()) {
+    const day = field[0] === "y" && field !== "yu" ? Number(field.slice(1)) : 0;
+    if (day > newest) newest = day;
+  }
+  return newest;
+}
+
+/** "1.10" is newer than "1.9": digits compare as numbers, the rest as text. */
+function compareVersions(a: string, b: string): number {
+  const left = a.match(/\d+|\D+/g) ?? [];
+  const right = b.match(/\d+|\D+/g) ?? [];
+  for (let i = 0; i < Math.max(left.length, right.length); i++) {
+    const l = left[i] ?? "";
+    const r = right[i] ?? "";
+    if (l === r) continue;
+    const difference = Number(l) - Number(r);
+    return Number.isNaN(difference) || difference === 0 ? (l < r ? -1 : 1) : difference;
+  }
+  return 0;
+}
+
+function top(rows: [string, Counts][], field: string, limit: number): [string, Counts][] {
+  return rows
+    .filter(([, counts]) => (counts.get(field) ?? 0) > 0)
+    .sort(([a, left], [b, right]) => right.get(field)! - left.get(field)! || (a < b ? -1 : 1))
+    .slice(0, limit);
+}
+
+/** The task that most often had written the object; null where no execution of the same run had. */
+function producerOf(counts: Counts): string | null {
+  let producer: string | null = null;
+  let most = 0;
+  for (const [field, count] of counts) {
+    if (field[0] !== "p" || count < most || (count === most && producer !== null && field.slice(1) > producer))
+      continue;
+    producer = field.slice(1);
+    most = count;
+  }
+  return producer;
 }

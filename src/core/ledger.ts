@@ -1,0 +1,312 @@
+// Runs on their way into the graph. In: records as they arrive, and the seals that were decided. Out: rows of counts, each
+// sealed run once for the model, and sealed runs to be kept for late records.
+//
+//   open ──(quiet long enough)──► sealed: counted, learned, kept ──(24 h)──► expired: only its id is remembered
+//                                    ▲ a late record brings it back: its old contribution out, the new one in
+//
+// Nothing here waits or stores: GraphWriter journals what goes in, so that the same calls in the same order give the same state.
+import { type Contribution, contributionOf } from "./contribution.ts";
+import { type AssembledRun, assembleRun } from "./profile.ts";
+import type { RunRecord } from "./records.ts";
+import type { GraphRows } from "./rows.ts";
+
+/** A run is never sealed sooner after its last record, ms. */
+export const QUIET_MIN_MS = 5_000;
+/** Nor kept open longer than this without a record, ms. */
+export const QUIET_MAX_MS = 24 * 3_600_000;
+/** A run waits this many times the longest gap that was seen in runs of its root task. */
+const GAP_FACTOR = 3;
+/** Root tasks whose gaps are remembered. */
+const GAPS_MAX = 4_096;
+/** Records in open runs at most: about 250 B each. At the bound the quietest runs are sealed early; their rows stay exact. */
+export const OPEN_RECORDS_MAX = 120_000;
+/** Records of one run at most; more are refused, because a run is assembled in one piece. */
+export const RUN_RECORDS_MAX = 110_000;
+/** Sealed runs leave memory for a pack once they have this many records: some 400 kB of text, a fifth of what a row may hold. */
+export const PACK_RECORDS = 4_000;
+
+/** Sealed runs that left memory. */
+export interface Archive {
+  /** Its records and when it was kept; null where it was never sealed; "expired" where they are gone. */
+  find(runId: string): { records: RunRecord[]; keptMs: number } | "expired" | null;
+}
+
+export interface OpenRun {
+  records: Map<string, RunRecord>;
+  lastArrivalMs: number;
+  /** Parents named by records and not there yet. */
+  missing: Set<string>;
+  hasRoot: boolean;
+  /** Task of the earliest record: whose gaps are looked up. The root's own name is not known before the root is. */
+  first: RunRecord;
+}
+
+/** A sealed run in memory: just sealed, or brought back by a late record. */
+interface SealedRun {
+  records: Map<string, RunRecord>;
+  /** What the rows hold of it. */
+  applied: Contribution;
+  /** Records came since. */
+  isChanged: boolean;
+  /** Last record, or where that is not known any more, when it was kept. */
+  lastArrivalMs: number;
+}
+
+export interface Ingested {
+  accepted: number;
+  duplicates: number;
+  /** Records that were not taken, with the reason; the caller tells their positions. */
+  refused: { record: RunRecord; reason: string }[];
+  /** Records that changed what is known: a batch of duplicates alone needs no journal. */
+  changes: number;
+}
+
+export class Ledger {
+  readonly open = new Map<string, OpenRun>();
+  readonly rows: GraphRows;
+  /** Longest gap between arrivals, ms, by task of the earliest record and by whether the run was whole before the gap. */
+  readonly gaps = new Map<string, number>();
+  readonly #archive: Archive;
+  readonly #sealed = new Map<string, SealedRun>();
+  #sealedRecords = 0;
+  #openRecords = 0;
+  readonly #tasks: Set<string>;
+
+  /** `rows` as they were stored; `tasks` are the names they hold. */
+  constructor(rows: GraphRows, tasks: Iterable<string>, archive: Archive) {
+    this.rows = rows;
+    this.#tasks = new Set(tasks);
+    this.#archive = archive;
+  }
+
+  get openRecords(): number {
+    return this.#openRecords;
+  }
+
+  /** Open runs hold more records than memory should: seal what is due, and the quietest beyond. */
+  get isFull(): boolean {
+    return this.#openRecords > OPEN_RECORDS_MAX;
+  }
+
+  /** Sealed runs in memory are to be taken: see `takeSealed`. */
+  get isPackDue(): boolean {
+    return this.#sealedRecords >= PACK_RECORDS;
+  }
+
+  // ── Records in ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Takes a batch. The rows of open and late runs are not touched yet: see `provisional` and `settle`. */
+  ingest(records: Iterable<RunRecord>, nowMs: number): Ingested {
+    const result: Ingested = { accepted: 0, duplicates: 0, refused: [], changes: 0 };
+    for (const record of records) {
+      const reason = this.#take(record, nowMs, result);
+      if (reason !== null) result.refused.push({ record, reason });
+    }
+    return result;
+  }
+
+  #take(record: RunRecord, nowMs: number, result: Ingested): string | null {
+    const { task, runId } = record;
+    const isNewTask = task !== null && !this.#tasks.has(task);
+    if (isNewTask && !this.rows.hasRoomForTasks(this.#tasks.size)) {
+      return "the workspace has its most tasks already: leave ids out of task names, or use another workspace";
+    }
+    const open = this.open.get(runId);
+    const sealed = open === undefined ? (this.#sealed.get(runId) ?? this.#bringBack(runId)) : null;
+    if (sealed === "expired") return "its run was sealed more than 24 hours ago";
+    if (isNewTask) this.#tasks.add(task);
+    if (sealed !== null) return this.#takeLate(sealed, record, nowMs, result);
+    const run = open ?? newRun(record, nowMs);
+    if (open === undefined) this.open.set(runId, run);
+    else this.#noteGap(run.first, isWhole(run), nowMs - run.lastArrivalMs);
+    run.lastArrivalMs = Math.max(run.lastArrivalMs, nowMs);
+    const size = run.records.size;
+    const refused = put(run.records, record, result);
+    if (run.records.size > size) {
+      this.#openRecords++;
+      addToOpen(run, record);
+    }
+    return refused;
+  }
+
+  #takeLate(run: SealedRun, record: RunRecord, nowMs: number, result: Ingested): string | null {
+    const changes = result.changes;
+    const size = run.records.size;
+    const refused = put(run.records, record, result);
+    if (result.changes === changes) return refused;
+    if (run.records.size > size) {
+      const probe = newRun(record, nowMs);
+      for (const known of run.records.values()) {
+        if (known === record) continue;
+        probe.records.set(known.executionId, known);
+        addToOpen(probe, known);
+      }
+      this.#noteGap(probe.first, isWhole(probe), nowMs - run.lastArrivalMs);
+      this.#sealedRecords++;
+    }
+    run.lastArrivalMs = nowMs;
+    run.isChanged = true;
+    return null;
+  }
+
+  #bringBack(runId: string): SealedRun | "expired" | null {
+    const found = this.#archive.find(runId);
+    if (found === null || found === "expired") return found;
+    const { records, keptMs } = found;
+    const run: SealedRun = {
+      records: new Map(records.map((record) => [record.executionId, record])),
+      applied: contributionOf(assembleRun(records)),
+      isChanged: false,
+      lastArrivalMs: keptMs,
+    };
+    this.#sealed.set(runId, run);
+    this.#sealedRecords += records.length;
+    return run;
+  }
+
+  #noteGap(first: RunRecord, isWholeRun: boolean, gapMs: number): void {
+    const key = gapKey(first.task ?? "", isWholeRun);
+    if (gapMs <= (this.gaps.get(key) ?? QUIET_MIN_MS / GAP_FACTOR)) return;
+    if (this.gaps.size < GAPS_MAX || this.gaps.has(key)) this.gaps.set(key, Math.min(gapMs, QUIET_MAX_MS));
+  }
+
+  // ── Sealing ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Runs to be sealed now, longest quiet first. */
+  due(nowMs: number): string[] {
+    const due: { runId: string; lastArrivalMs: number }[] = [];
+    let excess = this.#openRecords - OPEN_RECORDS_MAX;
+    for (const [runId, run] of this.open) {
+      if (nowMs >= run.lastArrivalMs + this.#waitMs(run)) due.push({ runId, lastArrivalMs: run.lastArrivalMs });
+    }
+    due.sort((a, b) => a.lastArrivalMs - b.lastArrivalMs || (a.runId < b.runId ? -1 : 1));
+    if (excess <= 0) return due.map(({ runId }) => runId);
+    const chosen = new Set(due.map(({ runId }) => runId));
+    for (const runId of chosen) excess -= this.open.get(runId)!.records.size;
+    const rest = [...this.open].filter(([runId]) => !chosen.has(runId));
+    rest.sort(([, a], [, b]) => a.lastArrivalMs - b.lastArrivalMs);
+    for (const [runId, run] of rest) {
+      if (excess <= 0) break;
+      chosen.add(runId);
+      excess -= run.records.size;
+    }
+    return [...chosen];
+  }
+
+  /** When the next run will be due, ms since the epoch; null where none is open. */
+  nextDueMs(): number | null {
+    let next: number | null = null;
+    for (const run of this.open.values()) {
+      const dueMs = run.lastArrivalMs + this.#waitMs(run);
+      if (next === null || dueMs < next) next = dueMs;
+    }
+    return next;
+  }
+
+  #waitMs(run: OpenRun): number {
+    const gapMs = this.gaps.get(gapKey(run.first.task ?? "", isWhole(run))) ?? 0;
+    return Math.min(QUIET_MAX_MS, Math.max(QUIET_MIN_MS, GAP_FACTOR * gapMs));
+  }
+
+  /** Seals runs in this order: counts each and hands it to `learn`. Runs that are not open are skipped. */
+  seal(runIds: Iterable<string>, learn: (run: AssembledRun) => void): void {
+    for (const runId of runIds) {
+      const open = this.open.get(runId);
+      if (open === undefined) continue;
+      this.open.delete(runId);
+      this.#openRecords -= open.records.size;
+      const run = assembleRun(open.records.values());
+      const applied = contributionOf(run);
+      this.rows.apply(applied, 1);
+      const { lastArrivalMs } = open;
+      this.#sealed.set(runId, { records: open.records, applied, isChanged: false, lastArrivalMs });
+      this.#sealedRecords += open.records.size;
+      if (run.executions.length > 0) learn(run);
+    }
+  }
+
+  /** Counts the late records that came since the last call. */
+  settle(): void {
+    for (const run of this.#sealed.values()) {
+      if (!run.isChanged) continue;
+      const contribution = contributionOf(assembleRun(run.records.values()));
+      this.rows.apply(run.applied, -1);
+      this.rows.apply(contribution, 1);
+      run.applied = contribution;
+      run.isChanged = false;
+    }
+  }
+
+  /** Contributions of the open runs: what makes the rows exact at this moment. Call `settle` before. */
+  *provisional(): Generator<Contribution> {
+    for (const run of this.open.values()) yield contributionOf(assembleRun(run.records.values()));
+  }
+
+  /** Settles and hands over all sealed runs in memory, each with its records; from now on the archive answers for them. */
+  takeSealed(): { runId: string; records: RunRecord[] }[] {
+    this.settle();
+    const taken = [...this.#sealed].map(([runId, run]) => ({ runId, records: [...run.records.values()] }));
+    this.#sealed.clear();
+    this.#sealedRecords = 0;
+    return taken;
+  }
+
+  /** An open run as it was stored. */
+  restoreOpen(records: RunRecord[], lastArrivalMs: number): void {
+    const [first] = records;
+    if (first === undefined) return;
+    const run = newRun(first, lastArrivalMs);
+    this.open.set(first.runId, run);
+    for (const record of records) {
+      run.records.set(record.executionId, record);
+      if (record.task !== null) this.#tasks.add(record.task);
+      addToOpen(run, record);
+      this.#openRecords++;
+    }
+  }
+}
+
+function newRun(first: RunRecord, nowMs: number): OpenRun {
+  return { records: new Map(), lastArrivalMs: nowMs, missing: new Set(), hasRoot: false, first };
+}
+
+/** Puts a record in its place, or tells why not. */
+function put(records: Map<string, RunRecord>, record: RunRecord, result: Ingested): string | null {
+  const known = records.get(record.executionId);
+  if (known === undefined) {
+    if (records.size >= RUN_RECORDS_MAX) return `a run may have at most ${RUN_RECORDS_MAX} records`;
+    records.set(record.executionId, record);
+    result.accepted++;
+    result.changes++;
+    return null;
+  }
+  result.duplicates++;
+  if (isFuller(record, known)) {
+    records.set(record.executionId, record);
+    result.changes++;
+  }
+  return null;
+}
+
+function addToOpen(run: OpenRun, record: RunRecord): void {
+  if (record.parentId === null) run.hasRoot = true;
+  else if (!run.records.has(record.parentId)) run.missing.add(record.parentId);
+  run.missing.delete(record.executionId);
+  if ((record.startMs ?? 0) < (run.first.startMs ?? 0)) run.first = record;
+}
+
+/** Root and all named parents are there. */
+function isWhole(run: OpenRun): boolean {
+  return run.hasRoot && run.missing.size === 0;
+}
+
+function gapKey(task: string, isWholeRun: boolean): string {
+  return `${isWholeRun ? "whole" : "part"} ${task}`;
+}
+
+/** Of two records of one execution the later-ended stands (a span in progress, then whole); ties go by text: order plays no part. */
+function isFuller(record: RunRecord, known: RunRecord): boolean {
+  const difference = (record.endMs ?? 0) - (known.endMs ?? 0);
+  if (difference !== 0) return difference > 0;
+  return JSON.stringify(record) > JSON.stringify(known);
+}

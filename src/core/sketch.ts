@@ -1,0 +1,39 @@
+// Quantiles from integer counts in log buckets (as DDSketch does): eight buckets an octave, so ±4.4 % of the value.
+// Counts add and subtract exactly, in any order: that is why a run's contribution can be taken back.
+import type { Quantiles } from "../protocol.ts";
+
+const BUCKETS_PER_OCTAVE = 8;
+/** Name of the bucket of 0 and less. */
+const ZERO = "z";
+
+/** Integer counts by field name. A sketch is the fields that begin with its letter. */
+export type Counts = Map<string, number>;
+
+/** The field that counts `value` in the sketch called `letter`. */
+export function bucketField(letter: string, value: number): string {
+  return value > 0 ? letter + Math.floor(Math.log2(value) * BUCKETS_PER_OCTAVE) : letter + ZERO;
+}
+
+/** p10, p50 and p90 of a sketch; null where it is empty. */
+export function quantilesOf(counts: Counts, letter: string): Quantiles | null {
+  const buckets: { value: number; count: number }[] = [];
+  let total = 0;
+  for (const [field, count] of counts) {
+    if (field[0] !== letter || count <= 0) continue;
+    const name = field.slice(1);
+    const value = name === ZERO ? 0 : 2 ** ((Number(name) + 0.5) / BUCKETS_PER_OCTAVE);
+    buckets.push({ value, count });
+    total += count;
+  }
+  if (total === 0) return null;
+  buckets.sort((a, b) => a.value - b.value);
+  const at = (share: number) => {
+    let left = share * (total - 1);
+    for (const { value, count } of buckets) {
+      if (left < count) return Math.round(value * 1000) / 1000;
+      left -= count;
+    }
+    return buckets.at(-1)!.value;
+  };
+  return { p10: at(0.1), p50: at(0.5), p90: at(0.9) };
+}
