@@ -1,0 +1,84 @@
+// Published models in this isolate. In: a workspace. Out: its model, or null where it has none yet or it takes longer than the
+// caller can wait. One WASM instance per workspace, in a byte-bounded LRU at module scope; a stale one serves while the new
+// version is on its way.
+import { LRUCache } from "lru-cache";
+import engineModule from "../../build/engine.wasm";
+import { loadEngine } from "../core/engine.ts";
+import type { Model, TaskProfile } from "../core/graph.ts";
+import type { GraphWriter } from "./graph-writer.ts";
+
+/** Of the isolate's 128 MB: seven models of the default capacity. */
+const CACHE_BYTES_MAX = 64 * 2 ** 20;
+/** How often the published version is asked for, ms. */
+const CHECK_MS = 2_000;
+/** A profile as objects, bytes: what the cache is charged for. */
+const PROFILE_BYTES = 2_048;
+
+interface Cached {
+  /** Null: the workspace has no model yet. */
+  model: Model | null;
+  checkedMs: number;
+}
+
+const cache = new LRUCache<string, Cached>({
+  maxSize: CACHE_BYTES_MAX,
+  sizeCalculation: ({ model }) => (model === null ? 1 : model.tasks.length * PROFILE_BYTES + ENGINE_BYTES),
+});
+/** Of the default capacity, which GraphWriter creates. */
+const ENGINE_BYTES = 8 * 2 ** 20;
+const loading = new Map<string, Promise<Model | null>>();
+
+/** The workspace's model; null where there is none, or none within `waitMs`. Never throws: without a model work goes on. */
+export async function modelFor(
+  writers: DurableObjectNamespace<GraphWriter>,
+  workspace: string,
+  waitMs: number,
+): Promise<Model | null> {
+  const cached = cache.get(workspace);
+  if (cached !== undefined && Date.now() < cached.checkedMs + CHECK_MS) return cached.model;
+  const fresh = refresh(writers, workspace);
+  if (cached?.model != null) return cached.model;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<null>((resolve) => {
+    timer = setTimeout(() => resolve(null), waitMs);
+  });
+  const model = await Promise.race([fresh, late]);
+  if (timer !== undefined) clearTimeout(timer);
+  return model;
+}
+
+function refresh(writers: DurableObjectNamespace<GraphWriter>, workspace: string): Promise<Model | null> {
+  let pending = loading.get(workspace);
+  if (pending === undefined) {
+    pending = load(writers, workspace)
+      .catch((error: unknown) => {
+        console.error(`model of workspace ${workspace} not loaded:`, error);
+        return cache.peek(workspace)?.model ?? null;
+      })
+      .finally(() => loading.delete(workspace));
+    loading.set(workspace, pending);
+  }
+  return pending;
+}
+
+async function load(writers: DurableObjectNamespace<GraphWriter>, workspace: string): Promise<Model | null> {
+  const writer = writers.get(writers.idFromName(workspace));
+  const known = cache.peek(workspace)?.model ?? null;
+  const version = await writer.publishedVersion(workspace);
+  let model = known;
+  if (version !== (known?.version ?? 0)) {
+    const bundle = await writer.bundle(workspace);
+    if (bundle !== null) {
+      const profiles: TaskProfile[] = JSON.parse(bundle.profiles);
+      model = {
+        version: bundle.version,
+        engine: loadEngine(engineModule, bundle.image),
+        tasks: bundle.tasks,
+        taskIds: new Map(bundle.tasks.map((task, id) => [task, id])),
+        profiles: new Map(profiles.map((profile) => [profile.task, profile])),
+      };
+    }
+  }
+  cache.set(workspace, { model, checkedMs: Date.now() });
+  return model;
+}

@@ -1,0 +1,52 @@
+// The body of an ingest call. In: a request, gzip or not. Out: its text, or the problem to answer with.
+// The *decompressed* size is what is bounded: a small gzip can hold a gigabyte.
+import type { Context } from "hono";
+import type { AppEnv } from "../app.ts";
+import { problem } from "../problem.ts";
+
+/** Twice what OTel collectors send by default, and what one isolate can hold several times, bytes. */
+export const INGEST_BODY_BYTES_MAX = 8 * 2 ** 20;
+
+export type Body = { ok: true; bytes: Uint8Array; text: string } | { ok: false; response: Response };
+
+export async function readBody(c: Context<AppEnv>): Promise<Body> {
+  const encoding = (c.req.header("content-encoding") ?? "identity").trim().toLowerCase();
+  if (encoding !== "identity" && encoding !== "gzip") {
+    const detail = `content-encoding may be gzip or identity; got ${encoding.slice(0, 64)}.`;
+    return { ok: false, response: problem(c, 415, "Unsupported content encoding", detail) };
+  }
+  const tooLarge = (): Body => {
+    const detail = `The body may have at most ${INGEST_BODY_BYTES_MAX} bytes after decompression: send smaller batches.`;
+    return { ok: false, response: problem(c, 413, "Body too large", detail) };
+  };
+  if (Number(c.req.header("content-length") ?? 0) > INGEST_BODY_BYTES_MAX) return tooLarge();
+  let stream: ReadableStream<Uint8Array> | null = c.req.raw.body;
+  if (stream !== null && encoding === "gzip") stream = stream.pipeThrough(new DecompressionStream("gzip"));
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  try {
+    for await (const chunk of stream ?? []) {
+      size += chunk.byteLength;
+      if (size > INGEST_BODY_BYTES_MAX) return tooLarge();
+      chunks.push(chunk);
+    }
+  } catch {
+    const what = encoding === "gzip" ? "not a whole gzip stream" : "not readable";
+    return {
+      ok: false,
+      response: problem(c, 400, "Unreadable body", `The body is ${what}.`, [{ pointer: "", detail: what }]),
+    };
+  }
+  const bytes = chunks.length === 1 ? chunks[0]! : joined(chunks, size);
+  return { ok: true, bytes, text: new TextDecoder().decode(bytes) };
+}
+
+function joined(chunks: Uint8Array[], size: number): Uint8Array {
+  const whole = new Uint8Array(size);
+  let at = 0;
+  for (const chunk of chunks) {
+    whole.set(chunk, at);
+    at += chunk.byteLength;
+  }
+  return whole;
+}
