@@ -20,7 +20,12 @@ let flushing = false;
 
 type Background = Pick<ExecutionContext, "waitUntil">;
 
-export function logAllocation(db: D1Database, background: Background, workspace: string, record: AllocationRecord): void {
+export function logAllocation(
+  db: D1Database,
+  background: Background,
+  workspace: string,
+  record: AllocationRecord,
+): void {
   recent.set(`${workspace}/${record.allocationId}`, record);
   const waiting = pending.get(workspace) ?? new Map<string, AllocationRecord>();
   pending.set(workspace, waiting);

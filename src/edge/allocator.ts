@@ -50,7 +50,7 @@ async function modelOrNone(graphWriter: Env["GRAPH_WRITER"], workspace: string):
 
 async function admitAt(hubs: Env["CLUSTER_HUB"], workspace: string, offer: Offer): Promise<Admission> {
   const hub = hubs.getByName(`${workspace}/${offer.cluster}`);
-  let timer: ReturnType<typeof setTimeout> | undefined;
+  let timer: ReturnType<typeof setTimeout> | null = null;
   const timeout = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new Error(`no answer within ${HUB_WAIT_MS} ms`)), HUB_WAIT_MS);
   });

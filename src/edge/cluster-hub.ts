@@ -143,7 +143,8 @@ export class ClusterHub extends DurableObject<Env> {
   #refusalOf(vm: string, task: string | null, nowMs: number): string | null {
     const { mode, budgets } = this.#policy();
     if (mode === "paused") return "paused";
-    if (this.#queue.inFlight >= budgets.inFlightCommands) return `budget of ${budgets.inFlightCommands} commands in flight`;
+    if (this.#queue.inFlight >= budgets.inFlightCommands)
+      return `budget of ${budgets.inFlightCommands} commands in flight`;
     const refusal = this.#vmRefusal(vm, nowMs);
     if (refusal !== null) return refusal;
     if (task !== null && !this.#vms.get(vm)!.tasks.has(task)) return "its agent does not have the task";
@@ -176,7 +177,8 @@ export class ClusterHub extends DurableObject<Env> {
     if (met === "restarted") this.#forgetProcess(vm, nowMs);
     if (heartbeat.leaving) {
       this.#vms.remove(vm);
-      for (const row of this.#queue.cancelQueued("its agent left", nowMs, { vm })) this.#fail(row, "its agent left", nowMs);
+      for (const row of this.#queue.cancelQueued("its agent left", nowMs, { vm }))
+        this.#fail(row, "its agent left", nowMs);
     }
     // The first heartbeat of a cluster waits for what the operator declared; later ones take what is known.
     if (this.#config === null) await this.#summarise();
@@ -189,8 +191,7 @@ export class ClusterHub extends DurableObject<Env> {
     const tasks: HeartbeatAnswer["tasks"] = {};
     for (const { task } of heartbeat.tasks) {
       const declaration = declared?.tasks[task];
-      if (declaration)
-        tasks[task] = { keepAliveMs: declaration.keepAliveMs ?? null, timeoutMs: declaration.timeoutMs };
+      if (declaration) tasks[task] = { keepAliveMs: declaration.keepAliveMs ?? null, timeoutMs: declaration.timeoutMs };
     }
     return {
       nowMs,
@@ -208,13 +209,7 @@ export class ClusterHub extends DurableObject<Env> {
   }
 
   /** What is due on a VM, at once; or whatever becomes due within `waitMs`. */
-  async commands(
-    workspace: string,
-    cluster: string,
-    vm: string,
-    waitMs: number,
-    max: number,
-  ): Promise<CommandsAnswer> {
+  async commands(workspace: string, cluster: string, vm: string, waitMs: number, max: number): Promise<CommandsAnswer> {
     const untilMs = Date.now() + Math.min(waitMs, LONG_POLL_MS_MAX);
     this.#know(workspace, cluster);
     for (;;) {
@@ -250,7 +245,8 @@ export class ClusterHub extends DurableObject<Env> {
     for (const use of report.uses) {
       const command = this.#owned(use.commandId, vm);
       if (!command) refuse(use.commandId, "unknown command");
-      else if (!this.#settle(command, settleUse(this.#facts(command), use), nowMs)) refuse(use.commandId, "settled before");
+      else if (!this.#settle(command, settleUse(this.#facts(command), use), nowMs))
+        refuse(use.commandId, "settled before");
       else answer.accepted++;
     }
     for (const end of report.ends) {
@@ -295,7 +291,15 @@ export class ClusterHub extends DurableObject<Env> {
 
   #waste(command: CommandRow, reason: PreparedEnd["reason"], nowMs: number): void {
     const heldMs = Math.max(0, Math.min(nowMs, command.expires_ms) - (command.ready_ms ?? nowMs));
-    const end = { commandId: command.command_id, endedMs: nowMs, used: false, reason, heldMs, memoryBytes: 0, bytes: 0 };
+    const end = {
+      commandId: command.command_id,
+      endedMs: nowMs,
+      used: false,
+      reason,
+      heldMs,
+      memoryBytes: 0,
+      bytes: 0,
+    };
     const outcome = settleEnd(this.#facts(command), end);
     if (outcome) this.#settle(command, outcome, nowMs);
   }
@@ -387,7 +391,8 @@ export class ClusterHub extends DurableObject<Env> {
     this.#alarmAtMs = null;
     for (const { command, reason } of this.#queue.sweep(nowMs)) this.#fail(command, reason, nowMs);
     for (const kind of ["warm", "prefetch"] as const) {
-      for (const row of this.#queue.silentlyEnded(kind, nowMs - SILENT_AFTER_MS[kind])) this.#waste(row, "expired", nowMs);
+      for (const row of this.#queue.silentlyEnded(kind, nowMs - SILENT_AFTER_MS[kind]))
+        this.#waste(row, "expired", nowMs);
     }
     if (this.#flushAtMs !== null && this.#flushAtMs <= nowMs) await this.#flushOrLater(nowMs);
     if (nowMs - this.#prunedMs > PRUNE_EVERY_MS) {

@@ -66,6 +66,16 @@ export class Fleet extends DurableObject<Env> {
     return [...new Set([...declared.clusters.keys(), ...this.#summaries.keys()])];
   }
 
+  /** What waits at each hub, for monitoring. */
+  async waiting(workspace: string): Promise<Record<string, { inFlightCommands: number; unflushedOutcomes: number }>> {
+    await this.#declared(workspace);
+    const waiting = [...this.#summaries].map(([cluster, { inFlightCommands, unflushedOutcomes }]) => [
+      cluster,
+      { inFlightCommands, unflushedOutcomes },
+    ]);
+    return Object.fromEntries(waiting);
+  }
+
   // ── Declarations ───────────────────────────────────────────────────────────────────────────────────────────────────
 
   async declareCluster(workspace: string, cluster: string, declaration: ClusterDeclaration): Promise<Declared> {

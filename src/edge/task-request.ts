@@ -35,9 +35,13 @@ export async function readOrigin(
   text: string | undefined,
   nowMs: number,
 ): Promise<OriginRead> {
-  const parts = (text ?? "").split(",").map((part) => part.trim()).filter((part) => part !== "");
+  const parts = (text ?? "")
+    .split(",")
+    .map((part) => part.trim())
+    .filter((part) => part !== "");
   if (parts.length === 0) return { ok: true, origin: NEW_RUN };
-  if (parts.length > BRANCHES_MAX) return { ok: false, detail: `joins ${parts.length} branches, at most ${BRANCHES_MAX}` };
+  if (parts.length > BRANCHES_MAX)
+    return { ok: false, detail: `joins ${parts.length} branches, at most ${BRANCHES_MAX}` };
   const key = await continuationKey(secret, workspace);
   const branches: Continuation[] = [];
   for (const part of parts) {
@@ -90,6 +94,8 @@ export function allocationAsk(body: AllocationRequest, origin: Origin, execution
 
 /** The trace id of a valid W3C `traceparent`, else null. */
 export function traceIdOf(traceparent: string | undefined): string | null {
-  const traceId = /^(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?$/.exec(traceparent ?? "")?.[1];
+  const traceId = /^(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?$/.exec(
+    traceparent ?? "",
+  )?.[1];
   return traceId === undefined || /^0+$/.test(traceId) ? null : traceId;
 }

@@ -43,9 +43,14 @@ export class OutcomeBook {
 
   totals(): OutcomeTotal[] {
     return this.#sql
-      .exec<{ kind: OutcomeTotal["kind"]; outcome: OutcomeTotal["outcome"]; count: number; bytes: number; gb_seconds: number; saved_ms: number }>(
-        "SELECT kind, outcome, count, bytes, gb_seconds, saved_ms FROM outcome_totals",
-      )
+      .exec<{
+        kind: OutcomeTotal["kind"];
+        outcome: OutcomeTotal["outcome"];
+        count: number;
+        bytes: number;
+        gb_seconds: number;
+        saved_ms: number;
+      }>("SELECT kind, outcome, count, bytes, gb_seconds, saved_ms FROM outcome_totals")
       .toArray()
       .map(({ gb_seconds: gbSeconds, saved_ms: savedMs, ...total }) => ({ ...total, gbSeconds, savedMs }));
   }
@@ -64,9 +69,7 @@ export class OutcomeBook {
       // Marked by id: others may have been written while D1 was busy.
       const ids = JSON.stringify(rows.map((row) => row.outcome_id));
       this.#sql.exec("UPDATE outcomes SET flushed = 1 WHERE outcome_id IN (SELECT value FROM json_each(?))", ids);
-      this.#unflushed = this.#sql
-        .exec<{ n: number }>("SELECT count(*) AS n FROM outcomes WHERE flushed = 0")
-        .one().n;
+      this.#unflushed = this.#sql.exec<{ n: number }>("SELECT count(*) AS n FROM outcomes WHERE flushed = 0").one().n;
       flushed += rows.length;
     }
     return flushed;

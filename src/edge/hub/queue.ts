@@ -20,8 +20,6 @@ const LEASE_PAST_EXPIRY_MS = 5_000;
 export const ATTEMPTS_MAX = 3;
 /** Wait before attempt n + 1: this × 2^(n − 1), and up to as much again at random, so that a herd spreads out, ms. */
 const RETRY_BASE_MS = 250;
-/** A reason that begins so is final: the agent will not do this, now or later. */
-const FINAL_REASON = /^refused/i;
 
 export type CommandState = "queued" | "leased" | "done" | "failed" | "expired" | "cancelled";
 
@@ -180,7 +178,10 @@ export class CommandQueue {
   /** When the next queued command of a VM (null: of any) becomes due; null if there is none. */
   nextDueMs(vm: string | null): number | null {
     const query = "SELECT min(not_before_ms) AS at FROM commands WHERE state = 'queued'";
-    const cursor = vm === null ? this.#sql.exec<{ at: number | null }>(query) : this.#sql.exec<{ at: number | null }>(`${query} AND vm = ?`, vm);
+    const cursor =
+      vm === null
+        ? this.#sql.exec<{ at: number | null }>(query)
+        : this.#sql.exec<{ at: number | null }>(`${query} AND vm = ?`, vm);
     return cursor.one().at;
   }
 
@@ -188,7 +189,7 @@ export class CommandQueue {
     return this.#sql.exec<CommandRow>("SELECT * FROM commands WHERE command_id = ?", commandId).toArray()[0] ?? null;
   }
 
-  /** An agent's result. `failed` is set when the command has failed for good. */
+  /** An agent's result. `failed` is its reason when it could not be done. */
   settleResult(vm: string, result: CommandResult, nowMs: number): ResultAccepted {
     const command = this.get(result.commandId);
     if (command === null || command.vm !== vm) return { ok: false, reason: "unknown command" };
@@ -208,9 +209,8 @@ export class CommandQueue {
       const loaded = { ...command, state: "done" as const, loaded_bytes: result.bytes ?? 0 };
       return { ok: true, command: loaded, failed: null };
     }
+    // Final: the agent has tried as often as makes sense, and would answer a second delivery with the same result.
     const reason = result.reason ?? "the agent gave no reason";
-    const again = !FINAL_REASON.test(reason) && command.kind !== "execute" && this.#retry(command, reason, nowMs);
-    if (again) return { ok: true, command, failed: null };
     this.#end(command.command_id, "failed", reason, nowMs);
     return { ok: true, command, failed: reason };
   }
@@ -239,7 +239,11 @@ export class CommandQueue {
   }
 
   /** Takes back what no agent has yet; `where` narrows it (columns of `commands`). Returns what was taken back. */
-  cancelQueued(reason: string, nowMs: number, where: { vm?: string; task?: string; keepVersion?: string | null } = {}): CommandRow[] {
+  cancelQueued(
+    reason: string,
+    nowMs: number,
+    where: { vm?: string; task?: string; keepVersion?: string | null } = {},
+  ): CommandRow[] {
     const queued = this.#sql
       .exec<CommandRow>("SELECT * FROM commands WHERE state = 'queued' AND kind <> 'execute'")
       .toArray()
@@ -298,7 +302,9 @@ export class CommandQueue {
   }
 
   countsByState(): Record<string, number> {
-    const rows = this.#sql.exec<{ state: string; n: number }>("SELECT state, count(*) AS n FROM commands GROUP BY state");
+    const rows = this.#sql.exec<{ state: string; n: number }>(
+      "SELECT state, count(*) AS n FROM commands GROUP BY state",
+    );
     return Object.fromEntries([...rows].map((row) => [row.state, row.n]));
   }
 
@@ -311,7 +317,12 @@ export class CommandQueue {
   }
 
   /** Earliest lease to run out, earliest expiry of something queued, earliest expiry of something ready; null: none. */
-  nextInstants(): { leaseMs: number | null; expiryMs: number | null; warmMs: number | null; prefetchMs: number | null } {
+  nextInstants(): {
+    leaseMs: number | null;
+    expiryMs: number | null;
+    warmMs: number | null;
+    prefetchMs: number | null;
+  } {
     const earliest = (column: string, where: string) =>
       this.#sql.exec<{ at: number | null }>(`SELECT min(${column}) AS at FROM commands WHERE ${where}`).one().at;
     return {

@@ -1,8 +1,9 @@
 // The VMs of one cluster as their agents describe them. In: heartbeats. Out: capacity, and a summary for Fleet.
 // Heartbeats live in memory; SQLite holds the last one of each agent process and then one per minute, so that an evicted hub
 // knows its VMs at once and a heartbeat is not a row written.
-import type { Heartbeat } from "../../protocol.ts";
+
 import { HEARTBEAT_STALE_MS } from "../../core/allocate.ts";
+import type { Heartbeat } from "../../protocol.ts";
 import type { HubConfig, VmSummary } from "./messages.ts";
 
 /** Written to SQLite again after this long, ms. */

@@ -54,7 +54,8 @@ allocationRoutes.get("/v1/allocations", requireScope("read", "operate"), async (
 
 allocationRoutes.get("/v1/allocations/:id", requireScope("read", "operate", "invoke"), async (c) => {
   const record = await allocationById(c.env.DB, c.get("key").workspace, c.req.param("id"));
-  if (record === null) return problem(c, 404, "Unknown allocation", "There is no such allocation, or it is no longer kept.");
+  if (record === null)
+    return problem(c, 404, "Unknown allocation", "There is no such allocation, or it is no longer kept.");
   return c.json(record);
 });
 

@@ -1,7 +1,7 @@
 // What the operator declares: tasks, clusters with their VMs, services, the proximity matrix, the policy.
 // PUT replaces the whole thing; GET tells it; DELETE forgets it.
 import { type Context, Hono } from "hono";
-import { z } from "zod";
+import type { z } from "zod";
 import {
   ClusterDeclaration,
   PlaceName,
@@ -13,7 +13,7 @@ import {
 } from "../../protocol.ts";
 import type { AppEnv } from "../app.ts";
 import { requireScope } from "../auth.ts";
-import { type Declared, Fleet } from "../fleet.ts";
+import type { Declared, Fleet } from "../fleet.ts";
 import { fleetViewFor, forgetFleetView } from "../fleet-cache.ts";
 import { check, problem, type Read, readJson } from "../problem.ts";
 

@@ -1,0 +1,160 @@
+// One call forwarded to one VM's agent. In: the caller's request, the VM, the signature. Out: the agent's response as a stream,
+// or why there is none and whether another VM may be tried. A call is sent a second time only when the first one was
+// certainly not begun: the agent itself says so, or nothing listens at its address.
+import { connect } from "cloudflare:sockets";
+import { sign } from "hono/jwt";
+import { LRUCache } from "lru-cache";
+import {
+  COLD_START_HEADER,
+  CONTEXT_HEADER,
+  CONTINUATION_HEADER,
+  INVOKE_SIGNATURE_HEADER,
+  type InvokeContext,
+} from "../protocol.ts";
+import { toBase64Url, vmKey } from "./secrets.ts";
+
+/** Of one connection, never of the call (RFC 9110 section 7.6.1); and what would tell the VM the caller's secrets. */
+const DROPPED = new Set([
+  "authorization",
+  "connection",
+  "expect",
+  "host",
+  "keep-alive",
+  "proxy-authenticate",
+  "proxy-authorization",
+  "proxy-connection",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+]);
+/** Ours: a caller cannot set them for an agent, an agent cannot set them for a caller. */
+const OWN_PREFIX = "forechain-";
+/** Statuses with which an agent, or the tunnel before it, says that the task was not begun. */
+const NOT_BEGUN = new Set([401, 404, 503, 521, 522, 523, 530]);
+/** A lost connection after this long may have been a task at work; before, a closed port explains it, ms. */
+const REFUSED_WITHIN_MS = 100;
+/** Signatures live so long, s; and are made anew after so long, ms. */
+const SIGNATURE_SECONDS = 50;
+const SIGNATURE_REUSED_MS = 20_000;
+/** A VM that could not be reached is not asked again for so long, ms. */
+const UNREACHABLE_MS = 5_000;
+
+const signatures = new LRUCache<string, string>({ max: 10_000, ttl: SIGNATURE_REUSED_MS });
+const unreachable = new LRUCache<string, true>({ max: 10_000, ttl: UNREACHABLE_MS });
+
+export interface Target {
+  workspace: string;
+  cluster: string;
+  vm: string;
+  url: string;
+}
+
+export interface Call {
+  task: string;
+  /** With the query, beginning with a slash or empty. */
+  rest: string;
+  method: string;
+  headers: Headers;
+  /** A stream can be sent once only. */
+  body: ArrayBuffer | ReadableStream | null;
+  context: InvokeContext;
+  /** For the task's own follow-up calls. */
+  continuation: string;
+  signal: AbortSignal;
+}
+
+export type Forwarded = { ok: true; response: Response } | { ok: false; reason: "not-begun" | "lost"; detail: string };
+
+export async function forward(secret: string, target: Target, call: Call, nowMs: number): Promise<Forwarded> {
+  const headers = await headersFor(secret, target, call, nowMs);
+  let response: Response;
+  try {
+    response = await fetch(`${target.url.replace(/\/$/, "")}/invoke/${encodeURIComponent(call.task)}${call.rest}`, {
+      method: call.method,
+      headers,
+      body: call.body,
+      redirect: "manual",
+      signal: call.signal,
+    });
+  } catch (error) {
+    if (call.signal.aborted) throw error;
+    const soon = Date.now() - nowMs <= REFUSED_WITHIN_MS;
+    const closed = soon && !(await listens(target.url));
+    if (closed) unreachable.set(nameOf(target), true);
+    return {
+      ok: false,
+      reason: closed ? "not-begun" : "lost",
+      detail: error instanceof Error ? error.message : "failed",
+    };
+  }
+  if (NOT_BEGUN.has(response.status) && !response.headers.has(COLD_START_HEADER)) {
+    await response.body?.cancel();
+    return { ok: false, reason: "not-begun", detail: `its agent answered ${response.status}` };
+  }
+  return { ok: true, response };
+}
+
+/** Could not be reached a moment ago from here. */
+export function isUnreachable(target: Omit<Target, "url">): boolean {
+  return unreachable.has(nameOf(target));
+}
+
+/** What of an agent's answer is the caller's. */
+export function answerHeaders(response: Response): Headers {
+  const headers = endToEnd(response.headers);
+  for (const name of [...headers.keys()])
+    if (name.startsWith(OWN_PREFIX) && name !== COLD_START_HEADER) headers.delete(name);
+  return headers;
+}
+
+async function headersFor(secret: string, target: Target, call: Call, nowMs: number): Promise<Headers> {
+  const headers = endToEnd(call.headers);
+  for (const name of [...headers.keys()]) if (name.startsWith(OWN_PREFIX)) headers.delete(name);
+  headers.set(INVOKE_SIGNATURE_HEADER, await signatureFor(secret, target, call.task, nowMs));
+  headers.set(CONTEXT_HEADER, toBase64Url(new TextEncoder().encode(JSON.stringify(call.context))));
+  headers.set(CONTINUATION_HEADER, call.continuation);
+  return headers;
+}
+
+/** All but the headers of the one connection, which `Connection` may name too. */
+export function endToEnd(from: Headers): Headers {
+  const headers = new Headers(from);
+  const named = from.get("connection")?.split(",") ?? [];
+  for (const name of [...DROPPED, ...named.map((part) => part.trim().toLowerCase())]) {
+    if (/^[a-z0-9-]+$/.test(name)) headers.delete(name);
+  }
+  return headers;
+}
+
+async function signatureFor(secret: string, target: Target, task: string, nowMs: number): Promise<string> {
+  const name = `${nameOf(target)}\n${task}`;
+  const made = signatures.get(name);
+  if (made !== undefined) return made;
+  const { hmac } = await vmKey(secret, target.workspace, target.cluster, target.vm);
+  const claims = {
+    aud: `${target.cluster}/${target.vm}`,
+    sub: task,
+    exp: Math.floor(nowMs / 1000) + SIGNATURE_SECONDS,
+  };
+  const signature = await sign(claims, hmac, "HS256");
+  signatures.set(name, signature);
+  return signature;
+}
+
+/** The same "connection lost" stands for a closed port and for an agent that died at work: a second connection tells which. */
+async function listens(url: string): Promise<boolean> {
+  const { hostname, port, protocol } = new URL(url);
+  const socket = connect({ hostname, port: Number(port || (protocol === "https:" ? 443 : 80)) });
+  try {
+    await socket.opened;
+    await socket.close();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function nameOf({ workspace, cluster, vm }: Omit<Target, "url">): string {
+  return `${workspace}/${cluster}/${vm}`;
+}
