@@ -192,12 +192,15 @@ async function waitUntilHealthy(url: string, group: ProcessGroup, logPath: strin
   void group.exited.then((code) => {
     ended = code;
   });
-  while (ended === null && performance.now() < untilMs) {
+  // Wrangler waits for an edit when the source does not compile; whoever starts it should not wait with it.
+  const broken = () => readFileSync(logPath, "utf8").includes("Build failed with");
+  while (ended === null && !broken() && performance.now() < untilMs) {
     const answer = await fetch(`${url}/healthz`, { signal: AbortSignal.timeout(2_000) }).catch(() => null);
     if (answer?.ok) return;
     await new Promise((done) => setTimeout(done, HEALTH_POLL_MS));
   }
   const tail = readFileSync(logPath, "utf8").trimEnd().split("\n").slice(-LOG_TAIL_LINES).join("\n");
-  const what = ended === null ? `was not healthy within ${HEALTHY_WITHIN_MS / 1000} s` : `ended with ${ended}`;
+  const late = broken() ? "does not build" : `was not healthy within ${HEALTHY_WITHIN_MS / 1000} s`;
+  const what = ended === null ? late : `ended with ${ended}`;
   throw new Error(`the worker ${what}; the end of ${logPath}:\n${tail}`);
 }
