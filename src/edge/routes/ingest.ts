@@ -16,39 +16,63 @@ const RECORDS_PER_CALL = 5_000;
 /** Names of unknown fields that are told. */
 const IGNORED_FIELDS_MAX = 32;
 
-type Rejected = IngestAnswer["rejected"];
+const LINE_TYPES = ["application/x-ndjson", "application/ndjson", "application/jsonl"];
+
+/** A record that is not taken, and which of its fields is to blame. */
+interface Rejection {
+  index: number;
+  pointer: string;
+  detail: string;
+}
 
 export const ingestRoutes = new Hono<AppEnv>();
 
 ingestRoutes.post("/v1/executions", requireScope("ingest", "agent"), async (c) => {
+  const type = mediaType(c);
+  const isLines = LINE_TYPES.includes(type);
+  if (!isLines && type !== "application/json") return unsupported(c, ["application/json", ...LINE_TYPES]);
   const body = await readBody(c);
   if (!body.ok) return body.response;
-  const items = /ndjson|jsonl/i.test(c.req.header("content-type") ?? "")
-    ? executionsOfLines(body.text)
-    : executionsOfJson(body.text);
-  if ("fault" in items)
-    return problem(c, items.status, items.title, items.fault, [{ pointer: items.pointer, detail: items.fault }]);
-  if (items.list.length > EXECUTIONS_PER_BATCH_MAX) {
-    const detail = `A batch may have at most ${EXECUTIONS_PER_BATCH_MAX} executions; got ${items.list.length}.`;
-    return problem(c, 413, "Batch too large", detail, [{ pointer: "/executions", detail }]);
+  const items = isLines ? executionsOfLines(body.text) : executionsOfJson(body.text);
+  if ("fault" in items) return problem(c, items.status, items.title, items.fault, [items.error]);
+  const { list } = items;
+  if (list.length === 0 || list.length > EXECUTIONS_PER_BATCH_MAX) {
+    const detail = `must hold 1 to ${EXECUTIONS_PER_BATCH_MAX} executions; got ${list.length}`;
+    const [status, title] = list.length === 0 ? ([422, "Empty batch"] as const) : ([413, "Batch too large"] as const);
+    return problem(c, status, title, `The batch ${detail}.`, [{ pointer: "/executions", detail }]);
   }
-  const checked = checkExecutions(items.list, c.get("key"));
+  const checked = checkExecutions(list, c.get("key"));
+  if (checked.records.length === 0) return nothingTaken(c, checked.rejected);
   const stored = await store(c, checked.records);
+  const refused = stored.refused.map(({ at, reason }) => ({ index: checked.positions[at]!, reason }));
+  const rejected = checked.rejected.map(({ index, pointer, detail }) => ({ index, reason: reasonOf(pointer, detail) }));
   const answer: IngestAnswer = {
     accepted: stored.accepted,
     duplicates: stored.duplicates,
-    rejected: [
-      ...checked.rejected,
-      ...stored.refused.map(({ at, reason }) => ({ index: checked.positions[at]!, reason })),
-    ]
-      .sort((a, b) => a.index - b.index)
-      .slice(0, REJECTED_TOLD_MAX),
+    rejected: [...rejected, ...refused].sort((a, b) => a.index - b.index).slice(0, REJECTED_TOLD_MAX),
   };
   if (Object.keys(checked.ignoredFields).length > 0) answer.ignoredFields = checked.ignoredFields;
   return c.json(answer, 202);
 });
 
+/** Not one record could be taken: an error of the sender's, and each field is named. */
+function nothingTaken(c: Context<AppEnv>, rejected: Rejection[]): Response {
+  const errors = rejected.map(({ index, pointer, detail }) => ({ pointer: `/executions/${index}${pointer}`, detail }));
+  const first = errors[0]!;
+  return problem(c, 422, "No execution could be taken", `${first.pointer}: ${first.detail}`, errors);
+}
+
+function mediaType(c: Context): string {
+  return (c.req.header("content-type") ?? "").split(";")[0]!.trim().toLowerCase();
+}
+
+function unsupported(c: Context, types: string[]): Response {
+  const got = mediaType(c).slice(0, 100) || "none";
+  return problem(c, 415, "Unsupported media type", `content-type must be ${types.join(" or ")}; got ${got}.`);
+}
+
 ingestRoutes.post("/v1/traces", requireScope("ingest"), async (c) => {
+  if (mediaType(c) !== "application/json") return unsupported(c, ["application/json"]);
   const body = await readBody(c);
   if (!body.ok) return body.response;
   let request: unknown;
@@ -106,24 +130,29 @@ async function store(c: Context<AppEnv>, records: RunRecord[]): Promise<Stored> 
   return total;
 }
 
-type Items = { list: unknown[] } | { fault: string; pointer: string; title: string; status: 400 | 422 };
+type Items =
+  | { list: unknown[] }
+  | { fault: string; error: { pointer: string; detail: string }; title: string; status: 400 | 422 };
 
 function executionsOfJson(text: string): Items {
   let body: unknown;
   try {
     body = JSON.parse(text);
   } catch (error) {
-    return {
-      fault: error instanceof SyntaxError ? error.message : "not JSON",
-      pointer: "",
-      title: "Malformed JSON",
-      status: 400,
-    };
+    const detail = error instanceof SyntaxError ? error.message : "not JSON";
+    const title = "Malformed JSON";
+    return { fault: "The body is not valid JSON.", error: { pointer: "", detail }, title, status: 400 };
   }
   if (Array.isArray(body)) return { list: body };
   const list = typeof body === "object" && body !== null ? (body as { executions?: unknown }).executions : undefined;
   if (Array.isArray(list)) return { list };
-  return { fault: "must be an array of executions", pointer: "/executions", title: "Invalid fields", status: 422 };
+  const detail = "must be an array of executions";
+  return {
+    fault: `/executions: ${detail}`,
+    error: { pointer: "/executions", detail },
+    title: "Invalid fields",
+    status: 422,
+  };
 }
 
 /** Each line an execution; a line that is not JSON is rejected like any other bad record. */
@@ -146,7 +175,7 @@ interface Checked {
   records: RunRecord[];
   /** Of each record, in the batch. */
   positions: number[];
-  rejected: Rejected;
+  rejected: Rejection[];
   ignoredFields: Record<string, number>;
 }
 
@@ -157,9 +186,9 @@ function checkExecutions(list: unknown[], key: KeyGrant): Checked {
   const futureMs = Date.now() + FUTURE_MAX_MS;
   for (const [index, item] of list.entries()) {
     const parsed = Execution.safeParse(item);
-    const reason = parsed.success ? refusalOf(parsed.data, futureMs, key) : faultOf(item, parsed.error);
-    if (reason !== null || !parsed.success) {
-      checked.rejected.push({ index, reason: reason ?? "not an execution" });
+    const fault = parsed.success ? refusalOf(parsed.data, futureMs, key) : faultOf(item, parsed.error);
+    if (fault !== null || !parsed.success) {
+      if (fault !== null) checked.rejected.push({ index, ...fault });
       continue;
     }
     for (const field in item as object) if (!KNOWN_FIELDS.has(field)) countField(checked.ignoredFields, field);
@@ -172,20 +201,28 @@ function checkExecutions(list: unknown[], key: KeyGrant): Checked {
   return checked;
 }
 
-function faultOf(item: unknown, error: Parameters<typeof fieldErrors>[0]): string {
-  if (item instanceof Malformed) return "the line is not valid JSON";
-  const [first] = fieldErrors(error);
-  return `${first!.pointer || "the execution"}: ${first!.detail}`;
+interface Fault {
+  pointer: string;
+  detail: string;
 }
 
-function refusalOf(execution: Execution, futureMs: number, key: KeyGrant): string | null {
-  if (execution.startMs < 0) return "/startMs: must not be negative";
-  if (execution.endMs < 0) return "/endMs: must not be negative";
-  if (execution.startMs > futureMs) return "/startMs: is more than a day in the future";
-  if (execution.endMs > futureMs) return "/endMs: is more than a day in the future";
+function reasonOf(pointer: string, detail: string): string {
+  return `${pointer || "the execution"}: ${detail}`;
+}
+
+function faultOf(item: unknown, error: Parameters<typeof fieldErrors>[0]): Fault {
+  if (item instanceof Malformed) return { pointer: "", detail: "the line is not valid JSON" };
+  return fieldErrors(error)[0]!;
+}
+
+function refusalOf(execution: Execution, futureMs: number, key: KeyGrant): Fault | null {
+  for (const field of ["startMs", "endMs"] as const) {
+    if (execution[field] < 0) return { pointer: `/${field}`, detail: "must not be negative" };
+    if (execution[field] > futureMs) return { pointer: `/${field}`, detail: "is more than a day in the future" };
+  }
   const isOwn = (execution.vm ?? key.vm) === key.vm && (execution.cluster ?? key.cluster) === key.cluster;
-  if (key.vm !== null && !isOwn) return `/vm: this agent's key belongs to VM ${key.cluster}/${key.vm}`;
-  return null;
+  if (key.vm === null || isOwn) return null;
+  return { pointer: "/vm", detail: `this agent's key belongs to VM ${key.cluster}/${key.vm}` };
 }
 
 function countField(fields: Record<string, number>, name: string): void {
