@@ -9,7 +9,7 @@ import { createHash } from "node:crypto";
 import { mkdir, open as openHandle, rename, rm, stat, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import cacache from "cacache";
-import { type CacheEntry, chooseVictims, expectedMs } from "./eviction.ts";
+import { type CacheEntry, chooseVictims, expectedMs, type Newcomer, TASK_LOAD } from "./eviction.ts";
 import { type Fetcher, type FetchReason, fetchError, type Source } from "./fetchers.ts";
 import type { Transfers } from "./transfer.ts";
 
@@ -72,8 +72,8 @@ class Refused extends Error {
   }
 }
 
-/** Room taken at a time for a body whose length nobody told. */
-const UNKNOWN_STEP_BYTES = 4 * 2 ** 20;
+/** Room taken at first for a body whose length nobody told. */
+const UNKNOWN_BYTES_FIRST = 64 * 2 ** 10;
 /** Assumed until loads have been measured; only orders evictions. */
 const RATE_BYTES_PER_MS_FIRST = 10_000;
 const RATE_SMOOTHING = 0.2;
@@ -124,7 +124,7 @@ export class ObjectCache {
         hold: null,
       });
     }
-    await cache.#makeRoom(0, Number.POSITIVE_INFINITY);
+    await cache.#makeRoom(TASK_LOAD);
     return cache;
   }
 
@@ -235,11 +235,11 @@ export class ObjectCache {
     const room = { bytes: 0 };
     try {
       const told = limited && want.bytes !== null ? want.bytes : 0;
-      await this.#reserve(room, told, this.#worthMs(want, told));
+      await this.#reserve(room, told, this.#newcomer(want, told));
       const beganMs = this.#options.nowMs();
       const source = await fetcher.open(uri, this.#stopping.signal);
       if (source.bytes === 0) throw new Refused("empty", "the store sent an object of 0 bytes");
-      await this.#reserve(room, source.bytes ?? told, this.#worthMs(want, source.bytes ?? told));
+      await this.#reserve(room, source.bytes ?? told, this.#newcomer(want, source.bytes ?? told));
       const entry = await this.#store(uri, source, want, urgent, room, beganMs);
       this.totals.loads++;
       this.totals.loadedBytes += entry.bytes;
@@ -280,7 +280,9 @@ export class ObjectCache {
           throw new Refused("wrong_length", `more than the ${source.bytes} bytes that the store had told`);
         }
         if (bytes + chunk.length > room.bytes) {
-          await this.#reserve(room, bytes + Math.max(chunk.length, UNKNOWN_STEP_BYTES), this.#worthMs(want, bytes));
+          // Doubled each time: few reservations for a large object, little taken for a small one.
+          const stepBytes = Math.min(Math.max(2 * bytes, UNKNOWN_BYTES_FIRST), this.#options.maxBytes);
+          await this.#reserve(room, Math.max(bytes + chunk.length, stepBytes), this.#newcomer(want, bytes));
         }
         await file.write(chunk);
         for (const hash of hashes.values()) hash.update(chunk);
@@ -343,7 +345,7 @@ export class ObjectCache {
   }
 
   /** Raises a download's room to `bytes`, evicting what is worth less; throws where there is none. */
-  async #reserve(room: { bytes: number }, bytes: number, worthMs: number): Promise<void> {
+  async #reserve(room: { bytes: number }, bytes: number, newcomer: Newcomer): Promise<void> {
     const more = bytes - room.bytes;
     if (more <= 0) return;
     const { maxBytes, diskFreeBytesMin, folder } = this.#options;
@@ -351,7 +353,7 @@ export class ObjectCache {
     // Taken before the first await: two downloads must not count on the same room.
     this.#reservedBytes += more;
     room.bytes += more;
-    await this.#makeRoom(0, worthMs);
+    await this.#makeRoom(newcomer);
     const disk = await statfs(folder);
     const pendingBytes = this.#reservedBytes - this.#writtenBytes;
     if (disk.bavail * disk.bsize - pendingBytes < diskFreeBytesMin) {
@@ -362,18 +364,18 @@ export class ObjectCache {
     }
   }
 
-  async #makeRoom(extraBytes: number, worthMs: number): Promise<void> {
-    const overBytes = this.#bytes + this.#reservedBytes + extraBytes - this.#options.maxBytes;
+  async #makeRoom(newcomer: Newcomer): Promise<void> {
+    const overBytes = this.#bytes + this.#reservedBytes - this.#options.maxBytes;
     if (overBytes <= 0) return;
-    const victims = chooseVictims([...this.#entries.values()], overBytes, worthMs, this.#options.nowMs());
+    const victims = chooseVictims([...this.#entries.values()], overBytes, newcomer, this.#options.nowMs());
     if (victims === null) throw new Refused("cache_full", `no room: what fills the cache is in use or worth more`);
     await Promise.all(victims.map((entry) => this.#remove(entry)));
   }
 
-  /** What a load that is to come is worth; a task's own is beyond comparison. */
-  #worthMs(want: Want, bytes: number): number {
-    if (want.by === "task") return Number.POSITIVE_INFINITY;
-    return want.probability * (bytes / this.#rateBytesPerMs);
+  #newcomer(want: Want, bytes: number): Newcomer {
+    if (want.by === "task") return TASK_LOAD;
+    const { probability } = want;
+    return { probability, worthMs: probability * (bytes / this.#rateBytesPerMs) };
   }
 
   /** Content from an earlier process is verified once; content that someone removed, cut or changed is not intact. */
