@@ -1,0 +1,67 @@
+// What Forechain has learned, in the simulator: the production assembly, rows, profiles and engine, fed with runs of the log and
+// then with the simulated runs as they are sealed. In: assembled runs. Out: the model that `serve` asks.
+import { contributionOf } from "../core/contribution.ts";
+import { createEngine, RUN_EXECUTIONS_MAX, RUN_TRIGGERS_MAX, type WasmEngine } from "../core/engine.ts";
+import { type Model, profilesOf } from "../core/graph.ts";
+import { hashVersion } from "../core/predict.ts";
+import { type AssembledRun, observedRun } from "../core/profile.ts";
+import { GraphRows } from "../core/rows.ts";
+
+/** Profiles are read anew after this many learned runs, once they are many: as a published version would be. */
+const PROFILES_EVERY_RUNS = 10;
+/** Below this many runs each one is read at once. */
+const PROFILES_EAGER_RUNS = 100;
+
+export class Learner {
+  readonly #engine: WasmEngine;
+  readonly #rows = new GraphRows();
+  readonly #tasks: string[] = [];
+  readonly #taskIds = new Map<string, number>();
+  #model: Model;
+  #runs = 0;
+  #stale = false;
+
+  constructor(module: WebAssembly.Module) {
+    this.#engine = createEngine(module, "default");
+    this.#model = this.#publish();
+  }
+
+  get model(): Model {
+    return this.#model;
+  }
+
+  learn(run: AssembledRun): void {
+    this.#rows.apply(contributionOf(run), 1);
+    const triggers = run.executions.reduce((sum, execution) => sum + execution.triggers.length, 0);
+    if (run.executions.length <= RUN_EXECUTIONS_MAX && triggers <= RUN_TRIGGERS_MAX) {
+      this.#engine.observe(observedRun(run, (task) => this.#intern(task), hashVersion));
+    }
+    this.#runs++;
+    this.#stale = true;
+    if (this.#runs < PROFILES_EAGER_RUNS || this.#runs % PROFILES_EVERY_RUNS === 0) this.publish();
+  }
+
+  publish(): void {
+    if (this.#stale) this.#model = this.#publish();
+    this.#stale = false;
+  }
+
+  #publish(): Model {
+    return {
+      version: this.#runs,
+      engine: this.#engine,
+      tasks: this.#tasks,
+      taskIds: this.#taskIds,
+      profiles: new Map(profilesOf(this.#rows.rows).map((profile) => [profile.task, profile])),
+    };
+  }
+
+  #intern(task: string): number {
+    let id = this.#taskIds.get(task);
+    if (id === undefined) {
+      id = this.#tasks.push(task) - 1;
+      this.#taskIds.set(task, id);
+    }
+    return id;
+  }
+}

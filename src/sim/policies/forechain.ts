@@ -1,0 +1,166 @@
+// Forechain itself: every execution goes through the production pipeline (`serve`), and its commands are carried out here.
+// In: executions as they start. Out: claims on the world. Dial: ms of waiting that one GB·s is worth (policy `msPerGbSecond`).
+// The fleet is one cluster with one VM of any size, so that what is measured is prediction and planning, not placement.
+import type { ClusterView, FleetView } from "../../core/fleet.ts";
+import { type Admission, type Offer, type PlannedCommand, serve, type TaskRequest } from "../../core/pipeline.ts";
+import type { AssembledRun } from "../../core/profile.ts";
+import { Policy as PolicySchema } from "../../protocol.ts";
+import type { Learner } from "../learner.ts";
+import type { ActiveRun, Policy, World } from "../world.ts";
+
+/** Sealing waits this long for late records, ms (ledger.ts QUIET_MIN_MS), and publishing as long again. */
+const LEARN_DELAY_MS = 10_000;
+const VM_BYTES = 2 ** 50;
+const NO_CONSTRAINTS = {};
+
+export interface ForechainOptions {
+  msPerGbSecond: number;
+  keepAliveMs: number;
+}
+
+export class Forechain implements Policy {
+  readonly name = "forechain";
+  readonly dial: number;
+  readonly #options: ForechainOptions;
+  readonly #learner: Learner;
+  readonly #policy: ReturnType<typeof PolicySchema.parse>;
+  readonly #taskNames: string[];
+  readonly #ids: Map<string, number>;
+  /** VMs prepared by earlier plans, by run: what the continuation carries along the path. */
+  readonly #held = new WeakMap<ActiveRun, Record<string, string>[]>();
+  #world!: World;
+  #idCounter = 0;
+
+  constructor(learner: Learner, taskNames: string[], options: ForechainOptions) {
+    this.#learner = learner;
+    this.#options = options;
+    this.dial = options.msPerGbSecond;
+    this.#policy = PolicySchema.parse({ mode: "active", msPerGbSecond: options.msPerGbSecond, fanOutMax: 256 });
+    this.#taskNames = taskNames;
+    this.#ids = new Map(taskNames.map((task, id) => [task, id]));
+  }
+
+  begin(world: World): void {
+    this.#world = world;
+  }
+
+  async started(run: ActiveRun, i: number, nowMs: number): Promise<void> {
+    const request = this.#requestOf(run, i);
+    const fleet = this.#fleetOf(nowMs);
+    const beganMs = performance.now();
+    const served = await serve(request, this.#learner.model, fleet, {
+      nowMs,
+      newId: () => String(this.#idCounter++),
+      random: () => 0,
+      admit: async (offer) => this.#admit(offer),
+    });
+    this.#world.accounts.decisionMs += performance.now() - beganMs;
+    this.#world.accounts.decisions++;
+    if (served.kind !== "allocated") throw new Error(`nothing suitable: ${JSON.stringify(served.refused)}`);
+    for (const command of served.plan) this.#carryOut(run, command, nowMs);
+    this.#heldOf(run)[i] = { ...request.heldVms, ...served.vms };
+  }
+
+  #admit(_offer: Offer): Admission {
+    return { ok: true, commandIds: {}, refusedKeys: {} };
+  }
+
+  #carryOut(run: ActiveRun, command: PlannedCommand, nowMs: number): void {
+    if (command.kind !== "warm" || command.task === null) return;
+    this.#world.claim(run, this.#ids.get(command.task)!, command.notBeforeMs, command.expiresMs, nowMs);
+  }
+
+  runEnded(run: ActiveRun, nowMs: number): void {
+    this.#world.at(nowMs + LEARN_DELAY_MS, () => this.#learner.learn(asSimulated(run)));
+  }
+
+  keepAliveMs(): number {
+    return this.#options.keepAliveMs;
+  }
+
+  #heldOf(run: ActiveRun): Record<string, string>[] {
+    let held = this.#held.get(run);
+    if (held === undefined) this.#held.set(run, (held = []));
+    return held;
+  }
+
+  #requestOf(run: ActiveRun, i: number): TaskRequest {
+    const { replay } = run;
+    const path: string[] = [];
+    const pathStartMs: number[] = [];
+    const above = replay.pathTriggers[i]!;
+    for (let at = above; at >= 0; at = replay.pathTriggers[at]!) {
+      path.push(this.#taskNames[replay.tasks[at]!]!);
+      pathStartMs.push(run.startMs[at]!);
+    }
+    return {
+      task: this.#taskNames[replay.tasks[i]!]!,
+      version: null,
+      path: path.reverse(),
+      pathStartMs: pathStartMs.reverse(),
+      params: {},
+      runId: String(run.number),
+      executionId: `${run.number}.${i}`,
+      inputs: [],
+      constraints: NO_CONSTRAINTS,
+      horizonMs: null,
+      maxTasks: null,
+      heldCluster: above < 0 ? null : "cluster",
+      heldVms: above < 0 ? {} : (this.#heldOf(run)[above] ?? {}),
+      dryRun: false,
+    };
+  }
+
+  #fleetOf(nowMs: number): FleetView {
+    const warm: Record<string, number> = {};
+    const starting: Record<string, number> = {};
+    for (const [task, pool] of this.#world.pools.entries()) {
+      if (pool.idle.length > 0) warm[this.#taskNames[task]!] = pool.idle.length;
+      else if (pool.starting.length > 0) starting[this.#taskNames[task]!] = pool.starting.length;
+    }
+    const cluster: ClusterView = {
+      cluster: "cluster",
+      labels: {},
+      draining: false,
+      pricePerGbSecond: 0,
+      internalLatencyMs: 0,
+      reservedMemoryBytes: 0,
+      reservedCpuCores: 0,
+      proximity: {},
+      vms: [
+        {
+          vm: "vm",
+          url: null,
+          cpuCores: 1024,
+          memoryBytes: VM_BYTES,
+          networkBytesPerSecond: null,
+          draining: false,
+          lastHeartbeatMs: nowMs,
+          cpuLoad: 0,
+          memoryUsedBytes: 0,
+          executions: 0,
+          tasks: this.#taskNames,
+          warm,
+          starting,
+          uris: [],
+        },
+      ],
+    };
+    return { atMs: nowMs, clusters: [cluster], services: {}, tasks: {}, policy: this.#policy };
+  }
+}
+
+/** The run as its execution records would tell it: the log's triggers, the simulated times, and the waits as cold starts. */
+function asSimulated(run: ActiveRun): AssembledRun {
+  const { assembled } = run.replay;
+  return {
+    ...assembled,
+    executions: assembled.executions.map((execution, i) => ({
+      ...execution,
+      startMs: run.startMs[i]!,
+      endMs: run.endMs[i]!,
+      cold: run.waitMs[i]! > 0,
+      coldStartMs: run.waitMs[i]!,
+    })),
+  };
+}
