@@ -18,6 +18,8 @@ const LEASE_MS: Record<CommandKind, number> = {
 const LEASE_PAST_EXPIRY_MS = 5_000;
 /** Leases of one command at most. */
 export const ATTEMPTS_MAX = 3;
+/** An agent's reason that begins so is final: it will not do this, now or later. */
+const FINAL_REASON = /^refused/i;
 /** Wait before attempt n + 1: this × 2^(n − 1), and up to as much again at random, so that a herd spreads out, ms. */
 const RETRY_BASE_MS = 250;
 
@@ -189,7 +191,7 @@ export class CommandQueue {
     return this.#sql.exec<CommandRow>("SELECT * FROM commands WHERE command_id = ?", commandId).toArray()[0] ?? null;
   }
 
-  /** An agent's result. `failed` is its reason when it could not be done. */
+  /** An agent's result. `failed` is its reason when the command is given up for good. */
   settleResult(vm: string, result: CommandResult, nowMs: number): ResultAccepted {
     const command = this.get(result.commandId);
     if (command === null || command.vm !== vm) return { ok: false, reason: "unknown command" };
@@ -209,8 +211,9 @@ export class CommandQueue {
       const loaded = { ...command, state: "done" as const, loaded_bytes: result.bytes ?? 0 };
       return { ok: true, command: loaded, failed: null };
     }
-    // Final: the agent has tried as often as makes sense, and would answer a second delivery with the same result.
     const reason = result.reason ?? "the agent gave no reason";
+    const again = !FINAL_REASON.test(reason) && command.kind !== "execute" && this.#retry(command, reason, nowMs);
+    if (again) return { ok: true, command, failed: null };
     this.#end(command.command_id, "failed", reason, nowMs);
     return { ok: true, command, failed: reason };
   }

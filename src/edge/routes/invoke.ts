@@ -63,7 +63,7 @@ invokeRoutes.all("/v1/invoke/:task/*", requireScope("invoke"), async (c) => {
     dryRun: false,
   };
   const placed = await place(c, workspace, request, fleet, nowMs);
-  if ("kind" in placed) return unsuitable(c, placed);
+  if (placed.kind === "unsuitable") return unsuitable(c, placed);
   const continuation = await continuationOf(secret, workspace, request, placed, nowMs);
   const timeoutMs = fleet.tasks[task.value]?.timeoutMs ?? TIMEOUT_MS_DEFAULT;
   const call: Call = {
@@ -82,6 +82,7 @@ invokeRoutes.all("/v1/invoke/:task/*", requireScope("invoke"), async (c) => {
 
 /** Where the call goes: what the pipeline allocated, or a VM found without it. */
 interface Placed {
+  kind: "placed";
   allocationId: string;
   workspace: string;
   cluster: string;
@@ -105,13 +106,14 @@ async function place(
     console.error(`allocation failed, running without: ${error instanceof Error ? error.stack : error}`);
   }
   if (served?.kind === "allocated" && served.url !== null && !isUnreachable({ workspace, ...served })) {
-    return { ...served, url: served.url, workspace, served };
+    const { allocationId, cluster, vm, url, vms } = served;
+    return { kind: "placed", allocationId, workspace, cluster, vm, url, vms, served };
   }
   // Reservations are for runs to come; a VM that has room now takes a call that is here now.
   const target = otherVm(workspace, request.task, fleet, new Set(), nowMs);
   if (target !== null) {
     const allocated = served?.kind === "allocated" ? served : null;
-    return { ...target, allocationId: served?.allocationId ?? newId(nowMs), vms: {}, served: allocated };
+    return { kind: "placed", ...target, allocationId: served?.allocationId ?? newId(nowMs), vms: {}, served: allocated };
   }
   return (
     (served?.kind === "unsuitable" ? served : null) ?? {
