@@ -29,9 +29,12 @@ export interface RejectedSpan {
   reason: string;
 }
 export interface DecodedSpans {
+  spans: Span[];
+  rejected: RejectedSpan[];
+}
+export interface DecodedRecords {
   records: RunRecord[];
   rejected: RejectedSpan[];
-  spans: number;
 }
 
 /** An instant further ahead of our clock than this is a fault of the sender's, ms. */
@@ -59,6 +62,10 @@ export function recordOfSpan(span: Span): RunRecord {
   }
   const cold = attributes.get("faas.coldstart");
   if (cold === true || cold === "true") rest.cold = true;
+  const coldStartMs = Number(attributes.get("forechain.cold_start_ms") ?? Number.NaN);
+  if (coldStartMs >= 0) rest.coldStartMs = Math.round(coldStartMs * 1000) / 1000;
+  const queueMs = Number(attributes.get("forechain.queue_ms") ?? Number.NaN);
+  if (queueMs >= 0) rest.queueMs = Math.round(queueMs * 1000) / 1000;
   if (!isTask && (span.kind === "client" || span.kind === "producer")) {
     const service = serviceOf(span);
     if (service !== null) rest.services = [service];
@@ -154,24 +161,32 @@ export type OtlpFault = { reason: "not-otlp"; pointer: string; detail: string };
 
 const KINDS: SpanKind[] = ["unspecified", "internal", "server", "client", "producer", "consumer"];
 
+/** The records of an ExportTraceServiceRequest in JSON; see decodeOtlpSpans. */
+export function decodeOtlpJson(request: unknown, nowMs: number): DecodedRecords | OtlpFault {
+  const decoded = decodeOtlpSpans(request, nowMs);
+  return "reason" in decoded ? decoded : { records: decoded.spans.map(recordOfSpan), rejected: decoded.rejected };
+}
+
 /**
  * The spans of an ExportTraceServiceRequest in JSON. A bad span is told by its position and the rest is kept; a request that
  * is not one at all is a fault.
  */
-export function decodeOtlpJson(request: unknown, nowMs: number): DecodedSpans | OtlpFault {
+export function decodeOtlpSpans(request: unknown, nowMs: number): DecodedSpans | OtlpFault {
   if (!isObject(request)) return { reason: "not-otlp", pointer: "", detail: "must be an object with `resourceSpans`" };
-  const out: DecodedSpans = { records: [], rejected: [], spans: 0 };
+  const out: DecodedSpans = { spans: [], rejected: [] };
   const resourceSpans = request["resourceSpans"] ?? [];
-  if (!Array.isArray(resourceSpans))
+  if (!Array.isArray(resourceSpans)) {
     return { reason: "not-otlp", pointer: "/resourceSpans", detail: "must be an array" };
+  }
   for (const [r, group] of resourceSpans.entries()) {
     const pointer = `/resourceSpans/${r}`;
     if (!isObject(group)) return { reason: "not-otlp", pointer, detail: "must be an object" };
-    const resource = isObject(group["resource"]) ? attributesOf(group["resource"]["attributes"]) : new Map();
+    const resource = isObject(group["resource"]) ? attributesOf(group["resource"]["attributes"]) : NO_ATTRIBUTES;
     // Before OTLP 0.15 the field had the second name.
     const scopes = group["scopeSpans"] ?? group["instrumentationLibrarySpans"] ?? [];
-    if (!Array.isArray(scopes))
+    if (!Array.isArray(scopes)) {
       return { reason: "not-otlp", pointer: `${pointer}/scopeSpans`, detail: "must be an array" };
+    }
     for (const [s, scope] of scopes.entries()) {
       const spans = isObject(scope) ? (scope["spans"] ?? []) : null;
       if (!Array.isArray(spans)) {
@@ -185,13 +200,13 @@ export function decodeOtlpJson(request: unknown, nowMs: number): DecodedSpans | 
 
 /** Adds one decoded span, or the reason why it is none. Shared by the JSON and the protobuf decoder. */
 export function addSpan(out: DecodedSpans, span: Span | string, nowMs: number): void {
-  const index = out.spans++;
+  const index = out.spans.length + out.rejected.length;
   if (typeof span === "string") {
     out.rejected.push({ index, reason: span });
     return;
   }
   const fault = timeFault("startTimeUnixNano", span.startMs, nowMs) ?? timeFault("endTimeUnixNano", span.endMs, nowMs);
-  if (fault === null) out.records.push(recordOfSpan(span));
+  if (fault === null) out.spans.push(span);
   else out.rejected.push({ index, reason: `span ${span.spanId}: ${fault}` });
 }
 
