@@ -4,7 +4,7 @@ import { predictFor } from "../../core/pipeline.ts";
 import { PredictionRequest } from "../../protocol.ts";
 import type { AppEnv } from "../app.ts";
 import { requireScope } from "../auth.ts";
-import { fleetViewFor } from "../fleet-cache.ts";
+import { fleetViewFor, knownTasks } from "../fleet-cache.ts";
 import { modelFor } from "../model-cache.ts";
 import { problem, readJson } from "../problem.ts";
 import { predictionAsk, readOrigin } from "../task-request.ts";
@@ -27,5 +27,10 @@ predictionRoutes.post("/v1/predictions", requireScope("predict", "operate"), asy
   }
   const fleet = await fleetViewFor(c.env.FLEET, workspace, c.executionCtx, nowMs);
   const model = await modelFor(c.env.GRAPH_WRITER, workspace, MODEL_WAIT_MS);
+  const { task } = body.value;
+  if (!model?.taskIds.has(task) && !knownTasks(fleet).has(task)) {
+    const detail = `Model ${model?.version ?? 0} has not seen task ${JSON.stringify(task)}, no VM has it and nothing is declared for it.`;
+    return problem(c, 404, "Unknown task", detail, [{ pointer: "/task", detail: "unknown task" }]);
+  }
   return c.json(predictFor(predictionAsk(body.value, origin.origin), model, fleet.tasks, nowMs));
 });
