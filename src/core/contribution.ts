@@ -5,7 +5,8 @@
 //                 y<day> executions by day
 //                 sketches: d warm duration ms, c cold start ms, q queue ms, u CPU ms, m memory bytes, o output bytes
 //   transition    n executions of the target, s executions of the source, t transfer bytes, T how often known,
-//                 d sketch of the delay ms, y<day> executions by day
+//                 d sketch of the delay ms, y<day> executions by day, g distinct executions of the target,
+//                 f sketch of how many of them one execution of the source triggers
 //   service       x executions, n calls, b bytes, l latency in µs × calls, L calls of known latency
 //   object        n executions, b bytes, p<task> executions of that task that had produced it
 //   template      n executions, b bytes
@@ -211,9 +212,10 @@ function decoded(segment: string): string {
 // ── Transitions ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 function countTransitions(rows: Contribution, run: AssembledRun): void {
-  /** Source executions by transition, so that `s` counts each once. */
-  const sources = new Map<string, Set<number>>();
+  /** Source executions by transition, so that `s` counts each once, with how many targets each triggered. */
+  const sources = new Map<string, Map<number, number>>();
   for (const target of run.executions) {
+    const keys = new Set<string>();
     for (const [t, trigger] of target.triggers.entries()) {
       const source = run.executions[trigger]!;
       const kind: TriggerKind = target.kinds[t]!;
@@ -222,11 +224,13 @@ function countTransitions(rows: Contribution, run: AssembledRun): void {
       add(row, "n", 1);
       let counted = sources.get(key);
       if (counted === undefined) {
-        counted = new Set();
+        counted = new Map();
         sources.set(key, counted);
       }
       if (!counted.has(trigger)) add(row, "s", 1);
-      counted.add(trigger);
+      counted.set(trigger, (counted.get(trigger) ?? 0) + 1);
+      if (!keys.has(key)) add(row, "g", 1);
+      keys.add(key);
       const delayMs = delayOf(source, target);
       if (delayMs !== null) add(row, bucketField("d", delayMs), 1);
       const bytes = transferOf(source, target);
@@ -236,6 +240,10 @@ function countTransitions(rows: Contribution, run: AssembledRun): void {
       }
       add(row, dayField(target.startMs), 1);
     }
+  }
+  for (const [key, counted] of sources) {
+    const row = rowOf(rows, key);
+    for (const fanOut of counted.values()) add(row, bucketField("f", fanOut), 1);
   }
 }
 

@@ -4,7 +4,17 @@ import type { GraphAnswer, GraphTask, GraphTransition, Quantiles } from "../prot
 import { rowParts } from "./contribution.ts";
 import type { ChainEngine } from "./engine.ts";
 import { newestDayOf, type Rows, runTotalsOf, taskCountsOf, weightOf } from "./rows.ts";
-import { type Counts, quantilesOf } from "./sketch.ts";
+import { type Counts, quantilesOf, wholeShares } from "./sketch.ts";
+
+export interface Successor {
+  task: string;
+  /** Share of the task's executions that trigger it. */
+  probability: number;
+  /** How many executions of it one execution triggers at once, with the share of each; absent: one. */
+  fanOut?: { count: number; share: number }[];
+  /** How many executions of the task trigger one of it together, on average; absent: one. */
+  fanIn?: number;
+}
 
 /** What one execution of a task typically costs. Null is unknown, and unknown is not 0. */
 export interface TaskProfile {
@@ -24,7 +34,7 @@ export interface TaskProfile {
   /** URIs with `{param}` in one path segment. */
   templates: { template: string; bytes: number | null; probability: number }[];
   /** Targets of its transitions with the share of its executions that trigger them; most likely first, cut at 32. */
-  successors: { task: string; probability: number }[];
+  successors: Successor[];
   /** Share of a delay of this task that reaches the end of its run: 1 on the critical path. */
   latencySensitivity: number;
 }
@@ -149,7 +159,7 @@ interface TaskRows {
   services: [string, Counts][];
   objects: [string, Counts][];
   templates: [string, Counts][];
-  successors: Map<string, number>;
+  successors: Map<string, Counts[]>;
 }
 
 /** A profile of every task. */
@@ -173,7 +183,9 @@ export function profilesOf(rows: Rows): TaskProfile[] {
     else if (family === "transition") {
       const { successors } = of(task);
       // One task can follow in two ways (called and in sequence): shares of different executions add up.
-      successors.set(second, (successors.get(second) ?? 0) + (counts.get("s") ?? 0));
+      const known = successors.get(second);
+      if (known === undefined) successors.set(second, [counts]);
+      else known.push(counts);
     }
   }
   return [...byTask].filter(([, found]) => found.versions.length > 0).map(([task, found]) => profileOf(task, found));
@@ -212,11 +224,19 @@ function profileOf(task: string, rows: TaskRows): TaskProfile {
       probability: Math.min(1, counts.get("n")! / count),
     })),
     successors: [...rows.successors]
-      .map(([successor, sources]) => ({ task: successor, probability: Math.min(1, sources / count) }))
+      .map(([successor, counts]) => successorOf(successor, sumOf(counts), count))
       .sort((a, b) => b.probability - a.probability || (a.task < b.task ? -1 : 1))
       .slice(0, SUCCESSORS_MAX),
     latencySensitivity: latencySensitivityOf(all),
   };
+}
+
+function successorOf(task: string, counts: Counts, sources: number): Successor {
+  const probability = Math.min(1, (counts.get("s") ?? 0) / sources);
+  const fanOut = wholeShares(counts, "f");
+  const fanIn = (counts.get("n") ?? 0) / Math.max(1, counts.get("g") ?? 1);
+  const isSingle = fanOut.every(({ count }) => count <= 1);
+  return { task, probability, ...(isSingle ? {} : { fanOut }), ...(fanIn > 1 ? { fanIn } : {}) };
 }
 
 /** By the newest day it ran, then by its name read as a version number. */

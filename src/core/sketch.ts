@@ -37,3 +37,18 @@ export function quantilesOf(counts: Counts, letter: string): Quantiles | null {
   };
   return { p10: at(0.1), p50: at(0.5), p90: at(0.9) };
 }
+
+/** Whole numbers of a sketch with the share of each, smallest first; a bucket stands for its largest, which is exact up to 11. */
+export function wholeShares(counts: Counts, letter: string): { count: number; share: number }[] {
+  const shares: { count: number; share: number }[] = [];
+  let total = 0;
+  for (const [field, times] of counts) {
+    if (field[0] !== letter || times <= 0) continue;
+    const name = field.slice(1);
+    const count = name === ZERO ? 0 : Math.floor(2 ** ((Number(name) + 1) / BUCKETS_PER_OCTAVE));
+    shares.push({ count, share: times });
+    total += times;
+  }
+  for (const entry of shares) entry.share /= total;
+  return shares.sort((a, b) => a.count - b.count);
+}
