@@ -1,7 +1,7 @@
 // Run assembly. In: the records of one run, in any order. Out: its executions with their triggers, ready to be counted
 // (contribution.ts) and learned (`observedRun`). A pure function of the *set* of records: order of arrival plays no part.
 //
-//   1. collapse: a record without a task stands for the nearest task above it and gives it its services
+//   1. collapse: a record without a task, or of no kind and in its parent's service, stands for the nearest task above it and gives it its services
 //   2. leave out speculative executions and all below them
 //   3. retries: attempts under one trigger are one execution; what a failed attempt had called goes with it
 //   4. triggers: links; else the frontier of earlier siblings; else the parent; without any parents, the event before
@@ -107,9 +107,19 @@ function collect(records: Iterable<RunRecord>): { nodes: Node[]; index: Index; h
   const index: Index = { tasks: new Map(), collapsed: new Map() };
   const executions: RunRecord[] = [];
   let hasParents = false;
+  const unkinded: RunRecord[] = [];
+  const all = new Map<string, RunRecord>();
   for (const record of records) {
     if (record.parentId !== null || record.rest.links !== undefined) hasParents = true;
-    if (record.task === null) index.collapsed.set(record.executionId, record);
+    all.set(record.executionId, record);
+    if (record.rest.unkinded !== undefined && record.parentId !== null) unkinded.push(record);
+    else if (record.task === null) index.collapsed.set(record.executionId, record);
+    else executions.push(record);
+  }
+  for (const record of unkinded) {
+    // Without a kind, an entry shows by the change of service; a span of kind beside it does not tell its own.
+    const parentService = all.get(record.parentId!)?.rest.unkinded ?? null;
+    if (parentService === record.rest.unkinded) index.collapsed.set(record.executionId, record);
     else executions.push(record);
   }
   executions.sort(byOrder);

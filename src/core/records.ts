@@ -41,6 +41,8 @@ export interface RecordRest {
   speculative?: true;
   /** Another name of the same execution: the platform's invocation id. */
   alias?: string;
+  /** The service of a span that does not tell its kind: it is an execution only where its parent ran in another one. */
+  unkinded?: string;
 }
 
 /** Ids that stand for one instance, not for the kind of work: a task named by one would be a task of its own. */

@@ -1,7 +1,7 @@
 // Spans → records. In: OTLP/JSON trace requests (opentelemetry-proto, JSON mapping), or spans that an importer or the protobuf
 // decoder has made. Out: one RunRecord per span, and a reason for each span that cannot be one.
-// SERVER and CONSUMER spans and roots are executions of tasks; the others collapse into the task that runs them (profile.ts
-// resolves to which, since children arrive before their parents and in other batches).
+// SERVER and CONSUMER spans and roots are executions of tasks, and so is a span of no kind whose parent ran in another service; the
+// others collapse into the task that runs them (profile.ts resolves to which: children arrive before their parents).
 import type { ServiceUse } from "../protocol.ts";
 import { knownInstant, normaliseTaskName, type RecordRest, type RunRecord } from "./records.ts";
 
@@ -51,9 +51,11 @@ const ZEROS = /^0*$/;
 /** A span as a record. */
 export function recordOfSpan(span: Span): RunRecord {
   const { attributes } = span;
-  const isTask = span.kind === "server" || span.kind === "consumer" || span.parentSpanId === null;
+  const isUnkinded = span.kind === "unspecified";
+  const isTask = span.kind === "server" || span.kind === "consumer" || span.parentSpanId === null || isUnkinded;
   const rest: RecordRest = {};
   addLinks(rest, span);
+  if (isUnkinded) rest.unkinded = text(span, "service.name") ?? "";
   if (isTask) {
     const version = text(span, "faas.version") ?? text(span, "service.version");
     if (version !== null) rest.version = version.slice(0, 128);
