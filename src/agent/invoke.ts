@@ -57,8 +57,6 @@ export type Answered =
       body: Readable;
       /** Known when the answer began. */
       coldStartMs: number;
-      /** Resolves when the record is written. */
-      finished: Promise<void>;
     }
   | { ok: false; status: number; title: string; detail: string };
 
@@ -116,12 +114,13 @@ export class Invoker {
     }
     const { runtime } = acquired;
     this.#tellUse(call, acquired);
-    const [usageBefore] = await Promise.all([runtime.started!.usage(), runtime.started!.resetPeak()]);
+    const usageBefore = runtime.started!.usage();
+    runtime.started!.resetPeak();
     const fetchedBeforeMs = this.#options.objects.waitedMs(runtime);
     const progress: Progress = { call, receivedMs, acquired, fetchedBeforeMs, usageBefore };
     const response = await forward(call, runtime, stop);
     if (response instanceof Error) {
-      await this.#finish(progress, limit.aborted ? "timeout" : "error", null, 0);
+      this.#finish(progress, limit.aborted ? "timeout" : "error", null, 0);
       await this.#giveBack(runtime, call.gone.aborted && !limit.aborted);
       if (limit.aborted) return problem(504, "Task timed out", `${call.task} did not answer in time.`);
       return problem(502, "Task failed", `The runtime of ${call.task} broke the connection.`);
@@ -132,19 +131,15 @@ export class Invoker {
     });
     // Counting must not make it flow before the caller reads.
     response.pause();
-    const finished = new Promise<void>((resolve) => {
-      response.once("close", () => {
-        const status = !response.complete
-          ? limit.aborted
-            ? "timeout"
-            : "error"
-          : (response.statusCode ?? 500) >= 500
-            ? "error"
-            : "ok";
-        void this.#finish(progress, status, response, bodyBytes)
-          .then(() => this.#giveBack(runtime, response.complete ? null : call.gone.aborted))
-          .then(resolve);
-      });
+    // Whole: the runtime is free before the caller sees the last byte, so that its next call finds it.
+    response.once("end", () => {
+      this.#finish(progress, (response.statusCode ?? 500) >= 500 ? "error" : "ok", response, bodyBytes);
+      this.#options.pool.release(runtime, true);
+    });
+    response.once("close", () => {
+      if (response.readableEnded) return;
+      this.#finish(progress, limit.aborted ? "timeout" : "error", response, bodyBytes);
+      void this.#giveBack(runtime, call.gone.aborted && !limit.aborted);
     });
     return {
       ok: true,
@@ -152,7 +147,6 @@ export class Invoker {
       headers: publicHeaders(response.headers),
       body: response,
       coldStartMs: this.#waitedMs(progress),
-      finished,
     };
   }
 
@@ -173,16 +167,17 @@ export class Invoker {
     return acquired.queueMs + acquired.fetchMs + acquired.initMs + fetchedMs;
   }
 
-  async #finish(
+  #finish(
     progress: Progress,
     status: Execution["status"],
     response: IncomingMessage | null,
     outputBytes: number,
-  ): Promise<void> {
+  ): void {
     const { call, receivedMs, acquired, fetchedBeforeMs, usageBefore } = progress;
     const { clock, objects, cluster, vm, tasks } = this.#options;
     const endMs = clock.localMs();
-    const usage = await acquired.runtime.started!.usage();
+    const usage = acquired.runtime.started!.usage();
+    if (usage !== null) this.#options.pool.measured(acquired.runtime, usage.memoryBytes);
     const coldStartMs = this.#waitedMs(progress);
     const { reads, waitedMs } = objects.settle(acquired.runtime);
     this.#tellReads(call, reads);
@@ -238,17 +233,12 @@ export class Invoker {
     }
   }
 
-  /** `abandoned` null: the answer was whole. True: the caller has gone, and the runtime may still be at work. */
-  async #giveBack(runtime: Runtime, abandoned: boolean | null): Promise<void> {
+  /** After an answer that broke off. `abandoned`: the caller has gone, and the runtime may still be at work. */
+  async #giveBack(runtime: Runtime, abandoned: boolean): Promise<void> {
     const { pool, tasks } = this.#options;
-    if (abandoned === true) {
-      const { readyPath } = tasks[runtime.task]!;
-      const answer = await answersReady(runtime.started!, readyPath, RECOVERY_MS_MAX);
-      pool.release(runtime, answer.ok);
-    } else {
-      pool.release(runtime, abandoned === null);
-    }
-    if (runtime.state === "ready") await pool.measure(runtime);
+    if (!abandoned) return pool.release(runtime, false);
+    const answer = await answersReady(runtime.started!, tasks[runtime.task]!.readyPath, RECOVERY_MS_MAX);
+    pool.release(runtime, answer.ok);
   }
 
   #notStarted(call: Call, receivedMs: number, failure: Acquired & { ok: false }, timedOut: boolean): Answered {

@@ -1,6 +1,6 @@
 // Ends runtimes whose agent died without doing so (SIGKILL, out of memory). In: process group ids. A shell in a session of its
 // own reads `+id` and `-id` from a pipe; the kernel closes the pipe when the agent is gone, and the shell then ends the groups
-// still listed. A shell and not Node: it waits for weeks beside a thin agent.
+// still listed. (`kill -KILL -- -id` is refused by dash; `-s KILL` is what POSIX has.) A shell and not Node: it waits for weeks beside a thin agent.
 import { spawn } from "node:child_process";
 
 const REAPER_SCRIPT = `
@@ -12,7 +12,7 @@ while read -r line; do
     -*) case $groups in *" $id "*) groups="\${groups%% $id *} \${groups#* $id }" ;; esac ;;
   esac
 done
-for id in $groups; do kill -KILL -- "-$id" 2>/dev/null; done
+for id in $groups; do kill -s KILL -- "-$id" 2>/dev/null; done
 exit 0
 `;
 

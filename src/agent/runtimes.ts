@@ -233,11 +233,9 @@ export class RuntimePool {
     return stopping;
   }
 
-  async measure(runtime: Runtime): Promise<void> {
-    const usage = await runtime.started?.usage();
-    if (!usage) return;
-    runtime.memoryBytes = usage.memoryBytes;
-    this.#memory.set(runtime.task, usage.memoryBytes);
+  measured(runtime: Runtime, memoryBytes: number): void {
+    runtime.memoryBytes = memoryBytes;
+    this.#memory.set(runtime.task, memoryBytes);
   }
 
   #count(task: string): number {
@@ -393,7 +391,8 @@ export class RuntimePool {
     if (runtime.hold !== null) runtime.hold.readyMs = nowMs;
     const untilMs = nowMs + this.#options.keepAliveMs(runtime.task);
     this.#expireAt(runtime, runtime.hold !== null ? runtime.hold.untilMs : untilMs);
-    void this.measure(runtime);
+    const usage = runtime.started!.usage();
+    if (usage !== null) this.measured(runtime, usage.memoryBytes);
   }
 
   #expireAt(runtime: Runtime, atMs: number): void {

@@ -1,6 +1,7 @@
 // Starts a real agent process through the CLI, with its own folders and a generated configuration, and ends it with the test.
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -84,10 +85,11 @@ export async function startTestAgent(options: StartOptions = {}): Promise<Runnin
   return { hub, url, folder, child, log: () => log, invoke, exited, signal };
 }
 
+/** A process that has ended and waits for its parent to notice is not alive. */
 export function isAlive(pid: number): boolean {
   try {
-    process.kill(pid, 0);
-    return true;
+    const line = readFileSync(`/proc/${pid}/stat`, "utf8");
+    return !/^[ZX]/.test(line.slice(line.lastIndexOf(")") + 2));
   } catch {
     return false;
   }

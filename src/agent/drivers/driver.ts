@@ -17,8 +17,9 @@ export interface Started {
   basePath: string;
   /** Resolves when it is gone, whoever ended it. */
   exited: Promise<{ code: number | string | null; lastLines: string }>;
-  usage(): Promise<Usage | null>;
-  resetPeak(): Promise<void>;
+  /** At once: it stands between an answer and the runtime's next request. */
+  usage(): Usage | null;
+  resetPeak(): void;
   /** Ends all of it; resolves when it is gone. */
   stop(): Promise<void>;
 }

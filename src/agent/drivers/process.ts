@@ -4,7 +4,7 @@ import { spawn } from "node:child_process";
 import type { TaskConfig } from "../config.ts";
 import type { Reaper } from "../reaper.ts";
 import type { Driver, Started, StartOptions } from "./driver.ts";
-import { groupUsage, resetGroupPeak } from "./proc.ts";
+import { groupLives, resetTreePeak, treeUsage } from "./proc.ts";
 
 /** From SIGTERM to SIGKILL. */
 const STOP_GRACE_MS = 2_000;
@@ -56,8 +56,10 @@ export function processDriver(task: TaskConfig & { driver: "process" }, reaper: 
         port: options.port,
         basePath: "",
         exited,
-        usage: async () => (groupId === undefined ? null : groupUsage(groupId)),
-        resetPeak: async () => (groupId === undefined ? undefined : resetGroupPeak(groupId)),
+        usage: () => (groupId === undefined ? null : treeUsage(groupId)),
+        resetPeak: () => {
+          if (groupId !== undefined) resetTreePeak(groupId);
+        },
         stop: async () => {
           if (groupId !== undefined) await endGroup(groupId);
           await exited;
@@ -72,12 +74,12 @@ async function endGroup(groupId: number): Promise<void> {
   const untilMs = performance.now() + STOP_GRACE_MS;
   while (performance.now() < untilMs) {
     await new Promise((resolve) => setTimeout(resolve, GROUP_POLL_MS));
-    if (!signalGroup(groupId, 0)) return;
+    if (!groupLives(groupId)) return;
   }
   signalGroup(groupId, "SIGKILL");
 }
 
-function signalGroup(groupId: number, signal: NodeJS.Signals | 0): boolean {
+function signalGroup(groupId: number, signal: NodeJS.Signals): boolean {
   try {
     process.kill(-groupId, signal);
     return true;

@@ -1,0 +1,320 @@
+// How runtimes live and end, and how the agent comes, goes, dies and finds its hub again. Real processes.
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { createServer, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, it, onTestFinished } from "vitest";
+import { TestHub } from "./hub.ts";
+import { echoTask, isAlive, startTestAgent } from "./start.ts";
+
+/** Whoever asks waits until it is opened. */
+class Gate {
+  readonly #server: Server;
+  readonly #held: ServerResponse[] = [];
+  #open = false;
+  #watchers: (() => void)[] = [];
+
+  private constructor() {
+    this.#server = createServer((_request, response) => {
+      if (this.#open) response.end();
+      else this.#held.push(response);
+      for (const look of this.#watchers.splice(0)) look();
+    });
+  }
+
+  static async start(): Promise<Gate> {
+    const gate = new Gate();
+    await new Promise<void>((resolve) => gate.#server.listen(0, "127.0.0.1", resolve));
+    onTestFinished(() => {
+      gate.open();
+      gate.#server.closeAllConnections();
+      gate.#server.close();
+    });
+    return gate;
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}/`;
+  }
+
+  async untilHeld(count: number): Promise<void> {
+    while (this.#held.length < count) await new Promise<void>((resolve) => this.#watchers.push(resolve));
+  }
+
+  open(): void {
+    this.#open = true;
+    for (const response of this.#held.splice(0)) response.end();
+  }
+}
+
+async function gone(pid: number): Promise<void> {
+  while (isAlive(pid)) await new Promise((resolve) => setTimeout(resolve, 10));
+}
+
+async function pidOf(answer: Response): Promise<number> {
+  return ((await answer.json()) as { pid: number }).pid;
+}
+
+describe("runtimes", () => {
+  it("one request at a time each; more are started up to the task's bound, the rest waits its turn", async () => {
+    const gate = await Gate.start();
+    const agent = await startTestAgent({ tasks: { echo: echoTask({ maxInstances: 2 }) } });
+    const wait = (id: string) => agent.invoke("echo", id, `/wait?gate=${encodeURIComponent(gate.url)}`);
+    const calls = [wait("e1"), wait("e2"), wait("e3")];
+    await gate.untilHeld(2);
+    const beat = await agent.hub.until(() => agent.hub.heartbeats.find(({ load }) => load.executions === 3));
+    expect(beat.runtimes).toHaveLength(2);
+    gate.open();
+    for (const answer of await Promise.all(calls)) expect(await answer.text()).toBe("waited");
+    const records = await Promise.all(["e1", "e2", "e3"].map((id) => agent.hub.execution(id)));
+    expect(records.filter(({ queueMs }) => queueMs! > 0)).toHaveLength(1);
+  });
+
+  it("end when their keep-alive is over, with all their children", async () => {
+    const agent = await startTestAgent({ tasks: { echo: echoTask({ keepAliveMs: 400 }) } });
+    const pid = await pidOf(await agent.invoke("echo", "e1"));
+    const child = Number(await (await agent.invoke("echo", "e2", "/child")).text());
+    expect(isAlive(child)).toBe(true);
+    await gone(pid);
+    await gone(child);
+    await agent.hub.until(() => agent.hub.heartbeats.at(-1)?.runtimes.length === 0);
+  });
+
+  it("what the operator declared as keep-alive goes before the configuration", async () => {
+    const hub = await TestHub.start();
+    hub.answer = { tasks: { echo: { keepAliveMs: 300, timeoutMs: 60_000 } } };
+    const agent = await startTestAgent({ hub, tasks: { echo: echoTask({ keepAliveMs: 3_600_000 }) } });
+    await hub.until(() => hub.heartbeats.length > 1);
+    await gone(await pidOf(await agent.invoke("echo", "e1")));
+    onTestFinished(() => hub.stop());
+  });
+
+  it("prewarmed ones are held to the command's expiry, not to a shorter keep-alive, and then told as waste", async () => {
+    const agent = await startTestAgent({ tasks: { echo: echoTask({ keepAliveMs: 50 }) } });
+    const { hub } = agent;
+    const expiresMs = hub.nowMs() + 1_500;
+    const commandId = hub.send({ kind: "warm", task: "echo", expiresMs });
+    const { readyMs } = await hub.result(commandId);
+    const end = await hub.until(() => hub.ends.find((candidate) => candidate.commandId === commandId));
+    expect(end).toMatchObject({ used: false, reason: "expired" });
+    expect(end.endedMs).toBeGreaterThanOrEqual(expiresMs - 20);
+    expect(end.heldMs).toBeGreaterThanOrEqual(expiresMs - readyMs! - 50);
+    expect(end.memoryBytes).toBeGreaterThan(2 ** 20);
+  });
+
+  it("are not warm until they say ready: a user who comes before waits the rest, and the use is told as late", async () => {
+    const gate = await Gate.start();
+    const agent = await startTestAgent({ tasks: { echo: echoTask({ env: { GATE: gate.url } }) } });
+    const { hub } = agent;
+    const commandId = hub.send({ kind: "warm", task: "echo" });
+    await gate.untilHeld(1);
+    const call = agent.invoke("echo", "e1");
+    await hub.until(() => hub.heartbeats.find(({ load }) => load.executions === 1));
+    const beat = await hub.until(() => hub.heartbeats.at(-1));
+    expect(beat.runtimes.map(({ state }) => state)).toEqual(["starting"]);
+    expect(hub.results).toEqual([]);
+    gate.open();
+    await (await call).text();
+    const use = await hub.until(() => hub.uses.find((candidate) => candidate.commandId === commandId));
+    expect(use.waitedMs).toBeGreaterThan(10);
+    expect(use.savedMs).toBeGreaterThanOrEqual(use.waitedMs);
+    expect((await hub.execution("e1")).coldStartMs).toBeCloseTo(use.waitedMs, -1);
+    expect((await hub.result(commandId)).state).toBe("done");
+    expect(hub.misses).toEqual([]);
+  });
+
+  it("a command that comes while an idle runtime is there holds that one, and claims no saving", async () => {
+    const agent = await startTestAgent();
+    const { hub } = agent;
+    const pid = await pidOf(await agent.invoke("echo", "e1"));
+    const commandId = hub.send({ kind: "warm", task: "echo" });
+    await hub.result(commandId);
+    expect(await pidOf(await agent.invoke("echo", "e2"))).toBe(pid);
+    expect(await hub.until(() => hub.uses.find((use) => use.commandId === commandId))).toMatchObject({ savedMs: 0 });
+  });
+
+  it("a runtime that dies while it is called costs that call only", async () => {
+    const agent = await startTestAgent();
+    await pidOf(await agent.invoke("echo", "e1"));
+    expect((await agent.invoke("echo", "e2", "/crash")).status).toBe(502);
+    expect((await agent.invoke("echo", "e3")).status).toBe(200);
+    expect(await agent.hub.execution("e2")).toMatchObject({ status: "error" });
+    expect(await agent.hub.execution("e3")).toMatchObject({ status: "ok" });
+  });
+
+  it("a call over its time-out is answered 504, its runtime ends", async () => {
+    const hub = await TestHub.start();
+    hub.answer = { tasks: { echo: { keepAliveMs: null, timeoutMs: 700 } } };
+    const gate = await Gate.start();
+    const agent = await startTestAgent({ hub });
+    await hub.until(() => hub.heartbeats.length > 1);
+    const pid = await pidOf(await agent.invoke("echo", "e1"));
+    const answer = await agent.invoke("echo", "e2", `/wait?gate=${encodeURIComponent(gate.url)}`);
+    expect(answer.status).toBe(504);
+    expect(await hub.execution("e2")).toMatchObject({ status: "timeout" });
+    await gone(pid);
+    onTestFinished(() => hub.stop());
+  });
+
+  it("a caller that goes away ends its call", async () => {
+    const gate = await Gate.start();
+    const agent = await startTestAgent();
+    await pidOf(await agent.invoke("echo", "e1"));
+    const abort = new AbortController();
+    const call = agent.invoke("echo", "e2", `/wait?gate=${encodeURIComponent(gate.url)}`, { signal: abort.signal });
+    await gate.untilHeld(1);
+    abort.abort();
+    await expect(call).rejects.toThrow();
+    expect(await agent.hub.execution("e2")).toMatchObject({ status: "error" });
+    await agent.hub.until(() => agent.hub.heartbeats.at(-1)?.load.executions === 0);
+  });
+
+  it("warm-ups run a few at a time, the earliest deadline first", async () => {
+    const gate = await Gate.start();
+    const slow = echoTask({ env: { GATE: gate.url } });
+    const agent = await startTestAgent({ config: { warmConcurrency: 1 }, tasks: { a: slow, b: slow, c: slow } });
+    const { hub } = agent;
+    const nowMs = hub.nowMs();
+    hub.send({ kind: "warm", task: "a", deadlineMs: nowMs + 9_000 });
+    await gate.untilHeld(1);
+    const late = hub.send({ kind: "warm", task: "c", deadlineMs: nowMs + 8_000 });
+    const soon = hub.send({ kind: "warm", task: "b", deadlineMs: nowMs + 1_000 });
+    // Both have arrived when a later heartbeat answers a poll that took them.
+    await hub.until(() => (hub.calls.commands ?? 0) >= 3);
+    gate.open();
+    const ready = await Promise.all([hub.result(soon), hub.result(late)]);
+    expect(ready[0]!.readyMs).toBeLessThan(ready[1]!.startedMs! + 1);
+  });
+});
+
+describe("the agent", () => {
+  it("stops in order on SIGTERM: finishes what runs, reports, signs off, leaves no process", async () => {
+    const gate = await Gate.start();
+    const agent = await startTestAgent();
+    const { hub } = agent;
+    const held = hub.send({ kind: "warm", task: "echo" });
+    await hub.result(held);
+    const pid = await pidOf(await agent.invoke("echo", "e1"));
+    const second = hub.send({ kind: "warm", task: "echo" });
+    await hub.result(second);
+    const call = agent.invoke("echo", "e2", `/wait?gate=${encodeURIComponent(gate.url)}`);
+    await gate.untilHeld(1);
+    agent.signal("SIGTERM");
+    await hub.until(() => agent.log().includes("stopping"));
+    gate.open();
+    expect(await (await call).text()).toBe("waited");
+    expect(await agent.exited).toBe(0);
+    expect(isAlive(pid)).toBe(false);
+    expect(hub.executions.map(({ executionId }) => executionId)).toEqual(["e1", "e2"]);
+    // The second command took over the runtime that the first had started and that was used since.
+    expect(hub.ends.find(({ commandId }) => commandId === held)).toMatchObject({ reason: "replaced", used: true });
+    expect(hub.ends.find(({ commandId }) => commandId === second)).toMatchObject({ reason: "stopped", used: true });
+    expect(hub.heartbeats.at(-1)).toMatchObject({ leaving: true, runtimes: [] });
+    expect(hub.malformed).toEqual([]);
+  });
+
+  it("killed outright, it leaves no runtime behind", async () => {
+    const agent = await startTestAgent();
+    const pid = await pidOf(await agent.invoke("echo", "e1"));
+    const child = Number(await (await agent.invoke("echo", "e2", "/child")).text());
+    agent.signal("SIGKILL");
+    await agent.exited;
+    await gone(pid);
+    await gone(child);
+  });
+
+  it("loses no execution to a hub that fails, nor to its own death", async () => {
+    const hub = await TestHub.start();
+    const folder = await mkdtemp(join(tmpdir(), "forechain-agent-"));
+    onTestFinished(async () => {
+      await hub.stop();
+      await rm(folder, { recursive: true, force: true });
+    });
+    hub.failures.executions = Array(100).fill(503);
+    const before = await startTestAgent({ hub, folder });
+    await (await before.invoke("echo", "e1")).text();
+    await (await before.invoke("echo", "e2")).text();
+    await hub.until(() => (hub.calls.executions ?? 0) > 0);
+    before.signal("SIGKILL");
+    await before.exited;
+    expect(hub.executions).toEqual([]);
+    hub.failures.executions = [500, 0, 429];
+    hub.heartbeats.length = 0;
+    await startTestAgent({ hub, folder });
+    await hub.execution("e1");
+    await hub.execution("e2");
+    await hub.until(() => hub.executions.length === 2);
+    // Emptied once the agent has read the answer.
+    const path = join(folder, "state", "executions.ndjson");
+    while ((await readFile(path, "utf8")) !== "") await new Promise((resolve) => setTimeout(resolve, 10));
+  });
+
+  it("reports again until the hub has accepted", async () => {
+    const agent = await startTestAgent();
+    agent.hub.failures.results = [500, 0, 503];
+    const commandId = agent.hub.send({ kind: "warm", task: "echo" });
+    expect((await agent.hub.result(commandId)).state).toBe("done");
+    expect(agent.hub.calls.results).toBeGreaterThanOrEqual(4);
+  });
+
+  it("whose clock is off by an hour tells instants, keeps deadlines and checks signatures by the hub's", async () => {
+    for (const offMs of [3_600_000, -3_600_000]) {
+      const hub = await TestHub.start();
+      hub.clockOffsetMs = offMs;
+      const agent = await startTestAgent({ hub });
+      const commandId = hub.send({ kind: "warm", task: "echo", expiresMs: hub.nowMs() + 10_000 });
+      const result = await hub.result(commandId);
+      expect(result.state).toBe("done");
+      expect(Math.abs(result.readyMs! - hub.nowMs())).toBeLessThan(5_000);
+      expect((await agent.invoke("echo", "e1")).status).toBe(200);
+      expect(Math.abs((await hub.execution("e1")).startMs - hub.nowMs())).toBeLessThan(5_000);
+      agent.signal("SIGTERM");
+      await agent.exited;
+      await hub.stop();
+    }
+  });
+
+  it("ends with code 3 when another agent has taken its VM's name, and takes its runtimes with it", async () => {
+    const agent = await startTestAgent();
+    const pid = await pidOf(await agent.invoke("echo", "e1"));
+    agent.hub.failures.heartbeat = [409];
+    expect(await agent.exited).toBe(3);
+    expect(isAlive(pid)).toBe(false);
+    expect(agent.hub.heartbeats.some(({ leaving }) => leaving)).toBe(false);
+  });
+
+  it("runs a call that comes as a command, and returns its answer", async () => {
+    const agent = await startTestAgent();
+    const headers = await agent.hub.invokeHeaders("echo", { executionId: "e1" });
+    const commandId = agent.hub.send({
+      kind: "execute",
+      task: "echo",
+      request: {
+        method: "PUT",
+        path: "/x?y=1",
+        headers: { ...headers, "x-user": "1" },
+        body: Buffer.from("in").toString("base64"),
+      },
+    });
+    const { state, response } = await agent.hub.result(commandId);
+    expect(state).toBe("done");
+    expect(response?.status).toBe(200);
+    expect(JSON.parse(Buffer.from(response!.body, "base64").toString())).toMatchObject({
+      method: "PUT",
+      url: "/x?y=1",
+      body: "in",
+    });
+    expect(await agent.hub.execution("e1")).toMatchObject({ status: "ok" });
+  });
+
+  it("drains: idle runtimes end, nothing new is prepared", async () => {
+    const agent = await startTestAgent();
+    const pid = await pidOf(await agent.invoke("echo", "e1"));
+    expect((await agent.hub.result(agent.hub.send({ kind: "drain" }))).state).toBe("done");
+    await gone(pid);
+    expect(await agent.hub.result(agent.hub.send({ kind: "warm", task: "echo" }))).toMatchObject({
+      reason: "refused: draining",
+    });
+  });
+});
