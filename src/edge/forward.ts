@@ -81,7 +81,7 @@ export async function forward(secret: string, target: Target, call: Call, nowMs:
     if (call.signal.aborted) throw error;
     const soon = Date.now() - nowMs <= REFUSED_WITHIN_MS;
     const closed = soon && !(await listens(target.url));
-    if (closed) unreachable.set(nameOf(target), true);
+    if (closed) unreachable.set(target.url, true);
     return {
       ok: false,
       reason: closed ? "not-begun" : "lost",
@@ -96,8 +96,8 @@ export async function forward(secret: string, target: Target, call: Call, nowMs:
 }
 
 /** Could not be reached a moment ago from here. */
-export function isUnreachable(target: Omit<Target, "url">): boolean {
-  return unreachable.has(nameOf(target));
+export function isUnreachable(url: string): boolean {
+  return unreachable.has(url);
 }
 
 /** What of an agent's answer is the caller's. */
@@ -155,6 +155,6 @@ async function listens(url: string): Promise<boolean> {
   }
 }
 
-function nameOf({ workspace, cluster, vm }: Omit<Target, "url">): string {
+function nameOf({ workspace, cluster, vm }: Target): string {
   return `${workspace}/${cluster}/${vm}`;
 }

@@ -105,7 +105,7 @@ async function place(
   } catch (error) {
     console.error(`allocation failed, running without: ${error instanceof Error ? error.stack : error}`);
   }
-  if (served?.kind === "allocated" && served.url !== null && !isUnreachable({ workspace, ...served })) {
+  if (served?.kind === "allocated" && served.url !== null && !isUnreachable(served.url)) {
     const { allocationId, cluster, vm, url, vms } = served;
     return { kind: "placed", allocationId, workspace, cluster, vm, url, vms, served };
   }
@@ -138,7 +138,7 @@ function otherVm(workspace: string, task: string, fleet: FleetView, tried: Set<s
     if (draining) continue;
     for (const vm of vms) {
       if (vm.url === null || tried.has(`${cluster}/${vm.vm}`) || !canRun(vm, task, nowMs)) continue;
-      if (isUnreachable({ workspace, cluster, vm: vm.vm })) continue;
+      if (isUnreachable(vm.url)) continue;
       const rank = (vm.warm[task] ? 1 : 0) - vm.cpuLoad;
       if (rank > bestRank) [best, bestRank] = [{ workspace, cluster, vm: vm.vm, url: vm.url }, rank];
     }
