@@ -1,23 +1,42 @@
-// The views of a path that have their own counts. In: the folded path (path.ts) and the version. Out: CONTEXT_HASH, 0 = not available.
-// Order matters only in that a context's index chooses its weights.
+// The views of a path that have their own counts for `next`. In: the folded path (path.ts) and the last task's version.
+// Out: CONTEXT_HASH, 0 where a view is not available, and gapOctave.
+// A context's index chooses its weights. Which views help was measured on eight logs: docs/decisions/0011.
 
 import { fold } from "./hash";
+import { PATH_TASKS } from "./layout";
 import {
-  pathBack, pathCountOfLast, pathLength, pathRun1, pathRun2, pathRun3, pathSetA, pathSetB, pathStart, pathWhole,
+  pathBack, pathBag, pathCount, pathFollowed, pathLength, pathLookBack, pathRun1, pathRun2, pathRun3, pathRunLength, pathSetA,
+  pathSetB, pathStart, pathWhole,
 } from "./path";
+import { countBucket, halfOctave, isTime, octave, periodOf } from "./time";
 
-export const CONTEXTS: i32 = 20;
+export const CONTEXTS: i32 = 24;
 export const CONTEXT_HASH: usize = memory.data(24 * 8, 64);
 
+/** Indices that the mixer asks about: order 0 only helps where order 1 is unknown. */
+export const CONTEXT_ORDER_0: i32 = 0;
+export const CONTEXT_ORDER_1: i32 = 1;
+/** Orders 1–4 and 6 are the bits above order 0. */
+export const CONTEXT_ORDERS_MASK: u32 = 0x3e;
+export const CONTEXT_WHOLE: i32 = 6;
+export const CONTEXT_SET: i32 = 7;
+export const CONTEXT_GAP: i32 = 16;
+
 const MS_PER_HOUR: f64 = 3_600_000;
-const HOURS_PER_DAY: f64 = 24;
-/** Times are bucketed by octave of microseconds: traces differ by microseconds, cases by days. */
-const US_PER_MS: f64 = 1000;
+const HOURS_PER_DAY: i64 = 24;
+const MS_PER_DAY: f64 = 86_400_000;
+const DAYS_PER_WEEK: i64 = 7;
+
+/** Octave of the time between the last two starts; 0 where unknown. */
+export let gapOctave: i32 = 0;
+
+const INDEX_SALT: u64 = 0x100;
 
 // @ts-ignore: decorator
 @inline
 function put(index: i32, hash: u64): void {
-  store<u64>(CONTEXT_HASH + (<usize>index << 3), fold(hash, <u64>index + 0x100) | 1);
+  // The lowest bit keeps a hash from being 0, which means "not available".
+  store<u64>(CONTEXT_HASH + (<usize>index << 3), fold(hash, <u64>index + INDEX_SALT) | 1);
 }
 
 // @ts-ignore: decorator
@@ -26,68 +45,81 @@ function drop(index: i32): void {
   store<u64>(CONTEXT_HASH + (<usize>index << 3), 0);
 }
 
-/** Octave of a duration: 0 for nothing or negative, else 1 + floor(log2 µs). Reads the exponent of the double. */
-// @ts-ignore: decorator
-@inline
-function octave(ms: f64): u64 {
-  const us = ms * US_PER_MS;
-  return us >= 1 ? (reinterpret<u64>(us) >> 52) - 1022 : 0;
-}
-
-/** Logarithmic bucket of a count: 1, 2, 3, 4, 5-6, 7-8, 9-12, … */
-// @ts-ignore: decorator
-@inline
-function countBucket(count: i32): u64 {
-  if (count <= 4) return <u64>count;
-  const n = <u32>(count - 1);
-  const high = 31 - clz(n);
-  return <u64>((high << 1) | ((n >> (high - 1)) & 1));
-}
-
 export function hashContexts(version: u32): void {
+  pathLookBack();
   const l1 = <u64>pathBack(0);
-  let h = fold(0, l1);
-  const order1 = h;
-  put(0, 0);
-  put(1, order1);
-  for (let k = 1; k < 6; k++) {
-    h = fold(h, <u64>pathBack(k));
-    if (pathLength > k) put(k + 1, h);
-    else drop(k + 1);
-  }
-  put(7, pathWhole);
-  put(8, fold(fold(pathSetA, pathSetB), l1));
-  put(9, fold(order1, countBucket(pathCountOfLast())));
-  put(10, fold(order1, countBucket(pathLength)));
-  put(11, fold(fold(1, <u64>pathBack(1)), <u64>pathBack(2)));
-  put(12, fold(order1, <u64>pathBack(2)));
-  put(13, fold(fold(<u64>pathRun1, <u64>pathRun2), <u64>pathRun3));
-  hashTimes(order1);
-  if (version != 0) put(18, fold(order1, <u64>version));
-  else drop(18);
+  const l2 = <u64>pathBack(1);
+  const order1 = fold(0, l1);
+  const order2 = fold(order1, l2);
+  const order3 = fold(order2, <u64>pathBack(2));
+  const set = fold(fold(pathSetA, pathSetB), l1);
+  hashOrders(order1, order2, order3);
+  put(CONTEXT_WHOLE, pathWhole);
+  put(CONTEXT_SET, set);
+  put(8, fold(pathBag, l1));
+  put(9, fold(order1, countBucket(pathCount)));
+  put(10, fold(fold(1, l2), <u64>pathBack(2)));
+  const runs = fold(fold(<u64>pathRun1, <u64>pathRun2), <u64>pathRun3);
+  put(11, runs);
+  put(12, fold(runs, countBucket(pathRunLength)));
+  put(13, fold(order2, <u64>pathFollowed));
+  put(14, fold(order2, <u64>load<u32>(PATH_TASKS) + 1));
+  if (version != 0) put(15, fold(order1, <u64>version));
+  else drop(15);
+  hashDurations(order1, order3, set);
+  hashClock(order1, order2);
 }
 
-function hashTimes(order1: u64): void {
+function hashOrders(order1: u64, order2: u64, order3: u64): void {
+  put(CONTEXT_ORDER_0, 0);
+  put(CONTEXT_ORDER_1, order1);
+  const order4 = fold(order3, <u64>pathBack(3));
+  if (pathLength > 1) put(2, order2);
+  else drop(2);
+  if (pathLength > 2) put(3, order3);
+  else drop(3);
+  if (pathLength > 3) put(4, order4);
+  else drop(4);
+  if (pathLength > 5) put(5, fold(fold(order4, <u64>pathBack(4)), <u64>pathBack(5)));
+  else drop(5);
+}
+
+/** Contexts of the time since the start of the path and between its last starts; none where those are unknown. */
+function hashDurations(order1: u64, order3: u64, set: u64): void {
   const last = pathStart(pathLength - 1);
-  const elapsed = last - pathStart(0);
-  if (pathLength > 1 && elapsed == elapsed) put(14, fold(order1, octave(elapsed)));
-  else drop(14);
   const gap = pathLength > 1 ? last - pathStart(pathLength - 2) : NaN;
+  gapOctave = <i32>octave(gap);
   if (gap == gap) {
-    put(15, fold(order1, octave(gap)));
-    put(19, fold(fold(order1, <u64>pathBack(1)), octave(gap)));
+    const gapBefore = pathLength > 2 ? pathStart(pathLength - 2) - pathStart(pathLength - 3) : NaN;
+    put(CONTEXT_GAP, fold(order1, <u64>gapOctave));
+    put(17, fold(fold(order1, <u64>gapOctave), octave(gapBefore)));
+    put(18, fold(order3, <u64>gapOctave));
   } else {
-    drop(15);
-    drop(19);
+    drop(CONTEXT_GAP);
+    drop(17);
+    drop(18);
   }
-  // `last - last` is NaN for both NaN and infinity, where an hour has no meaning.
-  if (last - last == 0) put(16, fold(order1, <u64>(<i64>Math.floor(last / MS_PER_HOUR) % <i64>HOURS_PER_DAY)));
-  else drop(16);
-  put(17, fold(fold(fold(pathSetA, pathSetB), l1l2()), 17));
+  const elapsed = last - pathStart(0);
+  if (elapsed == elapsed) {
+    put(19, fold(order1, halfOctave(elapsed)));
+    put(20, fold(set, octave(elapsed)));
+  } else {
+    drop(19);
+    drop(20);
+  }
 }
 
-// @ts-ignore: decorator
-@inline
-function l1l2(): u64 {
-  return fold(fold(0, <u64>pathBack(0)), <u64>pathBack(1));
+/** Contexts of the hour of the day and the day of the week, UTC. */
+function hashClock(order1: u64, order2: u64): void {
+  const last = pathStart(pathLength - 1);
+  if (!isTime(last)) {
+    drop(21);
+    drop(22);
+    drop(23);
+    return;
+  }
+  const hour = periodOf(last, MS_PER_HOUR, HOURS_PER_DAY);
+  put(21, fold(order1, hour));
+  put(22, fold(order2, hour));
+  put(23, fold(order1, periodOf(last, MS_PER_DAY, DAYS_PER_WEEK)));
 }

@@ -40,4 +40,4 @@ export const OUT_LEAD_MS: usize = memory.data(256 * 3 * 8, 64);
 /** One context is one cache line. */
 export const LINE_BYTES: usize = 64;
 export const HEADER_BYTES: usize = 64;
-export const MODEL: usize = (__heap_base + 63) & ~63;
+export const MODEL: usize = (__heap_base + 127) & ~127;

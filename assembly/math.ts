@@ -59,18 +59,6 @@ export function exp4(value: v128): v128 {
 
 // @ts-ignore: decorator
 @inline
-export function ln(x: f32): f32 {
-  return f32x4.extract_lane(ln4(f32x4.splat(x)), 0);
-}
-
-// @ts-ignore: decorator
-@inline
-export function exp(x: f32): f32 {
-  return f32x4.extract_lane(exp4(f32x4.splat(x)), 0);
-}
-
-// @ts-ignore: decorator
-@inline
 export function sum4(x: v128): f32 {
   return (
     f32x4.extract_lane(x, 0) + f32x4.extract_lane(x, 1) + (f32x4.extract_lane(x, 2) + f32x4.extract_lane(x, 3))

@@ -1,10 +1,11 @@
-// The model and its image: header | weights of next | weights of reach | lines. In: a capacity in bytes. Out: addresses, checksum.
+// The model and its image: header | weights of next | biases | weights of reach | lines. In: a capacity in bytes. Out: addresses, checksum.
 // The image is this memory byte for byte and holds no address, so loading is a copy.
 // Header, u32 each: magic, format, image bytes, lines, observed runs, observed executions, checksum low, checksum high.
 
 import { HEADER_BYTES, LINE_BYTES, MODEL } from "./layout";
-import { NEXT_WEIGHT_BYTES, nextInit, nextReset } from "./next";
-import { REACH_WEIGHT_BYTES, reachInit, reachReset } from "./reach";
+import { biasBytes, biasInit } from "./bias";
+import { nextInit, nextReset, nextWeightBytes } from "./next";
+import { reachInit, reachReset, reachWeightBytes } from "./reach";
 import { tableInit } from "./table";
 
 /** "FCE1" read as little-endian u32. */
@@ -15,18 +16,29 @@ const PAGE_BYTES: usize = 65536;
 let bytes: usize = 0;
 let lines: u32 = 0;
 
-const WEIGHT_BYTES: usize = (NEXT_WEIGHT_BYTES + REACH_WEIGHT_BYTES + 127) & ~127;
+/** Weight sets by last task and bias table size: in a small model most bytes must stay lines. */
+const SMALL_BYTES_MAX: usize = 2 << 20;
+const DEFAULT_BYTES_MAX: usize = 16 << 20;
 
 /** Grows memory once and lays out an empty model of exactly `capacityBytes`; false where memory is refused or too small. */
 export function modelCreate(capacityBytes: usize): bool {
-  if (capacityBytes < HEADER_BYTES + WEIGHT_BYTES + 2 * LINE_BYTES) return false;
+  const isSmall = capacityBytes <= SMALL_BYTES_MAX;
+  const isDefault = !isSmall && capacityBytes <= DEFAULT_BYTES_MAX;
+  const lastSets = isSmall ? 16 : isDefault ? 64 : 256;
+  const biasBits = isSmall ? 12 : isDefault ? 14 : 16;
+  const biasAt = HEADER_BYTES + nextWeightBytes(lastSets);
+  const reachAt = biasAt + biasBytes(biasBits);
+  // Pairs of lines are 128 bytes and want to start on one cache line each.
+  const linesAt = (reachAt + reachWeightBytes(lastSets) + 127) & ~127;
+  if (capacityBytes < linesAt + 2 * LINE_BYTES) return false;
   const pages = <i32>((MODEL + capacityBytes + PAGE_BYTES - 1) / PAGE_BYTES) - memory.size();
   if (pages > 0 && memory.grow(pages) < 0) return false;
   bytes = capacityBytes;
-  lines = <u32>((capacityBytes - HEADER_BYTES - WEIGHT_BYTES) / LINE_BYTES) & ~1;
-  nextInit(MODEL + HEADER_BYTES);
-  reachInit(MODEL + HEADER_BYTES + NEXT_WEIGHT_BYTES);
-  tableInit(MODEL + HEADER_BYTES + WEIGHT_BYTES, lines);
+  lines = <u32>((capacityBytes - linesAt) / LINE_BYTES) & ~1;
+  nextInit(MODEL + HEADER_BYTES, lastSets);
+  biasInit(MODEL + biasAt, biasBits);
+  reachInit(MODEL + reachAt, lastSets);
+  tableInit(MODEL + linesAt, lines);
   memory.fill(MODEL, 0, bytes);
   nextReset();
   reachReset();

@@ -4,12 +4,15 @@
 import { fold } from "./hash";
 import { PATH_START_MS, PATH_TASKS } from "./layout";
 
-/** How far back the last task is counted: its count is a logarithmic bucket, so more would change nothing. */
-const COUNT_BACK_MAX: i32 = 1024;
+/** How far back the path is searched for the last task: counts are logarithmic buckets, so more would change little. */
+const BACK_MAX: i32 = 512;
+const BITS_SEED: u64 = 0x5e7;
 
 export let pathLength: i32 = 0;
 /** Hash of the whole path. */
 export let pathWhole: u64 = 0;
+/** Hash of the tasks and how often each came, in whatever order. */
+export let pathBag: u64 = 0;
 /** The set of tasks as a signature: one bit in each of two words per task; order and repetition leave no trace. */
 export let pathSetA: u64 = 0;
 export let pathSetB: u64 = 0;
@@ -17,15 +20,25 @@ export let pathSetB: u64 = 0;
 export let pathRun1: u32 = 0;
 export let pathRun2: u32 = 0;
 export let pathRun3: u32 = 0;
+/** How often the last task was repeated in a row. */
+export let pathRunLength: i32 = 0;
+
+// Set by pathLookBack.
+/** How often the last task occurs. */
+export let pathCount: i32 = 0;
+/** What followed the last task when it came before, as task + 1; 0 where it is new. */
+export let pathFollowed: u32 = 0;
 
 export function pathReset(): void {
   pathLength = 0;
   pathWhole = 0;
+  pathBag = 0;
   pathSetA = 0;
   pathSetB = 0;
   pathRun1 = 0;
   pathRun2 = 0;
   pathRun3 = 0;
+  pathRunLength = 0;
 }
 
 /** Folds PATH_TASKS[pathLength .. length). */
@@ -33,14 +46,18 @@ export function pathExtend(length: i32): void {
   for (let i = pathLength; i < length; i++) {
     const task = load<u32>(PATH_TASKS + (<usize>i << 2));
     pathWhole = fold(pathWhole, <u64>task + 1);
-    const bits = fold(0x5e7, <u64>task + 1);
+    const bits = fold(BITS_SEED, <u64>task + 1);
+    pathBag += bits;
     pathSetA |= (<u64>1) << (bits & 63);
     pathSetB |= (<u64>1) << ((bits >> 6) & 63);
-    if (task + 1 != pathRun1) {
-      pathRun3 = pathRun2;
-      pathRun2 = pathRun1;
-      pathRun1 = task + 1;
+    if (task + 1 == pathRun1) {
+      pathRunLength++;
+      continue;
     }
+    pathRun3 = pathRun2;
+    pathRun2 = pathRun1;
+    pathRun1 = task + 1;
+    pathRunLength = 1;
   }
   pathLength = length;
 }
@@ -53,14 +70,18 @@ export function pathBack(back: i32): u32 {
   return i < 0 ? 0 : load<u32>(PATH_TASKS + (<usize>i << 2)) + 1;
 }
 
-/** How often the last task occurs in the path. */
-export function pathCountOfLast(): i32 {
-  const last = load<u32>(PATH_TASKS + (<usize>(pathLength - 1) << 2));
-  let count = 0;
-  for (let i = max(0, pathLength - COUNT_BACK_MAX); i < pathLength; i++) {
-    count += i32(load<u32>(PATH_TASKS + (<usize>i << 2)) == last);
+/** Sets pathCount and pathFollowed. */
+export function pathLookBack(): void {
+  const end = PATH_TASKS + (<usize>(pathLength - 1) << 2);
+  const from = PATH_TASKS + (<usize>max(0, pathLength - BACK_MAX) << 2);
+  const last = load<u32>(end);
+  pathCount = 1;
+  pathFollowed = 0;
+  for (let at = end; at > from; ) {
+    at -= 4;
+    if (load<u32>(at) != last) continue;
+    if (pathCount++ == 1) pathFollowed = load<u32>(at, 4) + 1;
   }
-  return count;
 }
 
 // @ts-ignore: decorator

@@ -7,137 +7,186 @@
 
 import { CANDIDATE_SCORES, CANDIDATE_SYMBOL, candidateIfAny, candidateOf, candidates, candidatesReset } from "./candidates";
 import { fold } from "./hash";
-import { SYMBOL_TASK_0 } from "./layout";
-import { exp4, ln4 } from "./math";
+import { exp4, ln4, sum4 } from "./math";
 import { pathBack, pathLength, pathSetA, pathSetB, pathStart, pathWhole } from "./path";
-import { claimLine, findLine, LINE_COUNTS, LINE_SYMBOLS, LINE_TOTAL, SYMBOLS_PER_LINE, wideHash } from "./table";
+import { claimLine, findLine, halveContext, LINE_COUNTS, LINE_SYMBOLS, LINE_TOTAL, SYMBOLS_PER_LINE, wideHash } from "./table";
+import { halfOctave, isTime, periodOf } from "./time";
+import { WEIGHT_BYTES, weightsLearn, weightsLoad, weightsReset } from "./weights";
 
-export const REACH_CONTEXTS: i32 = 8;
-const REACH_HASH: usize = memory.data(8 * 8, 64);
-const REACH_SALT: u64 = 0x7ea;
+const CONTEXTS: i32 = 11;
+const ORDERS_MASK: u32 = 7;
+const CONTEXT_WHOLE: i32 = 3;
+const HASH: usize = memory.data(11 * 8, 64);
+const SALT: u64 = 0x7ea;
+/** The load of the last minutes tells which work is going on: contexts of the whole path within a period of event time. */
+const PERIOD_MS: f64 = 300_000;
+const PERIODS: i64 = 1 << 40;
 /** A root may reach a hundred tasks and more: 32 lines of seven. */
 const LINES_MAX: i32 = 32;
-/** Krichevsky–Trofimov-like prior of a hit and of a miss. */
-const PRIOR: f32 = 0.3;
-const COUNT_LIMIT: f32 = 1023;
+/** Hits and misses that a context is taken to have seen before its first. */
+const PRIOR: f32 = 0.15;
+/** At this total a context's counts are halved, so that it follows a change. */
+const COUNT_LIMIT: f32 = 255;
 
-const CONFIDENCES: i32 = 12;
-const LAST_SETS: i32 = 64;
-const KNOWN_SETS: i32 = 16;
+const CONFIDENCES: i32 = 10;
+const SET_BYTES: i32 = 11 * 10 * 8;
+/** Longest known order (0–3) × whole path known. */
+const KNOWN_SETS: i32 = 8;
 const DEPTH_SETS: i32 = 16;
-const SET_WEIGHTS: i32 = 8 * 12;
-const FINAL_SETS: i32 = 16;
-const RATE: f32 = 0.002;
-const RATE_FINAL: f32 = 0.0005;
-const WEIGHT_INITIAL: f32 = 0.25;
+const RATE: f32 = 0.07;
+const RATE_FINAL: f32 = 0.00005;
+const WEIGHT_INITIAL: f32 = 0.12;
+const FINAL_INITIAL: f32 = 0.25;
 
-export const REACH_WEIGHT_BYTES: usize =
-  <usize>(SET_WEIGHTS * (1 + LAST_SETS + KNOWN_SETS + DEPTH_SETS) * 4) + <usize>(FINAL_SETS * 16);
+export function reachWeightBytes(lastSets: i32): usize {
+  return <usize>(SET_BYTES * (1 + lastSets + KNOWN_SETS + DEPTH_SETS) + KNOWN_SETS * 16);
+}
 
 let weights: usize = 0;
 let finalWeights: usize = 0;
+let lastMask: u32 = 0;
+// Addresses of the weight sets that this path chose.
 let setLast: usize = 0;
 let setKnown: usize = 0;
 let setDepth: usize = 0;
 let finalSet: usize = 0;
 
-const ENTRIES_MAX: i32 = 2048;
-const ENTRY_CANDIDATE: usize = memory.data(2048 * 2, 64);
-const ENTRY_F: usize = memory.data(2048 * 4, 64);
-/** Address of the entry's count, for the update that follows. */
-const ENTRY_PLACE: usize = memory.data(2048 * 4, 64);
-const CONTEXT_ENTRIES: usize = memory.data(9 * 4, 64);
-const CONTEXT_LINE: usize = memory.data(8 * 4, 64);
-const CONTEXT_OFFSET: usize = memory.data(8 * 4, 64);
-const CONTEXT_ABSENT: usize = memory.data(8 * 4, 64);
-const CONTEXT_W4: usize = memory.data(8 * 16, 64);
-let entries: i32 = 0;
-
-export const REACH_PROBABILITY: usize = memory.data(260 * 4, 64);
-const REACH_LOGIT: usize = memory.data(260 * 4, 64);
+// Scratch of one prediction, kept for the learning that follows it.
+const ENTRIES_MAX: i32 = 4096;
+const ENTRY_CANDIDATE: usize = memory.data(4096 * 2, 64);
+/** Eight more: a line is written whole before its symbols are counted. */
+const ENTRY_F: usize = memory.data(4104 * 4, 64);
+const CONTEXT_ENTRIES: usize = memory.data(12 * 4, 64);
+const CONTEXT_LINE: usize = memory.data(11 * 4, 64);
+const CONTEXT_OFFSET: usize = memory.data(11 * 4, 64);
+/** Evidence of each context about a task that it has never seen follow. */
+const CONTEXT_ABSENT: usize = memory.data(11 * 4, 64);
+/** Final probability of each candidate; padded to a multiple of four. */
+export const REACH_P: usize = memory.data(260 * 4, 64);
 const ACTUAL: usize = memory.data(256, 64);
-const FOUND_IN: usize = memory.data(256, 64);
+let entries: i32 = 0;
+/** Cell of the table that remembers what the whole path reached the last two times. */
+let historyHash: u64 = 0;
+const HISTORY_LAST: usize = 8;
+const HISTORY_BEFORE: usize = 16;
 
 // The answer to learn from: distinct tasks among the descendants, as symbols.
 export const DESCENDANTS_MAX: i32 = 192;
 export const DESCENDANT_SYMBOL: usize = memory.data(192 * 4, 64);
 
-export function reachInit(base: usize): void {
+/** `lastSets` must be a power of two. */
+export function reachInit(base: usize, lastSets: i32): void {
   weights = base;
-  finalWeights = base + REACH_WEIGHT_BYTES - <usize>(FINAL_SETS * 16);
+  lastMask = <u32>lastSets - 1;
+  finalWeights = base + reachWeightBytes(lastSets) - <usize>(KNOWN_SETS * 16);
 }
 
 export function reachReset(): void {
-  for (let p = weights; p < finalWeights; p += 4) store<f32>(p, WEIGHT_INITIAL);
-  for (let p = finalWeights; p < finalWeights + <usize>(FINAL_SETS * 16); p += 4) store<f32>(p, 0.25);
+  weightsReset(weights, finalWeights, WEIGHT_INITIAL);
+  for (let i: usize = 0; i < <usize>KNOWN_SETS; i++) v128.store(finalWeights + (i << 4), f32x4.splat(FINAL_INITIAL));
 }
 
 // @ts-ignore: decorator
 @inline
 function put(index: i32, hash: u64): void {
-  store<u64>(REACH_HASH + (<usize>index << 3), fold(hash, REACH_SALT + <u64>index) | 1);
+  // The lowest bit keeps a hash from being 0, which means "not available".
+  store<u64>(HASH + (<usize>index << 3), fold(hash, SALT + <u64>index) | 1);
+}
+
+// @ts-ignore: decorator
+@inline
+function drop(index: i32): void {
+  store<u64>(HASH + (<usize>index << 3), 0);
 }
 
 function hashReachContexts(version: u32): void {
   const order1 = fold(0, <u64>pathBack(0));
   const order2 = fold(order1, <u64>pathBack(1));
-  const order3 = fold(order2, <u64>pathBack(2));
   put(0, order1);
-  put(1, order2);
-  put(2, order3);
-  put(3, fold(order3, <u64>pathBack(3)));
-  put(4, pathWhole);
-  put(5, fold(fold(pathSetA, pathSetB), order1));
-  const gap = pathLength > 1 ? pathStart(pathLength - 1) - pathStart(pathLength - 2) : NaN;
-  put(6, fold(order2, gap == gap && gap > 0 ? reinterpret<u64>(gap) >> 52 : 0));
-  put(7, fold(order1, <u64>version));
+  if (pathLength > 1) put(1, order2);
+  else drop(1);
+  if (pathLength > 2) put(2, fold(order2, <u64>pathBack(2)));
+  else drop(2);
+  put(CONTEXT_WHOLE, pathWhole);
+  put(4, fold(fold(pathSetA, pathSetB), order1));
+  if (version != 0) put(5, fold(order1, <u64>version));
+  else drop(5);
+  hashReachTimes();
+  hashHistory();
+}
+
+function hashReachTimes(): void {
+  const last = pathStart(pathLength - 1);
+  const gap = pathLength > 1 ? last - pathStart(pathLength - 2) : NaN;
+  if (gap == gap) put(6, fold(pathWhole, halfOctave(gap)));
+  else drop(6);
+  const elapsed = pathLength > 2 ? last - pathStart(0) : NaN;
+  if (elapsed == elapsed) put(7, fold(pathWhole, halfOctave(elapsed)));
+  else drop(7);
+  if (isTime(last)) put(8, fold(pathWhole, periodOf(last, PERIOD_MS, PERIODS)));
+  else drop(8);
+}
+
+/** What the path reached the last time, and the last two times: bursts and rotations of the callers show here. */
+function hashHistory(): void {
+  historyHash = fold(pathWhole, SALT);
+  const cell = findLine(historyHash);
+  if (cell == 0) {
+    drop(9);
+    drop(10);
+    return;
+  }
+  const before = fold(pathWhole, load<u64>(cell, HISTORY_LAST));
+  put(9, before);
+  put(10, fold(before, load<u64>(cell, HISTORY_BEFORE)));
+}
+
+function remember(count: i32): void {
+  let reached: u64 = 0;
+  for (let i = 0; i < count; i++) reached += fold(SALT, <u64>load<u32>(DESCENDANT_SYMBOL + (<usize>i << 2)));
+  const cell = claimLine(historyHash);
+  store<u64>(cell, load<u64>(cell, HISTORY_LAST), HISTORY_BEFORE);
+  store<u64>(cell, reached, HISTORY_LAST);
+  store<f32>(cell, min(COUNT_LIMIT, load<f32>(cell, LINE_TOTAL) + 1), LINE_TOTAL);
 }
 
 // @ts-ignore: decorator
 @inline
 function confidenceOf(total: f32): i32 {
+  // The exponent of the total is its octave; the lowest bucket is for less than 1.
   return min(CONFIDENCES - 1, max(0, <i32>(reinterpret<u32>(total) >> 23) - 126));
 }
 
-/** Mixes the contexts of the folded path; leaves P(candidate executes) in REACH_PROBABILITY. */
+/** Mixes the contexts of the folded path; leaves P(candidate executes) in REACH_P. */
 export function reachMix(version: u32): void {
   hashReachContexts(version);
   candidatesReset();
   entries = 0;
+  // All lines are looked for first: their cache misses overlap.
   let known: u32 = 0;
-  for (let c = 0; c < REACH_CONTEXTS; c++) {
-    const line = findLine(load<u64>(REACH_HASH + (<usize>c << 3)));
+  for (let c = 0; c < CONTEXTS; c++) {
+    const hash = load<u64>(HASH + (<usize>c << 3));
+    const line = hash != 0 ? findLine(hash) : 0;
     store<u32>(CONTEXT_LINE + (<usize>c << 2), <u32>line);
     known |= u32(line != 0) << c;
   }
   chooseSets(known);
   let base = f32x4.splat(0);
-  for (let c = 0; c < REACH_CONTEXTS; c++) {
+  for (let c = 0; c < CONTEXTS; c++) {
     store<i32>(CONTEXT_ENTRIES + (<usize>c << 2), entries);
     const line = <usize>load<u32>(CONTEXT_LINE + (<usize>c << 2));
     if (line != 0) base = f32x4.add(base, gather(c, line));
   }
-  store<i32>(CONTEXT_ENTRIES + (<usize>REACH_CONTEXTS << 2), entries);
+  store<i32>(CONTEXT_ENTRIES + (<usize>CONTEXTS << 2), entries);
   const v = v128.load(finalSet);
-  for (let s = 0; s < candidates; s++) {
-    const at = CANDIDATE_SCORES + (<usize>s << 4);
-    const scores = f32x4.add(v128.load(at), base);
-    v128.store(at, scores);
-    store<f32>(REACH_LOGIT + (<usize>s << 2), dot(v, scores));
+  for (let s: usize = 0; s < <usize>candidates; s++) {
+    const scores = f32x4.add(v128.load(CANDIDATE_SCORES + (s << 4)), base);
+    v128.store(CANDIDATE_SCORES + (s << 4), scores);
+    store<f32>(REACH_P + (s << 2), sum4(f32x4.mul(v, scores)));
   }
   for (let s: usize = 0; s < <usize>candidates; s += 4) {
-    v128.store(REACH_PROBABILITY + (s << 2), sigmoid4(v128.load(REACH_LOGIT + (s << 2))));
+    v128.store(REACH_P + (s << 2), sigmoid4(v128.load(REACH_P + (s << 2))));
   }
-}
-
-// @ts-ignore: decorator
-@inline
-function dot(a: v128, b: v128): f32 {
-  const product = f32x4.mul(a, b);
-  return (
-    f32x4.extract_lane(product, 0) + f32x4.extract_lane(product, 1) +
-    (f32x4.extract_lane(product, 2) + f32x4.extract_lane(product, 3))
-  );
 }
 
 // @ts-ignore: decorator
@@ -147,33 +196,27 @@ function sigmoid4(x: v128): v128 {
 }
 
 function chooseSets(known: u32): void {
-  const bytes = <usize>(SET_WEIGHTS * 4);
-  const order = <usize>(32 - clz(known & 15)) + <usize>((known >> 4) & 1) * 8;
-  setLast = weights + bytes * <usize>(1 + (pathBack(0) & 63));
-  setKnown = weights + bytes * (<usize>(1 + LAST_SETS) + order);
-  setDepth = weights + bytes * <usize>(1 + LAST_SETS + KNOWN_SETS + min(15, pathLength));
-  finalSet = finalWeights + order * 16;
+  const order = 32 - clz(known & ORDERS_MASK);
+  const view = <u32>(order << 1) | ((known >> CONTEXT_WHOLE) & 1);
+  setLast = weights + <usize>(<u32>SET_BYTES * (1 + (pathBack(0) & lastMask)));
+  setKnown = weights + <usize>(<u32>SET_BYTES * (lastMask + 2 + view));
+  setDepth = weights + <usize>(<u32>SET_BYTES * (lastMask + 2 + KNOWN_SETS + <u32>min(DEPTH_SETS - 1, pathLength)));
+  finalSet = finalWeights + <usize>(view << 4);
 }
 
 /** Adds the evidence of one context to its candidates; returns what every candidate gets from it when absent. */
 function gather(context: i32, first: usize): v128 {
   const total = load<f32>(first, LINE_TOTAL);
-  const offset = <usize>((context * CONFIDENCES + confidenceOf(total)) << 2);
+  const offset = <usize>((context * CONFIDENCES + confidenceOf(total)) * WEIGHT_BYTES);
   store<u32>(CONTEXT_OFFSET + (<usize>context << 2), <u32>offset);
-  const w4 = f32x4.replace_lane(
-    f32x4.replace_lane(
-      f32x4.replace_lane(f32x4.splat(load<f32>(weights + offset)), 1, load<f32>(setLast + offset)),
-      2, load<f32>(setKnown + offset),
-    ),
-    3, load<f32>(setDepth + offset),
-  );
-  v128.store(CONTEXT_W4 + (<usize>context << 4), w4);
+  const w4 = weightsLoad(weights + offset, setLast + offset, setKnown + offset, setDepth + offset);
   const absent = f32x4.extract_lane(ln4(f32x4.splat(PRIOR / (total + PRIOR))), 0);
   store<f32>(CONTEXT_ABSENT + (<usize>context << 2), absent);
-  const hash = load<u64>(REACH_HASH + (<usize>context << 3));
+  const hash = load<u64>(HASH + (<usize>context << 3));
   let line = first;
   for (let k = 1; ; k++) {
     gatherLine(line, w4, total, absent);
+    // A line that still has room is the context's last.
     if (k >= LINES_MAX || load<u32>(line, LINE_SYMBOLS + 24) == 0) break;
     line = findLine(wideHash(hash, k));
     if (line == 0) break;
@@ -193,7 +236,6 @@ function gatherLine(line: usize, w4: v128, total: f32, absent: f32): void {
     if (candidate < 0) return;
     const scores = CANDIDATE_SCORES + (<usize>candidate << 4);
     store<u16>(ENTRY_CANDIDATE + (<usize>entries << 1), <u16>candidate);
-    store<u32>(ENTRY_PLACE + (<usize>entries << 2), <u32>(line + (i << 2) + LINE_COUNTS));
     v128.store(scores, f32x4.add(v128.load(scores), f32x4.mul(w4, v128.load32_splat(f + (i << 2)))));
     entries++;
   }
@@ -210,30 +252,34 @@ function evidence(at: usize, hits: v128, total: f32, absent: f32): void {
 
 /** Learns, after reachMix of the same path, that exactly the first `count` of DESCENDANT_SYMBOL executed. */
 export function reachLearn(count: i32): void {
-  memory.fill(ACTUAL, 0, 256);
+  if (candidates > 0) learnWeights(count);
+  for (let c = 0; c < CONTEXTS; c++) {
+    const hash = load<u64>(HASH + (<usize>c << 3));
+    if (hash != 0) countContext(hash, count);
+  }
+  remember(count);
+}
+
+function learnWeights(count: i32): void {
+  memory.fill(ACTUAL, 0, candidates);
   for (let i = 0; i < count; i++) {
     const candidate = candidateIfAny(load<u32>(DESCENDANT_SYMBOL + (<usize>i << 2)));
     if (candidate >= 0) store<u8>(ACTUAL + <usize>candidate, 1);
   }
-  learnWeights();
-  for (let c = 0; c < REACH_CONTEXTS; c++) countContext(c, count);
-}
-
-function learnWeights(): void {
   let errors = f32x4.splat(0);
   let gradient = f32x4.splat(0);
-  for (let s = 0; s < candidates; s++) {
-    const at = CANDIDATE_SCORES + (<usize>s << 4);
-    const y = <f32>load<u8>(ACTUAL + <usize>s);
+  for (let s: usize = 0; s < <usize>candidates; s++) {
+    const at = CANDIDATE_SCORES + (s << 4);
+    const y = <f32>load<u8>(ACTUAL + s);
     const scores = v128.load(at);
-    gradient = f32x4.add(gradient, f32x4.mul(f32x4.splat(y - load<f32>(REACH_PROBABILITY + (<usize>s << 2))), scores));
+    gradient = f32x4.add(gradient, f32x4.mul(f32x4.splat(y - load<f32>(REACH_P + (s << 2))), scores));
     const error = f32x4.sub(f32x4.splat(y), sigmoid4(scores));
     errors = f32x4.add(errors, error);
     // The scores have served; from here the place holds the errors of the four mixers.
     v128.store(at, error);
   }
   v128.store(finalSet, f32x4.add(v128.load(finalSet), f32x4.mul(f32x4.splat(RATE_FINAL), gradient)));
-  for (let c = 0; c < REACH_CONTEXTS; c++) {
+  for (let c = 0; c < CONTEXTS; c++) {
     if (load<u32>(CONTEXT_LINE + (<usize>c << 2)) != 0) learnContext(c, errors);
   }
 }
@@ -245,21 +291,16 @@ function learnContext(context: i32, errors: v128): void {
     const error = v128.load(CANDIDATE_SCORES + (<usize>load<u16>(ENTRY_CANDIDATE + (<usize>e << 1)) << 4));
     gradient = f32x4.add(gradient, f32x4.mul(error, v128.load32_splat(ENTRY_F + (<usize>e << 2))));
   }
-  const w4 = f32x4.add(v128.load(CONTEXT_W4 + (<usize>context << 4)), f32x4.mul(f32x4.splat(RATE), gradient));
   const offset = <usize>load<u32>(CONTEXT_OFFSET + (<usize>context << 2));
-  store<f32>(weights + offset, f32x4.extract_lane(w4, 0));
-  store<f32>(setLast + offset, f32x4.extract_lane(w4, 1));
-  store<f32>(setKnown + offset, f32x4.extract_lane(w4, 2));
-  store<f32>(setDepth + offset, f32x4.extract_lane(w4, 3));
+  weightsLearn(weights + offset, setLast + offset, setKnown + offset, setDepth + offset, gradient, RATE);
 }
 
-function countContext(context: i32, count: i32): void {
-  const hash = load<u64>(REACH_HASH + (<usize>context << 3));
+function countContext(hash: u64, count: i32): void {
   const line = claimLine(hash);
   const total = load<f32>(line, LINE_TOTAL) + 1;
   store<f32>(line, total, LINE_TOTAL);
   for (let i = 0; i < count; i++) countHit(hash, line, load<u32>(DESCENDANT_SYMBOL + (<usize>i << 2)));
-  if (total >= COUNT_LIMIT) halve(hash, line);
+  if (total >= COUNT_LIMIT) halveContext(hash, line);
 }
 
 function countHit(hash: u64, first: usize, symbol: u32): void {
@@ -277,20 +318,4 @@ function countHit(hash: u64, first: usize, symbol: u32): void {
     if (k >= LINES_MAX) return;
     line = claimLine(wideHash(hash, k));
   }
-}
-
-function halve(hash: u64, first: usize): void {
-  let line = first;
-  for (let k = 1; line != 0; k++) {
-    for (let place: usize = line + LINE_COUNTS; place <= line + LINE_TOTAL; place += 4) {
-      store<f32>(place, load<f32>(place) * 0.5);
-    }
-    line = findLine(wideHash(hash, k));
-  }
-}
-
-// @ts-ignore: decorator
-@inline
-export function reachTask(candidate: i32): u32 {
-  return load<u32>(CANDIDATE_SYMBOL + (<usize>candidate << 2)) - SYMBOL_TASK_0;
 }

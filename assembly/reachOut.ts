@@ -1,15 +1,15 @@
-// The answer to `reach`. In: REACH_PROBABILITY of the candidates. Out: OUT_* rows of at least the floor, highest first, with lead times.
+// The answer to `reach`. In: REACH_P of the candidates. Out: OUT_* rows of at least the floor, highest first, with lead times.
 
 import { CANDIDATE_SYMBOL, candidates } from "./candidates";
 import { OUT_LEAD_MS, OUT_MULTIPLICITIES, OUT_TASKS, SYMBOL_TASK_0 } from "./layout";
 import { leadMultiplicity, leadP10Ms, leadP50Ms, leadP90Ms, leadRead } from "./lead";
-import { REACH_PROBABILITY } from "./reach";
+import { REACH_P } from "./reach";
 import { offerRow } from "./topk";
 
 export function reachOut(floor: f64, limit: i32): i32 {
   let count = 0;
   for (let s = 0; s < candidates; s++) {
-    const probability = <f64>load<f32>(REACH_PROBABILITY + (<usize>s << 2));
+    const probability = <f64>load<f32>(REACH_P + (<usize>s << 2));
     if (!(probability >= floor)) continue;
     count = offerRow(load<u32>(CANDIDATE_SYMBOL + (<usize>s << 2)) - SYMBOL_TASK_0, probability, count, limit);
   }

@@ -110,7 +110,8 @@ function replaceRarest(line: usize, symbol: u32): void {
   store<f32>(rarest, 1, LINE_COUNTS);
 }
 
-function halveContext(hash: u64, first: usize): void {
+/** Halves every count of the context. */
+export function halveContext(hash: u64, first: usize): void {
   let line = first;
   let k = 0;
   while (line != 0) {
