@@ -34,6 +34,8 @@ export async function serveBehind(
     respond(request, response, link, answer).catch(() => response.destroy());
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  // The demo is over when its work is, not when somebody closes the last link.
+  server.unref();
   const { port } = server.address() as { port: number };
   const close = () =>
     new Promise<void>((resolve) => {
