@@ -4,74 +4,50 @@
 //    ▲                      │                  │                     │
 //    └── heartbeats, reports ◄── Prepared ◄────┴── TaskObjects ──────┴──► ExecutionSpool ──► /v1/executions
 //
-// In: a checked configuration. Out: a running agent that can be stopped: it then finishes what runs, reports, signs off, and
+// In: a checked configuration. Out: a running agent that can be stopped: it then signs off, finishes what runs, reports, and
 // ends every process that it has started.
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { mkdir } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
-import { PassThrough } from "node:stream";
-import {
-  type AgentReport,
-  CONTEXT_HEADER,
-  type Command,
-  type CommandResult,
-  type Heartbeat,
-  type HeartbeatAnswer,
-  type PreparedEnd,
-  type PreparedUse,
-  type UnpreparedUse,
-} from "../protocol.ts";
+import type { Heartbeat, HeartbeatAnswer } from "../protocol.ts";
 import { ObjectCache } from "./cache.ts";
 import { HubClock } from "./clock.ts";
-import { Commands, failed, type Outcome } from "./commands.ts";
+import { Commands } from "./commands.ts";
 import type { AgentConfig } from "./config.ts";
 import { createDrivers } from "./drivers/create.ts";
+import { execute } from "./execute.ts";
 import { ExecutionSpool } from "./executions.ts";
 import { createFetcher } from "./fetchers.ts";
+import { HubLoop } from "./hub-loop.ts";
 import { Invoker, TIMEOUT_MS_DEFAULT } from "./invoke.ts";
-import { Link, type LinkAnswer, retryable } from "./link.ts";
-import { cpuMeter, readCapacity } from "./machine.ts";
-import { type Metric, prometheusText } from "./metrics.ts";
+import { Link, retryable } from "./link.ts";
+import { type Capacity, cpuMeter, readCapacity } from "./machine.ts";
+import { metricsOf, prometheusText } from "./metrics.ts";
 import { TaskObjects } from "./objects.ts";
-import { backoffMs, Outbox, type Sent } from "./outbox.ts";
+import type { Sent } from "./outbox.ts";
 import { Prepared } from "./prepared.ts";
-import { startReaper } from "./reaper.ts";
+import { type Reaper, startReaper } from "./reaper.ts";
+import { createReports } from "./reports.ts";
 import { RuntimePool } from "./runtimes.ts";
-import { createAgentServer, parseContext } from "./server.ts";
+import { createAgentServer } from "./server.ts";
 import { delay, Transfers } from "./transfer.ts";
 
 export const AGENT_VERSION = "0.1.0";
 
-/** Of a long-poll: below the idle time-outs of common proxies. */
-const POLL_WAIT_MS = 25_000;
-const COMMANDS_PER_POLL_MAX = 32;
-/** Until the hub says otherwise. */
-const HEARTBEAT_MS_FIRST = 2_000;
-/** Reports leave together if they come within it; a warm runtime is worth knowing soon. */
-const REPORT_LINGER_MS = 20;
-const REPORT_BATCH_MAX = 500;
-const REPORTS_MAX = 10_000;
 /** For the last reports of a stop. */
 const FAREWELL_MS = 3_000;
 const HEARTBEAT_URIS_MAX = 2_000;
 const HEARTBEAT_RUNTIMES_MAX = 1_000;
-/** Of an answer that goes back inside a report. */
-const EXECUTE_ANSWER_BYTES_MAX = 2 ** 20;
-/** The Worker takes 8 MiB. */
-const REPORT_BYTES_MAX = 6 * 2 ** 20;
 
-type ReportItem =
-  | { list: "results"; item: CommandResult }
-  | { list: "uses"; item: PreparedUse }
-  | { list: "ends"; item: PreparedEnd }
-  | { list: "misses"; item: UnpreparedUse };
+type Log = (line: string) => void;
+type Parts = Awaited<ReturnType<typeof assemble>>;
 
 export interface AgentOptions {
   /** Aborts to stop. */
   signal?: AbortSignal;
   /** One line, for an operator. */
-  log?: (line: string) => void;
+  log?: Log;
 }
 
 export interface Agent {
@@ -86,51 +62,59 @@ export interface Agent {
 /** Resolves when it listens; the hub may be away then, and is looked for until it is there. */
 export async function startAgent(config: AgentConfig, options: AgentOptions = {}): Promise<Agent> {
   const log = options.log ?? (() => {});
+  const stopping = new AbortController();
+  const stop = () => stopping.abort();
+  options.signal?.addEventListener("abort", stop, { once: true });
+  if (options.signal?.aborted) stop();
+  const parts = await assemble(config, stopping.signal, log);
+  const { server, hub, clock } = parts;
+  server.listen(config.listen.port, config.listen.host);
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  parts.place.port = port;
+  log(`agent ${config.cluster}/${config.vm} listens on ${config.listen.host}:${port}, hub ${config.url}`);
+  const stopped = hub.run(stopping.signal).then(async (why) => {
+    stop();
+    log("stopping: finishing what runs");
+    if (why === "asked") await hub.leave();
+    await wind(parts, config.stopGraceMs);
+    log(`stopped; the hub's clock was ${Math.round(clock.offsetMs())} ms ahead of this machine's`);
+    return why;
+  });
+  return { host: config.listen.host, port, stopped, stop };
+}
+
+/** Everything made and joined; nothing listens or calls yet. */
+async function assemble(config: AgentConfig, stopping: AbortSignal, log: Log) {
+  await mkdir(config.cache.folder, { recursive: true });
+  const { cluster, vm, tasks } = config;
   const clock = new HubClock();
   const nowMs = () => clock.localMs();
-  await mkdir(config.cache.folder, { recursive: true });
   const capacity = await readCapacity(config);
   const link = new Link({ ...config, clock });
-  const hub: { answer: HeartbeatAnswer | null; lastError: string } = { answer: null, lastError: "not asked yet" };
-  const stopping = new AbortController();
-  let whyStopped: "asked" | "superseded" = "asked";
+  const place = { port: config.listen.port };
+  const declared = (task: string): HeartbeatAnswer["tasks"][string] | undefined => hub.answer?.tasks[task];
 
   const spool = await ExecutionSpool.open(config.stateFolder, (records) => sendExecutions(link, records, log), log);
-  const reports = new Outbox<ReportItem>({
-    lingerMs: REPORT_LINGER_MS,
-    batchMax: REPORT_BATCH_MAX,
-    batchBytesMax: REPORT_BYTES_MAX,
-    bytesOf: ({ list, item }) => (list === "results" ? (item.response?.body.length ?? 0) : 0),
-    itemsMax: REPORTS_MAX,
-    send: (items) => sendReport(link, items, log),
-    onDropped: (items, detail) => log(`${items.length} reports dropped: ${detail}`),
-  });
-  const report = (item: ReportItem) => reports.add(item);
-
+  const reports = createReports(link, log);
   const { prefetchBytesPerSecond, prefetchConcurrency } = config.objects;
   const transfers = new Transfers(prefetchBytesPerSecond ?? null, prefetchConcurrency, nowMs);
   const cache = await ObjectCache.open({ ...config.cache, fetcher: createFetcher(config.objects), transfers, nowMs });
   const prepared = new Prepared(clock, cache, {
-    use: (item) => report({ list: "uses", item }),
-    end: (item) => report({ list: "ends", item }),
-    miss: (item) => report({ list: "misses", item }),
+    use: (item) => reports.add({ list: "uses", item }),
+    end: (item) => reports.add({ list: "ends", item }),
+    miss: (item) => reports.add({ list: "misses", item }),
   });
   cache.onEvict = (uri) => prepared.evictedObject(uri);
   const objects = new TaskObjects(cache, prepared, nowMs);
-  const reaper = startReaper();
-  const pool: RuntimePool = new RuntimePool({
-    tasks: config.tasks,
-    drivers: createDrivers(config.tasks, reaper),
+  const reaper: Reaper = startReaper();
+  const pool = new RuntimePool({
+    tasks,
+    drivers: createDrivers(tasks, reaper),
     memoryBytes: capacity.memoryBytes,
-    objectsUrl: () => `http://${loopbackOf(config.listen.host)}:${port}/objects`,
-    keepAliveMs: (task) => hub.answer?.tasks[task]?.keepAliveMs ?? config.tasks[task]!.keepAliveMs,
-    loadObjects: async (runtime) => {
-      const answers = await Promise.all(config.tasks[runtime.task]!.objects.map((uri) => objects.read(runtime, uri)));
-      const bad = answers.find((answer) => !answer.ok);
-      return bad === undefined || bad.ok
-        ? { ok: true }
-        : { ok: false, detail: `${bad.uri}: ${bad.reason}: ${bad.detail}` };
-    },
+    objectsUrl: () => `http://${loopbackOf(config.listen.host)}:${place.port}/objects`,
+    keepAliveMs: (task) => declared(task)?.keepAliveMs ?? tasks[task]!.keepAliveMs,
+    loadObjects: (runtime) => objects.readAll(runtime, tasks[runtime.task]!.objects),
     fetchedMs: (runtime) => objects.waitedMs(runtime),
     onEnd: (runtime, reason) => {
       prepared.endedRuntime(runtime, reason);
@@ -138,31 +122,35 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
     },
     nowMs,
   });
-  const invoker = new Invoker({
-    cluster: config.cluster,
-    vm: config.vm,
-    tasks: config.tasks,
-    clock,
-    pool,
-    objects,
-    prepared,
-    timeoutMs: (task) => hub.answer?.tasks[task]?.timeoutMs ?? TIMEOUT_MS_DEFAULT,
-    record: (execution) => spool.add(execution),
-  });
+  const timeoutMs = (task: string) => declared(task)?.timeoutMs ?? TIMEOUT_MS_DEFAULT;
+  const record = (execution: Parameters<typeof spool.add>[0]) => spool.add(execution);
+  const invoker = new Invoker({ cluster, vm, tasks, clock, pool, objects, prepared, timeoutMs, record });
   const commands = new Commands({
-    tasks: config.tasks,
+    tasks,
     clock,
     cache,
     pool,
     prepared,
     warmConcurrency: config.warmConcurrency ?? Math.max(1, Math.floor(capacity.cpuCores)),
-    execute: (command) => execute(invoker, command, stopping.signal),
+    execute: (command) => execute(invoker, command, stopping),
     drain: () => drain(config, pool, invoker),
-    report: (item) => report({ list: "results", item }),
+    report: (item) => reports.add({ list: "results", item }),
+  });
+  const cpuLoad = cpuMeter();
+  const identity = { agentVersion: AGENT_VERSION, instanceId: randomUUID() };
+  const hub: HubLoop = new HubLoop({
+    link,
+    log,
+    receive: (command) => commands.receive(command),
+    describe: async () => ({
+      ...identity,
+      ...describe(config, place.port, await readCapacity(config), { pool, cache, clock }),
+      load: { cpu: cpuLoad(), memoryBytes: pool.memoryUsedBytes(), executions: invoker.running() },
+    }),
   });
   const server = createAgentServer({
-    cluster: config.cluster,
-    vm: config.vm,
+    cluster,
+    vm,
     clock,
     invoker,
     pool,
@@ -171,116 +159,52 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
     healthy: () => ({ ok: hub.answer !== null, detail: hub.answer === null ? hub.lastError : "linked to its hub" }),
     metrics: () => prometheusText(metricsOf({ pool, cache, invoker, commands, spool, reports, clock })),
   });
-  server.listen(config.listen.port, config.listen.host);
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
+  return { place, clock, spool, reports, cache, prepared, reaper, pool, invoker, commands, hub, server };
+}
+
+function describe(
+  config: AgentConfig,
+  port: number,
+  capacity: Capacity,
+  { pool, cache, clock }: { pool: RuntimePool; cache: ObjectCache; clock: HubClock },
+): Omit<Heartbeat, "agentVersion" | "instanceId" | "load" | "leaving"> {
   const url = config.announceUrl === "auto" ? `http://${config.listen.host}:${port}` : config.announceUrl;
-  log(`agent ${config.cluster}/${config.vm} listens on ${config.listen.host}:${port}, hub ${config.url}`);
-
-  const instanceId = randomUUID();
-  const cpuLoad = cpuMeter();
-  const beat = async (leaving: boolean): Promise<LinkAnswer<HeartbeatAnswer>> => {
-    const heartbeat: Heartbeat = {
-      agentVersion: AGENT_VERSION,
-      nowMs: nowMs(),
-      instanceId,
-      ...(url === undefined ? {} : { url }),
-      capacity: await readCapacity(config),
-      load: { cpu: cpuLoad(), memoryBytes: pool.memoryUsedBytes(), executions: invoker.running() },
-      runtimes: runtimesOf(pool, clock),
-      cache: { bytes: cache.bytes(), maxBytes: cache.maxBytes(), uris: cache.uris(HEARTBEAT_URIS_MAX) },
-      tasks: Object.entries(config.tasks).map(([task, { version }]) =>
-        version === undefined ? { task } : { task, version },
-      ),
-      ...(leaving ? { leaving: true } : {}),
-    };
-    return link.heartbeat(heartbeat);
+  const runtimes = pool.list().slice(0, HEARTBEAT_RUNTIMES_MAX);
+  return {
+    nowMs: clock.localMs(),
+    ...(url === undefined ? {} : { url }),
+    capacity,
+    runtimes: runtimes.flatMap(({ task, state, expiresMs }) => {
+      if (state === "gone") return [];
+      return [{ task, state, ...(Number.isFinite(expiresMs) ? { expiresMs: clock.toHubMs(expiresMs) } : {}) }];
+    }),
+    cache: { bytes: cache.bytes(), maxBytes: cache.maxBytes(), uris: cache.uris(HEARTBEAT_URIS_MAX) },
+    tasks: Object.entries(config.tasks).map(([task, { version }]) =>
+      version === undefined ? { task } : { task, version },
+    ),
   };
-
-  const heartbeats = async () => {
-    for (let failures = 0; !stopping.signal.aborted; ) {
-      const answer = await beat(false);
-      if (answer.ok) {
-        if (hub.answer === null) log("linked to the hub");
-        hub.answer = answer.answer;
-        failures = 0;
-        await delay(answer.answer.nextHeartbeatMs, stopping.signal);
-        continue;
-      }
-      if (answer.reason === "superseded") {
-        log(`another agent has taken over ${config.cluster}/${config.vm}: ${answer.detail}`);
-        whyStopped = "superseded";
-        stopping.abort();
-        return;
-      }
-      if (hub.lastError !== answer.detail) log(`heartbeat failed (${answer.reason}): ${answer.detail}`);
-      hub.lastError = answer.detail;
-      await delay(Math.min(HEARTBEAT_MS_FIRST, backoffMs(failures++, Math.random)), stopping.signal);
-    }
-  };
-  const polls = async () => {
-    for (let failures = 0; !stopping.signal.aborted; ) {
-      // Commands name instants of the hub's clock: it has to be known first.
-      if (hub.answer === null) {
-        await delay(backoffMs(0, Math.random) / 4, stopping.signal);
-        continue;
-      }
-      const answer = await link.commands(POLL_WAIT_MS, COMMANDS_PER_POLL_MAX, stopping.signal);
-      if (answer.ok) {
-        failures = 0;
-        for (const command of answer.answer.commands) commands.receive(command);
-        continue;
-      }
-      if (!stopping.signal.aborted) await delay(backoffMs(failures++, Math.random), stopping.signal);
-    }
-  };
-
-  const stopped = (async () => {
-    await Promise.all([heartbeats(), polls()]);
-    log("stopping: finishing what runs");
-    commands.stop();
-    server.close();
-    await Promise.race([invoker.untilIdle(), delay(config.stopGraceMs)]);
-    prepared.stop();
-    await Promise.all([pool.stop(), cache.stop()]);
-    server.closeAllConnections();
-    const farewell = AbortSignal.timeout(FAREWELL_MS);
-    await Promise.all([spool.flush(farewell), reports.flush(farewell)]);
-    if (whyStopped === "asked") await beat(true);
-    reaper.stop();
-    log("stopped");
-    return whyStopped;
-  })();
-  const stop = () => stopping.abort();
-  options.signal?.addEventListener("abort", stop, { once: true });
-  if (options.signal?.aborted) stop();
-  return { host: config.listen.host, port, stopped, stop };
 }
 
-function runtimesOf(pool: RuntimePool, clock: HubClock): Heartbeat["runtimes"] {
-  return pool
-    .list()
-    .slice(0, HEARTBEAT_RUNTIMES_MAX)
-    .flatMap(({ task, state, expiresMs }) =>
-      state === "gone"
-        ? []
-        : [{ task, state, ...(Number.isFinite(expiresMs) ? { expiresMs: clock.toHubMs(expiresMs) } : {}) }],
-    );
+/** The order matters: calls end before runtimes, runtimes before the last reports, which tell of their ends. */
+async function wind(parts: Parts, graceMs: number): Promise<void> {
+  const { commands, server, invoker, prepared, pool, cache, spool, reports, reaper } = parts;
+  commands.stop();
+  server.close();
+  const idle = new AbortController();
+  await Promise.race([invoker.untilIdle(), delay(graceMs, idle.signal)]);
+  idle.abort();
+  prepared.stop();
+  await Promise.all([pool.stop(), cache.stop()]);
+  server.closeAllConnections();
+  const farewell = AbortSignal.timeout(FAREWELL_MS);
+  await Promise.all([spool.flush(farewell), reports.flush(farewell)]);
+  reaper.stop();
 }
 
-async function sendExecutions(link: Link, records: unknown[], log: (line: string) => void): Promise<Sent> {
+async function sendExecutions(link: Link, records: unknown[], log: Log): Promise<Sent> {
   const answer = await link.executions(records);
   if (!answer.ok) return { ok: false, retry: retryable(answer), detail: answer.detail };
   for (const { index, reason } of answer.answer.rejected) log(`execution ${index} of a batch was rejected: ${reason}`);
-  return { ok: true };
-}
-
-async function sendReport(link: Link, items: ReportItem[], log: (line: string) => void): Promise<Sent> {
-  const report: AgentReport = { results: [], uses: [], ends: [], misses: [] };
-  for (const { list, item } of items) (report[list] as (typeof item)[]).push(item);
-  const answer = await link.report(report);
-  if (!answer.ok) return { ok: false, retry: retryable(answer), detail: answer.detail };
-  for (const { commandId, reason } of answer.answer.refused) log(`report on command ${commandId} refused: ${reason}`);
   return { ok: true };
 }
 
@@ -290,103 +214,8 @@ async function drain(config: AgentConfig, pool: RuntimePool, invoker: Invoker): 
   await invoker.untilIdle();
 }
 
-/** A call that came as a command, because the gateway cannot reach this VM. */
-async function execute(invoker: Invoker, command: Command, gone: AbortSignal): Promise<Outcome> {
-  const { request, task } = command;
-  if (request === undefined || task === undefined) return failed("an execute without a task or a request");
-  const context = parseContext(request.headers[CONTEXT_HEADER]);
-  if (context === null) return failed("an execute without a context");
-  const body = new PassThrough();
-  body.end(Buffer.from(request.body, "base64"));
-  const { method, path, headers } = request;
-  const answer = await invoker.invoke({ task, context, method, path, headers, body, gone });
-  if (!answer.ok) return failed(`${answer.status} ${answer.title}: ${answer.detail}`);
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of answer.body as AsyncIterable<Buffer>) {
-    bytes += chunk.length;
-    if (bytes > EXECUTE_ANSWER_BYTES_MAX) {
-      answer.body.destroy();
-      return failed(`the answer is larger than the ${EXECUTE_ANSWER_BYTES_MAX} bytes that a report may carry`);
-    }
-    chunks.push(chunk);
-  }
-  const flat = Object.entries(answer.headers).map(([name, value]) => [
-    name,
-    Array.isArray(value) ? value.join(", ") : value,
-  ]);
-  return {
-    state: "done",
-    response: {
-      status: answer.status,
-      headers: Object.fromEntries(flat),
-      body: Buffer.concat(chunks).toString("base64"),
-    },
-  };
-}
-
 /** Tasks reach the agent on this machine, wherever it listens. */
 function loopbackOf(host: string): string {
-  return host === "0.0.0.0" || host === "::" || host === "localhost"
-    ? "127.0.0.1"
-    : host.includes(":")
-      ? `[${host}]`
-      : host;
-}
-
-function metricsOf(parts: {
-  pool: RuntimePool;
-  cache: ObjectCache;
-  invoker: Invoker;
-  commands: Commands;
-  spool: ExecutionSpool;
-  reports: Outbox<ReportItem>;
-  clock: HubClock;
-}): Metric[] {
-  const { pool, cache, invoker, commands, spool, reports, clock } = parts;
-  const one = (name: string, kind: Metric["kind"], help: string, value: number): Metric => ({
-    name: `forechain_agent_${name}`,
-    kind,
-    help,
-    samples: [{ value }],
-  });
-  const states = Map.groupBy(pool.list(), (runtime) => `${runtime.state} ${runtime.task}`);
-  return [
-    one("calls_total", "counter", "Calls of tasks.", invoker.totals.calls),
-    one("calls_cold_total", "counter", "Calls that waited beyond a warm execution.", invoker.totals.cold),
-    one("calls_failed_total", "counter", "Calls that ended in an error or time-out.", invoker.totals.errors),
-    one("cold_start_ms_total", "counter", "What calls waited beyond a warm execution.", invoker.totals.coldStartMs),
-    one("calls_running", "gauge", "Calls that run now.", invoker.running()),
-    one("runtime_starts_total", "counter", "Runtimes started.", pool.totals.starts),
-    one("runtime_start_failures_total", "counter", "Runtimes that never became ready.", pool.totals.startFailures),
-    {
-      name: "forechain_agent_runtimes",
-      kind: "gauge",
-      help: "Runtimes by task and state.",
-      samples: [...states.values()].map((runtimes) => ({
-        labels: { task: runtimes[0]!.task, state: runtimes[0]!.state },
-        value: runtimes.length,
-      })),
-    },
-    one("cache_bytes", "gauge", "Bytes in the cache.", cache.bytes()),
-    one("cache_bytes_max", "gauge", "Bytes that the cache may hold.", cache.maxBytes()),
-    one("cache_hits_total", "counter", "Reads that found their object.", cache.totals.hits),
-    one("cache_loads_total", "counter", "Objects loaded.", cache.totals.loads),
-    one("cache_loaded_bytes_total", "counter", "Bytes loaded.", cache.totals.loadedBytes),
-    one("cache_load_failures_total", "counter", "Loads that failed or were refused.", cache.totals.failures),
-    one("cache_evictions_total", "counter", "Objects evicted.", cache.totals.evictions),
-    {
-      name: "forechain_agent_commands_total",
-      kind: "counter",
-      help: "Commands by kind and result.",
-      samples: Object.entries(commands.totals).map(([counter, value]) => {
-        const [kind = "", state = ""] = counter.split(" ");
-        return { labels: { kind, state }, value };
-      }),
-    },
-    one("executions_waiting", "gauge", "Execution records that the Worker has not accepted.", spool.waiting()),
-    one("executions_dropped_total", "counter", "Execution records given up.", spool.totals.dropped),
-    one("reports_waiting", "gauge", "Reports that the hub has not accepted.", reports.size()),
-    one("clock_offset_ms", "gauge", "The hub's clock minus this machine's.", clock.offsetMs()),
-  ];
+  if (host === "0.0.0.0" || host === "::" || host === "localhost") return "127.0.0.1";
+  return host.includes(":") ? `[${host}]` : host;
 }

@@ -1,5 +1,5 @@
 // The agent's calls to the Worker, with its own key. In: messages of protocol.ts. Out: checked answers, or a failure that says
-// whether another try makes sense. Every answer that carries `nowMs` teaches the clock.
+// whether another try makes sense. Heartbeats teach the clock.
 import type { z } from "zod";
 import {
   AgentReport,
@@ -48,21 +48,18 @@ export class Link {
   }
 
   async heartbeat(heartbeat: Heartbeat): Promise<LinkAnswer<HeartbeatAnswer>> {
-    return this.#timed(() =>
-      this.#call("POST", `${this.#agentUrl}/heartbeat`, heartbeat, HeartbeatAnswer, CALL_MS_MAX),
-    );
+    const { clock } = this.#options;
+    const askedMs = clock.localMs();
+    const path = `${this.#agentUrl}/heartbeat`;
+    const answer = await this.#call("POST", path, heartbeat, HeartbeatAnswer, CALL_MS_MAX);
+    if (answer.ok) clock.learn(askedMs, clock.localMs(), answer.answer.nowMs);
+    return answer;
   }
 
-  async commands(waitMs: number, max: number, signal: AbortSignal): Promise<LinkAnswer<CommandsAnswer>> {
+  /** Answered when there is something, or after `waitMs`. (It teaches no clock: its answer waited for unknown parts of that time.) */
+  commands(waitMs: number, max: number, signal: AbortSignal): Promise<LinkAnswer<CommandsAnswer>> {
     const path = `${this.#agentUrl}/commands?waitMs=${waitMs}&max=${max}`;
-    const askedMs = this.#options.clock.localMs();
-    const answer = await this.#call("GET", path, undefined, CommandsAnswer, waitMs + POLL_MARGIN_MS, signal);
-    // A long wait says nothing about when within it the hub looked at its clock, but the answer left at its end.
-    if (answer.ok) {
-      const receivedMs = this.#options.clock.localMs();
-      this.#options.clock.learn(Math.max(askedMs, receivedMs - POLL_MARGIN_MS), receivedMs, answer.answer.nowMs);
-    }
-    return answer;
+    return this.#call("GET", path, undefined, CommandsAnswer, waitMs + POLL_MARGIN_MS, signal);
   }
 
   report(report: z.input<typeof AgentReport>): Promise<LinkAnswer<AgentReportAnswer>> {
@@ -71,14 +68,6 @@ export class Link {
 
   executions(executions: unknown[]): Promise<LinkAnswer<IngestAnswer>> {
     return this.#call("POST", "/v1/executions", { executions }, IngestAnswer, CALL_MS_MAX);
-  }
-
-  async #timed<T extends { nowMs: number }>(call: () => Promise<LinkAnswer<T>>): Promise<LinkAnswer<T>> {
-    const { clock } = this.#options;
-    const askedMs = clock.localMs();
-    const answer = await call();
-    if (answer.ok) clock.learn(askedMs, clock.localMs(), answer.answer.nowMs);
-    return answer;
   }
 
   async #call<Schema extends z.ZodType>(

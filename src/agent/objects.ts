@@ -70,6 +70,14 @@ export class TaskObjects {
     return answer;
   }
 
+  /** What a runtime needs to start. */
+  async readAll(runtime: Runtime, uris: string[]): Promise<{ ok: true } | { ok: false; detail: string }> {
+    const answers = await Promise.all(uris.map((uri) => this.read(runtime, uri)));
+    const bad = answers.find((answer) => !answer.ok);
+    if (bad === undefined || bad.ok) return { ok: true };
+    return { ok: false, detail: `${bad.uri}: ${bad.reason}: ${bad.detail}` };
+  }
+
   /** Waited so far since the last `settle`. */
   waitedMs(runtime: Runtime): number {
     return this.#ledgerOf(runtime).waitedMs;
