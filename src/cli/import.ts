@@ -1,0 +1,143 @@
+// `forechain import FILE…`: execution logs of any known format → the API. With --dry-run nothing is sent and no server is needed.
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { Command, InvalidArgumentError, Option } from "commander";
+import type { Columns, FormatName } from "../importers/format.ts";
+import { FORMATS, type ReadOptions, readLog } from "../importers/read.ts";
+import { type Counted, Counter } from "./import-count.ts";
+import { Uploader, type UploadTarget } from "./import-upload.ts";
+
+/** How often progress is told, ms. */
+const PROGRESS_MS = 2_000;
+/** Reasons told per file on standard error. */
+const REASONS_TOLD = 10;
+const COLUMN_FIELDS = ["run", "task", "start", "end", "execution", "parent", "service", "status", "version"];
+
+const HELP = `
+Formats: ${FORMATS.join(", ")}; told by the content unless --format says it. .gz and .tar.gz are unpacked on the way.
+Where to send it: --url and --key, or FORECHAIN_URL and FORECHAIN_KEY, or the worker that \`npm run dev\` started here.
+An import that was interrupted is resumed by running it again: nothing is counted twice.
+
+Examples:
+  $ forechain import traces.json.gz
+  $ forechain import log.csv --column run="Case ID" --column start="Complete Timestamp" --dry-run
+  $ kubectl logs … | forechain import - --format native
+  $ forechain import *.xes.gz --lifecycle complete --json`;
+
+interface ImportFlags {
+  format?: FormatName;
+  dryRun?: boolean;
+  json?: boolean;
+  url?: string;
+  key?: string;
+  column: Columns;
+  lifecycle: ReadOptions["lifecycle"];
+}
+
+interface FileReport extends Counted {
+  file: string;
+  format: FormatName | null;
+  /** Taken before: an earlier import, or the exporter's own delivery. */
+  duplicates?: number;
+}
+
+/** `field=column`, several times. */
+export function columnOption(text: string, previous: Columns): Columns {
+  const [, field, column] = /^(\w+)=(.+)$/.exec(text) ?? [];
+  if (field === undefined || !COLUMN_FIELDS.includes(field)) {
+    throw new InvalidArgumentError(`want field=column, field one of ${COLUMN_FIELDS.join(", ")}`);
+  }
+  return { ...previous, [field]: column };
+}
+
+export function importCommand(): Command {
+  return new Command("import")
+    .description("Reads execution logs and posts what they hold; `-` is standard input.")
+    .argument("<file...>", "files of any known format")
+    .addOption(new Option("--format <format>", "instead of telling it by the content").choices(FORMATS))
+    .option("--column <field=column>", "which column holds the field (CSV, NDJSON); repeatable", columnOption, {})
+    .addOption(
+      new Option("--lifecycle <how>", "XES: which events are executions")
+        .choices(["pair", "complete", "all"])
+        .default("pair"),
+    )
+    .option("--url <url>", "of the worker")
+    .option("--key <key>", "with scope `ingest`; better in FORECHAIN_KEY, where other users cannot see it")
+    .option("--dry-run", "only read and count")
+    .option("--json", "print one JSON value: {files:[{file, format, runs, executions, tasks, skipped}]}")
+    .addHelpText("after", HELP)
+    .action(async (files: string[], flags: ImportFlags) => {
+      const target = flags.dryRun === true ? null : targetOf(flags);
+      const reports: FileReport[] = [];
+      for (const file of files) reports.push(await importFile(file, flags, target));
+      if (flags.json === true) process.stdout.write(`${JSON.stringify({ files: reports })}\n`);
+      const empty = reports.filter(({ runs }) => runs === 0);
+      if (empty.length === 0) return;
+      process.stderr.write(`forechain: no run was found in ${empty.map(({ file }) => file).join(", ")}\n`);
+      process.exitCode = 1;
+    });
+}
+
+/** Errors: throws where neither options, environment nor a local worker tell. */
+function targetOf(flags: ImportFlags): UploadTarget {
+  const url = flags.url ?? process.env["FORECHAIN_URL"];
+  const key = flags.key ?? process.env["FORECHAIN_KEY"];
+  if (url !== undefined && key !== undefined) return { url, key };
+  const path = join(process.env["FORECHAIN_STATE"] ?? ".forechain", "dev.json");
+  try {
+    const { url: devUrl, adminKey } = JSON.parse(readFileSync(path, "utf8")) as { url: string; adminKey: string };
+    return { url: url ?? devUrl, key: key ?? adminKey };
+  } catch {
+    throw new Error(`no worker to send to: give --url and --key, start \`npm run dev\` (${path}), or use --dry-run`);
+  }
+}
+
+async function importFile(file: string, flags: ImportFlags, target: UploadTarget | null): Promise<FileReport> {
+  const counter = new Counter();
+  const uploader = target === null ? null : new Uploader(target);
+  const options: ReadOptions = { format: flags.format ?? null, columns: flags.column, lifecycle: flags.lifecycle };
+  const formats = new Set<FormatName>();
+  const began = performance.now();
+  let told = began;
+  try {
+    for await (const { format, items } of readLog(file, options)) {
+      if (format !== null) formats.add(format);
+      for await (const item of items) {
+        counter.add(item);
+        await uploader?.add(item);
+        if (performance.now() - told < PROGRESS_MS) continue;
+        told = performance.now();
+        process.stderr.write(`${file}: ${counter.items} records, ${rate(counter.items, told - began)}/s\n`);
+      }
+    }
+  } catch (error) {
+    // A broken file keeps what came before the break; the server's refusal ends the import.
+    if (uploader !== null && isServerError(error)) throw error;
+    counter.skip(error instanceof Error ? error.message : String(error), 1);
+  }
+  await uploader?.finish();
+  for (const [reason, count] of uploader?.result.rejected ?? []) counter.skip(reason, count);
+  const report: FileReport = { file, format: [...formats][0] ?? null, ...counter.result() };
+  if (uploader !== null) report.duplicates = uploader.result.duplicates;
+  tell(report, formats, performance.now() - began);
+  return report;
+}
+
+function isServerError(error: unknown): boolean {
+  return error instanceof Error && (/^\/v1\//.test(error.message) || error.name === "TypeError");
+}
+
+function tell(report: FileReport, formats: Set<FormatName>, ms: number): void {
+  const { file, runs, executions, tasks, skipped } = report;
+  const format = [...formats].join(" and ") || "unknown format";
+  process.stderr.write(
+    `${file}: ${format}, ${runs} runs, ${executions} executions of ${tasks} tasks in ${(ms / 1000).toFixed(1)} s\n`,
+  );
+  for (const { reason, count } of skipped.slice(0, REASONS_TOLD)) {
+    process.stderr.write(`  skipped ${count}: ${reason}\n`);
+  }
+}
+
+function rate(count: number, ms: number): number {
+  return Math.round((count * 1000) / Math.max(1, ms));
+}
