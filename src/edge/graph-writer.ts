@@ -11,11 +11,11 @@
 import { DurableObject } from "cloudflare:workers";
 import engineModule from "../../build/engine.wasm";
 import { chainsOf, type MinedChain } from "../core/chains.ts";
-import { type ChainEngine, createEngine, loadEngine } from "../core/engine.ts";
+import { type ChainEngine, createEngine, EngineError, loadEngine } from "../core/engine.ts";
 import { type GraphFilter, graphAnswer, profilesOf } from "../core/graph.ts";
 import { Ledger } from "../core/ledger.ts";
 import { hashVersion } from "../core/predict.ts";
-import { type AssembledRun, observedRun } from "../core/profile.ts";
+import { type AssembledRun, assembleRun, observedRun } from "../core/profile.ts";
 import { packRecords, type RunRecord, unpackRecords } from "../core/records.ts";
 import { taskCountsOf } from "../core/rows.ts";
 import type { Env } from "./env.ts";
@@ -34,6 +34,8 @@ const RECORDS_PER_ROW = 32;
 const ALARM_MIN_MS = 1_000;
 /** Records of one item of the checkpoint. */
 const CHECKPOINT_RECORDS = 4_000;
+/** Packs learned from where the model is lost: some 100k runs of ten, ten seconds. */
+const REBUILD_PACKS = 256;
 /** 8 MiB: a quarter of a large one's copying, and room for some 100k contexts. */
 const CAPACITY = "default";
 
@@ -184,17 +186,17 @@ export class GraphWriter extends DurableObject<Env> {
     for (const [key, gapMs] of JSON.parse(store.meta("gaps") ?? "[]") as [string, number][])
       ledger.gaps.set(key, gapMs);
     restoreOpenRuns(ledger, store.readCheckpoint(applied.batchId));
-    const model = store.readModel();
-    const tasks = model?.tasks ?? [];
     const nowMs = Date.now();
+    const model = this.#loadModel();
     const state: State = {
       workspace,
       ledger,
-      engine: model === null ? createEngine(engineModule, CAPACITY) : loadEngine(engineModule, model.image),
-      tasks,
-      taskIds: new Map(tasks.map((task, id) => [task, id])),
-      modelVersion: model?.version ?? 0,
-      unpublished: 0,
+      engine: model.engine,
+      tasks: model.tasks,
+      taskIds: new Map(model.tasks.map((task, id) => [task, id])),
+      modelVersion: model.version,
+      // The stored image is of no use to anyone: replace it soon.
+      unpublished: model.isLost ? 1 : 0,
       publishedMs: 0,
       flushedSeq: applied.batchId,
       newestDay: applied.newestDay,
@@ -202,9 +204,27 @@ export class GraphWriter extends DurableObject<Env> {
       recordsSince: 0,
       lastRecordMs: nowMs,
     };
-    this.#replay(state, model?.seq ?? 0, nowMs);
+    if (model.isLost) {
+      for (const records of store.keptRuns(REBUILD_PACKS)) learn(state, assembleRun(records));
+    }
+    this.#replay(state, model.seq, nowMs);
     this.#armFor(state, nowMs);
     return state;
+  }
+
+  /** The model as published. An image that this version's engine does not take is lost: its knowledge is learned again from the kept runs. */
+  #loadModel(): { engine: ChainEngine; tasks: string[]; version: number; seq: number; isLost: boolean } {
+    const model = this.#store.readModel();
+    const empty = () => createEngine(engineModule, CAPACITY);
+    if (model === null) return { engine: empty(), tasks: [], version: 0, seq: 0, isLost: false };
+    const { tasks, version, seq } = model;
+    try {
+      return { engine: loadEngine(engineModule, model.image), tasks, version, seq, isLost: false };
+    } catch (error) {
+      if (!(error instanceof EngineError)) throw error;
+      console.warn(`model ${version} is learned anew from the kept runs: ${error.message}`);
+      return { engine: empty(), tasks: [], version, seq: this.#store.flushedSeq, isLost: true };
+    }
   }
 
   #replay(state: State, modelSeq: number, nowMs: number): void {

@@ -75,6 +75,11 @@ export class WriterStore {
     return this.#lastSeq;
   }
 
+  /** Last journal entry that a committed flush holds. */
+  get flushedSeq(): number {
+    return Number(this.meta("flushed") ?? 0);
+  }
+
   get remembered(): number {
     return this.#index.size;
   }
@@ -217,6 +222,17 @@ export class WriterStore {
       this.#lastPack = pack;
     }
     this.#oldestLivePack = Number(this.#one("SELECT min(pack) FROM pack WHERE text IS NOT NULL") ?? 0);
+  }
+
+  /** Kept runs in the order in which they were kept, the last `limit` packs, each run where it is newest. */
+  *keptRuns(limit: number): Generator<RunRecord[]> {
+    for (let pack = Math.max(this.#oldestLivePack, this.#lastPack - limit + 1); pack <= this.#lastPack; pack++) {
+      const { packed } = this.#packed(pack);
+      if (packed === "expired") continue;
+      for (const [runId, records] of packed) {
+        if (this.#index.candidates(hashRunId(runId)[0])[0] === pack) yield records;
+      }
+    }
   }
 
   /** ledger.ts Archive. */
