@@ -180,9 +180,9 @@ export class ClusterHub extends DurableObject<Env> {
       for (const row of this.#queue.cancelQueued("its agent left", nowMs, { vm }))
         this.#fail(row, "its agent left", nowMs);
     }
-    // The first heartbeat of a cluster waits for what the operator declared; later ones take what is known.
-    if (this.#config === null) await this.#summarise();
     this.#changed(nowMs);
+    // Whoever joins or leaves is known to Fleet at once; and the first heartbeat waits for what the operator declared.
+    if (met !== "known" || heartbeat.leaving || this.#config === null) await this.#summariseOrLater();
     return { ok: true, answer: this.#answer(vm, heartbeat, nowMs) };
   }
 
@@ -384,6 +384,15 @@ export class ClusterHub extends DurableObject<Env> {
     if (news !== null) await this.#apply(news);
   }
 
+  /** Fleet being down costs freshness only; the next change tries again. */
+  async #summariseOrLater(): Promise<void> {
+    try {
+      await this.#summarise();
+    } catch (error) {
+      console.warn(`summary to Fleet failed: ${error}`);
+    }
+  }
+
   // ── Time ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   override async alarm(): Promise<void> {
@@ -409,8 +418,7 @@ export class ClusterHub extends DurableObject<Env> {
     if (this.#book.unflushed > 0) this.#flushAtMs ??= nowMs + FLUSH_AFTER_MS;
     this.#summaryTimer ??= setTimeout(() => {
       this.#summaryTimer = null;
-      // Fleet being down costs freshness only; the next change tries again.
-      this.ctx.waitUntil(this.#summarise().catch((error) => console.warn(`summary to Fleet failed: ${error}`)));
+      this.ctx.waitUntil(this.#summariseOrLater());
     }, SUMMARY_EVERY_MS);
     this.#armBy(Math.min(dueMs, this.#flushAtMs ?? Number.POSITIVE_INFINITY));
   }

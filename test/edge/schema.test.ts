@@ -1,11 +1,9 @@
 // Migrations and drizzle schema describe the same tables: names, types, NULLs and primary keys.
-import { applyD1Migrations, type D1Migration } from "cloudflare:test";
-import { env } from "cloudflare:workers";
+import { applyD1Migrations } from "cloudflare:test";
 import { getTableConfig, type SQLiteTable } from "drizzle-orm/sqlite-core";
 import { beforeAll, expect, test } from "vitest";
 import * as control from "../../src/edge/schema/control.ts";
-
-const testEnv = env as unknown as { DB: D1Database; MIGRATIONS: D1Migration[] };
+import { testEnv } from "./world.ts";
 
 beforeAll(() => applyD1Migrations(testEnv.DB, testEnv.MIGRATIONS));
 

@@ -50,7 +50,7 @@ export class Vms {
   }
 
   /** `restarted`: another process than before speaks for the VM. `superseded`: an earlier one still does. */
-  receive(vm: string, heartbeat: Heartbeat, nowMs: number): "known" | "restarted" | "superseded" {
+  receive(vm: string, heartbeat: Heartbeat, nowMs: number): "known" | "new" | "restarted" | "superseded" {
     const before = this.#byName.get(vm);
     if (before?.superseded.includes(heartbeat.instanceId)) return "superseded";
     const isNew = before?.heartbeat.instanceId !== heartbeat.instanceId;
@@ -60,7 +60,8 @@ export class Vms {
     state.storedMs = before?.storedMs ?? 0;
     this.#byName.set(vm, state);
     if (isNew || nowMs - state.storedMs >= STORED_EVERY_MS) this.#store(vm, state, nowMs);
-    return before && isNew ? "restarted" : "known";
+    if (!isNew) return "known";
+    return before ? "restarted" : "new";
   }
 
   remove(vm: string): void {

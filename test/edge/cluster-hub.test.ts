@@ -1,0 +1,439 @@
+// The hub's state machine through its own calls: leases, duplicates, eviction, coalescing, capacity, pause, new processes.
+import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { beforeEach, describe, expect, test } from "vitest";
+import type { Offer, PlannedCommand } from "../../src/core/pipeline.ts";
+import type { AgentReport, Command } from "../../src/protocol.ts";
+import { GIB, heartbeatOf, newWorld, type World } from "./world.ts";
+
+const CLUSTER = "paris";
+const VM = "vm-1";
+let world: World;
+let made = 0;
+
+beforeEach(async () => {
+  world = await newWorld();
+  await world.heartbeat(CLUSTER, VM, ["a", "b", "c"]);
+});
+
+function command(changes: Partial<PlannedCommand> = {}): PlannedCommand {
+  const nowMs = Date.now();
+  return {
+    commandId: `command-${++made}`,
+    key: "warm b@",
+    vm: VM,
+    kind: "warm",
+    task: "b",
+    version: null,
+    uri: null,
+    bytes: null,
+    probability: 0.9,
+    savedMs: 100,
+    notBeforeMs: nowMs,
+    deadlineMs: nowMs + 1_000,
+    expiresMs: nowMs + 60_000,
+    ...changes,
+  };
+}
+
+function offer(commands: PlannedCommand[], changes: Partial<Offer> = {}): Offer {
+  const id = `allocation-${++made}`;
+  return {
+    allocationId: id,
+    runId: `run of ${id}`,
+    executionId: `execution of ${id}`,
+    task: "a",
+    cluster: CLUSTER,
+    vm: VM,
+    reservation: { memoryBytes: 0, cpuCores: 0, expiresMs: Date.now() + 60_000 },
+    commands,
+    ...changes,
+  };
+}
+
+const admit = (given: Offer) => world.hub(CLUSTER).admit(world.workspace, given);
+const poll = async (vm = VM, waitMs = 0): Promise<Command[]> =>
+  (await world.hub(CLUSTER).commands(world.workspace, CLUSTER, vm, waitMs, 16)).commands;
+const report = (part: Partial<AgentReport>, vm = VM) =>
+  world.hub(CLUSTER).report(world.workspace, CLUSTER, vm, { results: [], uses: [], ends: [], misses: [], ...part });
+const done = ({ commandId, leaseId }: Command, bytes = 5) =>
+  report({ results: [{ commandId, leaseId, state: "done", bytes }] });
+const outcomes = async () => (await world.call("GET", "/v1/outcomes")).body;
+
+/** What time alone would do: moves an instant of a command into the past, and lets the alarm look. */
+async function age(commandId: string, column: "lease_expires_ms" | "expires_ms" | "not_before_ms"): Promise<void> {
+  await runInDurableObject(world.hub(CLUSTER), (_, state) => {
+    state.storage.sql.exec(`UPDATE commands SET ${column} = 1 WHERE command_id = ?`, commandId);
+  });
+}
+async function state(commandId: string): Promise<string> {
+  return runInDurableObject(
+    world.hub(CLUSTER),
+    (_, { storage }) =>
+      storage.sql.exec<{ state: string }>("SELECT state FROM commands WHERE command_id = ?", commandId).one().state,
+  );
+}
+async function sweep(): Promise<void> {
+  const hub = world.hub(CLUSTER);
+  await runInDurableObject(hub, (_, { storage }) => storage.setAlarm(Date.now()));
+  await runDurableObjectAlarm(hub);
+}
+async function leased(): Promise<Command> {
+  await admit(offer([command()]));
+  const [first] = await poll();
+  return first!;
+}
+
+test("queued → leased → done, and a hit settles it", async () => {
+  const first = await leased();
+  expect(first).toMatchObject({ kind: "warm", task: "b", attempt: 1 });
+  expect(await poll()).toEqual([]);
+  expect(await done(first)).toEqual({ accepted: 1, refused: [] });
+  const use = {
+    commandId: first.commandId,
+    runId: "r",
+    executionId: "e",
+    usedMs: Date.now(),
+    waitedMs: 0,
+    savedMs: 80,
+  };
+  expect(await report({ uses: [use] })).toEqual({ accepted: 1, refused: [] });
+  expect(await outcomes()).toMatchObject({
+    totals: [{ kind: "warm", outcome: "hit", count: 1, bytes: 5, savedMs: 80 }],
+    recent: [{ commandId: first.commandId, outcome: "hit", runId: "r", executionId: "e", cluster: CLUSTER, vm: VM }],
+  });
+});
+
+describe("a report in the wrong state changes nothing", () => {
+  test.each<[string, (first: Command) => Promise<unknown>, string]>([
+    ["the same result twice", (first) => done(first), "settled before"],
+    [
+      "another lease",
+      ({ commandId }) => report({ results: [{ commandId, leaseId: "x", state: "failed" }] }),
+      "settled before",
+    ],
+    [
+      "use of an unknown command",
+      () => report({ uses: [{ commandId: "x", runId: "r", executionId: "e", usedMs: 1, waitedMs: 0, savedMs: 0 }] }),
+      "unknown command",
+    ],
+    [
+      "end of an unknown command",
+      () =>
+        report({
+          ends: [{ commandId: "x", endedMs: 1, used: false, reason: "expired", heldMs: 0, memoryBytes: 0, bytes: 0 }],
+        }),
+      "unknown command",
+    ],
+    [
+      "result of another VM",
+      ({ commandId, leaseId }) => report({ results: [{ commandId, leaseId, state: "failed" }] }, "vm-2"),
+      "unknown command",
+    ],
+  ])("%s", async (_, repeat, reason) => {
+    const first = await leased();
+    await done(first);
+    expect(await repeat(first)).toMatchObject({ accepted: 0, refused: [{ reason }] });
+    expect(await state(first.commandId)).toBe("done");
+    expect((await outcomes()).totals).toEqual([]);
+  });
+
+  test("the same use and the same miss twice", async () => {
+    const first = await leased();
+    await done(first);
+    const use = { commandId: first.commandId, runId: "r", executionId: "e", usedMs: 1, waitedMs: 0, savedMs: 7 };
+    const miss = { kind: "warm" as const, task: "a", runId: "r", executionId: "e", atMs: 1, costMs: 9 };
+    await report({ uses: [use], misses: [miss] });
+    await report({ uses: [use], misses: [miss] });
+    const { totals } = await outcomes();
+    expect(totals.map(({ outcome, count }: { outcome: string; count: number }) => [outcome, count])).toEqual([
+      ["hit", 1],
+      ["miss", 1],
+    ]);
+  });
+});
+
+describe("leases", () => {
+  test("one that runs out is given again, and the first holder's late result is refused", async () => {
+    const first = await leased();
+    await age(first.commandId, "lease_expires_ms");
+    await sweep();
+    expect(await state(first.commandId)).toBe("queued");
+    expect(await done(first)).toMatchObject({ accepted: 0, refused: [{ reason: "stale lease" }] });
+    await age(first.commandId, "not_before_ms");
+    const [second] = await poll();
+    expect(second).toMatchObject({ commandId: first.commandId, attempt: 2 });
+    expect(second!.leaseId).not.toBe(first.leaseId);
+    expect(await done(first)).toMatchObject({ accepted: 0, refused: [{ reason: "stale lease" }] });
+    expect(await done(second!)).toEqual({ accepted: 1, refused: [] });
+    expect((await world.hub(CLUSTER).summary(world.workspace, CLUSTER)).inFlightCommands).toBe(0);
+  });
+
+  test("three that run out are a failure, told once", async () => {
+    const { commandId } = await leased();
+    for (let attempt = 1; attempt <= 3; attempt++) {
+      await age(commandId, "lease_expires_ms");
+      await sweep();
+      await age(commandId, "not_before_ms");
+      await poll();
+    }
+    await sweep();
+    expect(await state(commandId)).toBe("failed");
+    expect((await outcomes()).totals).toMatchObject([{ outcome: "failed", count: 1 }]);
+  });
+
+  test("survive an eviction between lease and result", async () => {
+    const first = await leased();
+    await evictDurableObject(world.hub(CLUSTER));
+    expect(await poll()).toEqual([]);
+    expect(await done(first)).toEqual({ accepted: 1, refused: [] });
+    expect(await state(first.commandId)).toBe("done");
+  });
+
+  test("an overdue lease is found after an eviction, and duplicate alarms do nothing more", async () => {
+    const first = await leased();
+    await age(first.commandId, "lease_expires_ms");
+    await evictDurableObject(world.hub(CLUSTER));
+    await sweep();
+    await sweep();
+    expect(await state(first.commandId)).toBe("queued");
+  });
+});
+
+describe("a result of failure", () => {
+  test("is tried again, later", async () => {
+    const first = await leased();
+    await report({ results: [{ ...lease(first), state: "failed", reason: "timeout" }] });
+    expect(await state(first.commandId)).toBe("queued");
+    expect(await poll()).toEqual([]); // not before the back-off
+    await age(first.commandId, "not_before_ms");
+    expect(await poll()).toMatchObject([{ commandId: first.commandId, attempt: 2 }]);
+  });
+
+  test("is final where the agent refuses", async () => {
+    const first = await leased();
+    await report({
+      results: [{ ...lease(first), state: "failed", reason: "refused: object is larger than the disk" }],
+    });
+    expect(await state(first.commandId)).toBe("failed");
+    expect((await outcomes()).recent).toMatchObject([
+      { outcome: "failed", reason: "refused: object is larger than the disk" },
+    ]);
+  });
+});
+
+function lease({ commandId, leaseId }: Command) {
+  return { commandId, leaseId };
+}
+
+describe("time", () => {
+  test("nothing is delivered before notBefore; a long-poll wakes when it comes", async () => {
+    await admit(offer([command({ notBeforeMs: Date.now() + 150 })]));
+    expect(await poll()).toEqual([]);
+    const asked = Date.now();
+    const [first] = await poll(VM, 5_000);
+    expect(first).toBeDefined();
+    expect(Date.now() - asked).toBeLessThan(4_000);
+    expect(Date.now()).toBeGreaterThanOrEqual(first!.notBeforeMs);
+  });
+
+  test("a long-poll wakes for what is queued after it", async () => {
+    const waiting = poll(VM, 10_000);
+    await admit(offer([command()]));
+    expect(await waiting).toHaveLength(1);
+  });
+
+  test("a command that nobody fetches expires, as a failure", async () => {
+    const { commandId } = command();
+    await admit(offer([command({ commandId })]));
+    await age(commandId, "expires_ms");
+    expect(await poll()).toEqual([]);
+    await sweep();
+    expect(await state(commandId)).toBe("expired");
+    expect((await outcomes()).totals).toMatchObject([{ outcome: "failed", count: 1 }]);
+  });
+
+  test("ready, expired and silent is waste, once", async () => {
+    const first = await leased();
+    await done(first, 100);
+    await age(first.commandId, "expires_ms");
+    await sweep();
+    const end = {
+      commandId: first.commandId,
+      endedMs: 1,
+      used: false,
+      reason: "expired" as const,
+      heldMs: 1,
+      memoryBytes: 1,
+      bytes: 100,
+    };
+    expect(await report({ ends: [end] })).toMatchObject({ refused: [{ reason: "settled before" }] });
+    expect((await outcomes()).totals).toMatchObject([{ outcome: "waste", count: 1, bytes: 100 }]);
+  });
+});
+
+describe("coalescing", () => {
+  test("two identical predictions are one command with two beneficiaries", async () => {
+    const [first, second] = [command(), command()];
+    const one = offer([first]);
+    const two = offer([second]);
+    const answers = await Promise.all([admit(one), admit(two)]);
+    for (const answer of answers)
+      expect(answer).toMatchObject({ ok: true, commandIds: { [`${VM} ${first.key}`]: first.commandId } });
+    expect(await poll()).toHaveLength(1);
+    const rows = await runInDurableObject(world.hub(CLUSTER), (_, { storage }) =>
+      storage.sql.exec("SELECT beneficiaries FROM commands").toArray(),
+    );
+    expect(rows).toEqual([{ beneficiaries: 2 }]);
+  });
+
+  test("a plan joins what is ready and unused, and not what has been used", async () => {
+    const first = await leased();
+    await done(first);
+    expect(await admit(offer([command()]))).toMatchObject({ commandIds: { [`${VM} warm b@`]: first.commandId } });
+    await report({
+      uses: [{ commandId: first.commandId, runId: "r", executionId: "e", usedMs: 1, waitedMs: 0, savedMs: 0 }],
+    });
+    const later = command();
+    expect(await admit(offer([later]))).toMatchObject({ commandIds: { [`${VM} warm b@`]: later.commandId } });
+  });
+
+  test("another VM, another thing", async () => {
+    await world.heartbeat(CLUSTER, "vm-2", ["b"]);
+    await admit(offer([command(), command({ vm: "vm-2" }), command({ key: "warm c@", task: "c" })]));
+    expect(await poll()).toHaveLength(2);
+    expect(await poll("vm-2")).toHaveLength(1);
+  });
+});
+
+describe("capacity", () => {
+  const holding = (memoryBytes: number, changes: Partial<Offer> = {}) =>
+    offer([], { reservation: { memoryBytes, cpuCores: 0.5, expiresMs: Date.now() + 60_000 }, ...changes });
+
+  test("is never over-committed, whoever asks at the same time", async () => {
+    const answers = await Promise.all(Array.from({ length: 10 }, () => admit(holding(GIB))));
+    expect(answers.filter((answer) => answer.ok)).toHaveLength(4);
+    expect(answers.find((answer) => !answer.ok)).toMatchObject({ reason: expect.stringContaining("memory") });
+  });
+
+  test("is held over an eviction", async () => {
+    await admit(holding(3 * GIB));
+    await evictDurableObject(world.hub(CLUSTER));
+    expect(await admit(holding(2 * GIB))).toMatchObject({ ok: false });
+    expect(await admit(holding(GIB))).toMatchObject({ ok: true });
+  });
+
+  test("a run's next allocation replaces its reservation", async () => {
+    expect(await admit(holding(3 * GIB, { runId: "one" }))).toMatchObject({ ok: true });
+    expect(await admit(holding(3 * GIB, { runId: "one" }))).toMatchObject({ ok: true });
+    expect(await admit(holding(3 * GIB, { runId: "two" }))).toMatchObject({ ok: false });
+  });
+
+  test("comes back when a reservation expires", async () => {
+    await admit(holding(4 * GIB, { reservation: { memoryBytes: 4 * GIB, cpuCores: 0, expiresMs: Date.now() - 1 } }));
+    expect(await admit(holding(4 * GIB))).toMatchObject({ ok: true });
+  });
+
+  test("CPU bounds too", async () => {
+    const cores = (cpuCores: number) =>
+      admit(offer([], { reservation: { memoryBytes: 0, cpuCores, expiresMs: Date.now() + 60_000 } }));
+    expect(await cores(3)).toMatchObject({ ok: true });
+    expect(await cores(2)).toMatchObject({ ok: false, reason: expect.stringContaining("CPU") });
+  });
+});
+
+describe("a plan is refused with its reason", () => {
+  test.each<[string, (world: World) => Promise<unknown>, string]>([
+    ["paused", ({ call }) => call("PUT", "/v1/policy", { mode: "paused" }), "paused"],
+    [
+      "no command in flight allowed",
+      ({ call }) => call("PUT", "/v1/policy", { mode: "active", budgets: { inFlightCommands: 0 } }),
+      "budget of 0 commands in flight",
+    ],
+    ["agent without the task", ({ heartbeat }) => heartbeat(CLUSTER, VM, ["a"]), "its agent does not have the task"],
+  ])("%s", async (_, arrange, reason) => {
+    await arrange(world);
+    expect(await admit(offer([command()]))).toEqual({
+      ok: true,
+      commandIds: {},
+      refusedKeys: { [`${VM} warm b@`]: reason },
+    });
+  });
+
+  test.each<[string, (world: World) => Promise<unknown>, string]>([
+    [
+      "draining cluster",
+      ({ call }) => call("PUT", `/v1/clusters/${CLUSTER}`, { draining: true }),
+      "cluster is draining",
+    ],
+    [
+      "draining VM",
+      ({ call }) =>
+        call("PUT", `/v1/clusters/${CLUSTER}`, { vms: [{ vm: VM, cpuCores: 1, memoryBytes: GIB, draining: true }] }),
+      `${VM}: is draining`,
+    ],
+    [
+      "agent that left",
+      ({ heartbeat }) => heartbeat(CLUSTER, VM, ["a"], { leaving: true }),
+      `${VM}: no agent has reported yet`,
+    ],
+  ])("%s", async (_, arrange, reason) => {
+    await arrange(world);
+    expect(await admit(offer([command()]))).toEqual({ ok: false, reason });
+  });
+});
+
+test("a pause takes back what is queued, and resuming sends no backlog", async () => {
+  const { commandId } = command();
+  await admit(offer([command({ commandId })]));
+  await world.call("PUT", "/v1/policy", { mode: "paused" });
+  expect(await poll()).toEqual([]);
+  await world.call("PUT", "/v1/policy", { mode: "active" });
+  expect(await poll()).toEqual([]);
+  expect(await state(commandId)).toBe("cancelled");
+});
+
+test("a new version takes back the old one's commands", async () => {
+  await world.call("PUT", "/v1/tasks/b", { version: "1" });
+  const old = command({ key: "warm b@1", version: "1" });
+  const kept = command({ key: "warm c@", task: "c" });
+  await admit(offer([old, kept]));
+  await world.call("PUT", "/v1/tasks/b", { version: "2" });
+  expect(await state(old.commandId)).toBe("cancelled");
+  expect(await poll()).toMatchObject([{ commandId: kept.commandId }]);
+});
+
+describe("an agent that is another process", () => {
+  test("leaves what the first had warm as waste, and gets its leases again", async () => {
+    const first = await leased();
+    await done(first);
+    await admit(offer([command({ key: "warm c@", task: "c" })]));
+    const [second] = await poll();
+    await world.heartbeat(CLUSTER, VM, ["a", "b", "c"], { instanceId: "second" });
+    expect((await outcomes()).recent).toMatchObject([
+      { commandId: first.commandId, outcome: "waste", reason: "crashed" },
+    ]);
+    expect(await poll()).toMatchObject([{ commandId: second!.commandId, attempt: 2 }]);
+  });
+
+  test("supersedes the first for good", async () => {
+    expect((await world.heartbeat(CLUSTER, VM, ["a"], { instanceId: "second" })).status).toBe(200);
+    expect(await world.heartbeat(CLUSTER, VM, ["a"])).toMatchObject({ status: 409, body: { title: "Superseded" } });
+    expect((await world.heartbeat(CLUSTER, VM, ["a"], { instanceId: "second" })).status).toBe(200);
+    await evictDurableObject(world.hub(CLUSTER));
+    expect((await world.heartbeat(CLUSTER, VM, ["a"])).status).toBe(409);
+  });
+});
+
+test("the heartbeat's answer tells what the operator declared", async () => {
+  await world.call("PUT", "/v1/tasks/a", { keepAliveMs: 1_234, timeoutMs: 5_678 });
+  await world.call("PUT", "/v1/services/db", { probeUrl: "https://db.example.net/" });
+  await world.call("PUT", `/v1/clusters/${CLUSTER}`, { draining: true });
+  const { body } = await world.heartbeat(CLUSTER, VM, ["a", "b"]);
+  expect(body).toMatchObject({
+    draining: true,
+    tasks: { a: { keepAliveMs: 1_234, timeoutMs: 5_678 } },
+    services: [{ service: "db", probeUrl: "https://db.example.net/" }],
+    invokeKey: expect.stringMatching(/^[\w-]{43}$/),
+  });
+  expect(heartbeatOf(["a"]).nowMs).toBeLessThanOrEqual(body.nowMs + 1);
+});

@@ -1,0 +1,88 @@
+// A workspace of its own for each test: keys straight into D1, then everything by the API, as callers and agents do it.
+import { applyD1Migrations, type D1Migration } from "cloudflare:test";
+import { env, exports } from "cloudflare:workers";
+import type { ClusterHub } from "../../src/edge/cluster-hub.ts";
+import type { Env } from "../../src/edge/env.ts";
+import { newKey } from "../../src/edge/key-format.ts";
+import type { Heartbeat, Scope } from "../../src/protocol.ts";
+
+export const testEnv = env as unknown as Env & { MIGRATIONS: D1Migration[] };
+const main = (exports as unknown as { default: Fetcher }).default;
+
+let workspaces = 0;
+
+export interface Answer {
+  status: number;
+  headers: Headers;
+  // biome-ignore lint/suspicious/noExplicitAny: tests look into answers of any shape
+  body: any;
+}
+
+export interface World {
+  workspace: string;
+  admin: string;
+  key(scopes: Scope[], cluster?: string, vm?: string): Promise<string>;
+  call(
+    method: string,
+    path: string,
+    body?: unknown,
+    key?: string | null,
+    headers?: Record<string, string>,
+  ): Promise<Answer>;
+  heartbeat(cluster: string, vm: string, tasks: string[], changes?: Partial<Heartbeat>): Promise<Answer>;
+  hub(cluster: string): DurableObjectStub<ClusterHub>;
+}
+
+export async function newWorld(): Promise<World> {
+  await applyD1Migrations(testEnv.DB, testEnv.MIGRATIONS);
+  const workspace = `w${++workspaces}-${crypto.randomUUID().slice(0, 8)}`;
+  const key = async (scopes: Scope[], cluster: string | null = null, vm: string | null = null) => {
+    const made = await newKey();
+    await testEnv.DB.prepare(
+      `INSERT INTO keys (key_id, workspace, name, scopes, cluster, vm, secret_sha256, created_ms)
+       VALUES (?1, ?2, 'test', ?3, ?4, ?5, ?6, 0)`,
+    )
+      .bind(made.keyId, workspace, JSON.stringify(scopes), cluster, vm, made.secretSha256)
+      .run();
+    return made.key;
+  };
+  const admin = await key(["admin"]);
+  const call: World["call"] = async (method, path, body, callKey = admin, headers = {}) => {
+    const response = await main.fetch(`https://forechain.test${path}`, {
+      method,
+      headers: {
+        ...(callKey === null ? {} : { authorization: `Bearer ${callKey}` }),
+        ...(body === undefined ? {} : { "content-type": "application/json" }),
+        ...headers,
+      },
+      ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
+    });
+    const text = await response.text();
+    const isJson = /json/.test(response.headers.get("content-type") ?? "");
+    return { status: response.status, headers: response.headers, body: isJson ? JSON.parse(text) : text };
+  };
+  return {
+    workspace,
+    admin,
+    key,
+    call,
+    heartbeat: (cluster, vm, tasks, changes = {}) =>
+      call("POST", `/v1/agents/${cluster}/${vm}/heartbeat`, { ...heartbeatOf(tasks), ...changes }),
+    hub: (cluster) => testEnv.CLUSTER_HUB.getByName(`${workspace}/${cluster}`),
+  };
+}
+
+export const GIB = 2 ** 30;
+
+export function heartbeatOf(tasks: string[]): Heartbeat {
+  return {
+    agentVersion: "test",
+    nowMs: Date.now(),
+    instanceId: "first",
+    capacity: { cpuCores: 4, memoryBytes: 4 * GIB, diskBytes: GIB, diskFreeBytes: GIB },
+    load: { cpu: 0, memoryBytes: 0, executions: 0 },
+    runtimes: [],
+    cache: { bytes: 0, maxBytes: GIB, uris: [] },
+    tasks: tasks.map((task) => ({ task })),
+  };
+}
