@@ -1,0 +1,216 @@
+// Runs on their way into the rows: sealing, late records, and the property that order, repetition and batches play no part.
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { type Archive, Ledger, OPEN_RECORDS_MAX, QUIET_MIN_MS } from "../../src/core/ledger.ts";
+import type { RunRecord } from "../../src/core/records.ts";
+import { GraphRows, newestDayOf, trimDays } from "../../src/core/rows.ts";
+import { BASE_MS, ledger, record, rowsText, transitionsOfRows } from "./run.ts";
+
+/** An archive in memory, as GraphWriter's packs are on disk. */
+class MemoryArchive implements Archive {
+  readonly runs = new Map<string, RunRecord[]>();
+  find(runId: string) {
+    const records = this.runs.get(runId);
+    return records === undefined ? null : { records, keptMs: 0 };
+  }
+  take(from: Ledger): void {
+    for (const { runId, records } of from.takeSealed()) this.runs.set(runId, records);
+  }
+}
+
+const SEED = Number(process.env["FORECHAIN_TEST_SEED"] ?? 20_261_125);
+
+/** A run of any shape: nesting, parallel branches, missing parents, retries, links, equal times, collapsed spans. */
+const anyRun = fc.nat(3).chain((number) =>
+  fc
+    .array(
+      fc.record({
+        task: fc.constantFrom("a", "b", "c", "d", "-"),
+        parent: fc.option(fc.nat(12), { nil: null }),
+        link: fc.option(fc.nat(12), { nil: null, freq: 4 }),
+        start: fc.nat(20),
+        duration: fc.nat(6),
+        isError: fc.boolean(),
+        isSpeculative: fc.nat(9).map((n) => n === 0),
+        attempt: fc.option(fc.nat(2), { nil: null, freq: 4 }),
+      }),
+      { minLength: 1, maxLength: 12 },
+    )
+    .map((executions) =>
+      executions.map((e, i) => {
+        const parent = e.parent === null ? "" : `< e${e.parent}`;
+        return record(
+          `e${i}:${e.task} ${parent} ${e.start}-${e.start + e.duration}${e.isError ? "!" : ""}`,
+          {
+            ...(e.link === null ? {} : { links: [`e${e.link}`] }),
+            ...(e.isSpeculative ? { speculative: true as const } : {}),
+            ...(e.attempt === null ? {} : { attempt: e.attempt }),
+          },
+          `run${number}`,
+        );
+      }),
+    ),
+);
+
+const anyLog = fc.array(anyRun, { minLength: 1, maxLength: 4 }).map((runs) => {
+  // Runs of the same number are one run; an id counts once.
+  const byId = new Map(runs.flat().map((r) => [`${r.runId} ${r.executionId}`, r]));
+  return [...byId.values()];
+});
+
+/** How a log may arrive: shuffled, some records twice, in batches, with seals, packs and reads in between. */
+const anyDelivery = fc.record({
+  keys: fc.array(fc.nat(), { minLength: 64, maxLength: 64 }),
+  repeats: fc.array(fc.nat(63), { maxLength: 10 }),
+  batch: fc.integer({ min: 1, max: 9 }),
+  seals: fc.array(fc.boolean(), { minLength: 64, maxLength: 64 }),
+  packs: fc.array(fc.boolean(), { minLength: 64, maxLength: 64 }),
+});
+
+function deliver(log: RunRecord[], how: typeof anyDelivery extends fc.Arbitrary<infer T> ? T : never): string[] {
+  const shuffled = log
+    .map((item, i) => ({ item, key: how.keys[i % 64]! }))
+    .sort((a, b) => a.key - b.key)
+    .map(({ item }) => item);
+  const stream = [...shuffled, ...how.repeats.map((i) => shuffled[i % shuffled.length]!)];
+  const archive = new MemoryArchive();
+  const book = new Ledger(new GraphRows(), [], archive);
+  for (let at = 0, step = 0; at < stream.length; at += how.batch, step++) {
+    book.ingest(stream.slice(at, at + how.batch), step);
+    if (how.seals[step % 64]) book.seal([...book.open.keys()], () => {});
+    if (how.packs[step % 64]) archive.take(book);
+  }
+  book.settle();
+  const provisional = rowsText(book.rows.with(book.provisional()));
+  book.seal([...book.open.keys()], () => {});
+  book.settle();
+  expect(rowsText(book.rows.rows)).toEqual(provisional); // exact whenever read
+  return provisional;
+}
+
+function inOnePiece(log: RunRecord[]): string[] {
+  const book = ledger();
+  book.ingest(log, 0);
+  book.seal([...book.open.keys()], () => {});
+  return rowsText(book.rows.rows);
+}
+
+describe("order, repetition and batches", () => {
+  test(`same rows (seed ${SEED})`, () => {
+    fc.assert(
+      fc.property(anyLog, anyDelivery, (log, how) => {
+        expect(deliver(log, how)).toEqual(inOnePiece(log));
+      }),
+      { seed: SEED, numRuns: 500 },
+    );
+  });
+
+  test("the property can fail: counting a repeated record twice breaks it", () => {
+    const log = [record("a 0-1"), record("b < a 0-1")];
+    const twice = [...log, { ...log[1]!, executionId: "another" }];
+    expect(inOnePiece(twice)).not.toEqual(inOnePiece(log));
+  });
+
+  test("of two records of one execution the fuller one stands, whichever came first", () => {
+    const started = { ...record("a 0-0"), endMs: null };
+    const ended = record("a 0-50");
+    const rows = [
+      [started, ended],
+      [ended, started],
+    ].map((order) => inOnePiece(order));
+    expect(rows[0]).toEqual(rows[1]);
+    expect(rows[0]).toEqual(inOnePiece([ended]));
+  });
+});
+
+describe("sealing", () => {
+  const whole = [record("a 0-9"), record("b < a 1-2")];
+
+  test("whole and quiet for 5 s", () => {
+    const book = ledger();
+    book.ingest(whole, 1000);
+    expect(book.due(1000 + QUIET_MIN_MS - 1)).toEqual([]);
+    expect(book.nextDueMs()).toBe(1000 + QUIET_MIN_MS);
+    expect(book.due(1000 + QUIET_MIN_MS)).toEqual(["run"]);
+  });
+
+  test("a named parent is missing: three times the longest gap seen for this root task", () => {
+    const book = ledger();
+    book.ingest([record("b < gone 1-2", {}, "first")], 0);
+    book.ingest([record("c < b 1-2", {}, "first")], 4000);
+    book.seal(book.due(60_000), () => {});
+    book.ingest([record("b < gone 1-2", {}, "second")], 100_000);
+    expect(book.due(100_000 + 11_999)).toEqual([]);
+    expect(book.due(100_000 + 12_000)).toEqual(["second"]);
+  });
+
+  test("a late record corrects the rows, teaches the gap, and the model learns the run only once", () => {
+    const archive = new MemoryArchive();
+    const book = new Ledger(new GraphRows(), [], archive);
+    let learned = 0;
+    book.ingest([record("b < a 1-2")], 0);
+    book.seal(book.due(QUIET_MIN_MS), () => learned++);
+    archive.take(book);
+    expect(transitionsOfRows(book.rows.rows)).toEqual([]);
+    expect(book.ingest([record("a 0-9")], 600_000)).toMatchObject({ accepted: 1, changes: 1 });
+    book.settle();
+    expect(transitionsOfRows(book.rows.rows)).toEqual(["a -call-> b 1"]);
+    expect(learned).toBe(1);
+    expect(book.due(10_000_000)).toEqual([]);
+    expect(Math.max(...book.gaps.values())).toBe(600_000);
+  });
+
+  test("24: children first, root ten minutes later: the graph of a log in order", () => {
+    const archive = new MemoryArchive();
+    const book = new Ledger(new GraphRows(), [], archive);
+    book.ingest([record("b < a 1-2"), record("c < a 3-4")], 0);
+    book.seal(book.due(QUIET_MIN_MS), () => {});
+    archive.take(book);
+    book.ingest([record("a 0-9")], 600_000);
+    book.settle();
+    expect(rowsText(book.rows.rows)).toEqual(inOnePiece([record("a 0-9"), record("b < a 1-2"), record("c < a 3-4")]));
+  });
+
+  test("25: the same batch twice changes nothing, open or sealed", () => {
+    const book = ledger();
+    expect(book.ingest(whole, 0)).toMatchObject({ accepted: 2, duplicates: 0 });
+    expect(book.ingest(whole, 1)).toMatchObject({ accepted: 0, duplicates: 2, changes: 0 });
+    book.seal(book.due(QUIET_MIN_MS + 1), () => {});
+    expect(book.ingest(whole, 20_000)).toMatchObject({ accepted: 0, duplicates: 2, changes: 0 });
+  });
+
+  test("a run that expired is told, not counted anew", () => {
+    const book = new Ledger(new GraphRows(), [], { find: () => "expired" });
+    const { accepted, refused } = book.ingest(whole, 0);
+    expect(accepted).toBe(0);
+    expect(refused.map(({ reason }) => reason)).toEqual(Array(2).fill(expect.stringContaining("24 hours")));
+  });
+
+  test("at the bound of memory the quietest runs are sealed early", () => {
+    const book = ledger();
+    const runs = OPEN_RECORDS_MAX / 1000 + 1;
+    for (let run = 0; run < runs; run++) {
+      const records = Array.from({ length: 1000 }, (_, i) => record(`e${i}:a 0-1`, {}, `run${run}`));
+      book.ingest(records, run);
+    }
+    expect(book.isFull).toBe(true);
+    expect(book.due(runs)).toEqual(["run0"]);
+  });
+});
+
+test("weights decay by event time and forget the last day that counts for nothing", () => {
+  const day = 86_400_000;
+  const book = ledger();
+  const at = (days: number, runId: string) =>
+    ["a 0-9", "b < a 1-2"].map((line) => {
+      const r = record(line, {}, runId);
+      return { ...r, startMs: BASE_MS + days * day, endMs: BASE_MS + days * day + 9 };
+    });
+  book.ingest([...at(0, "old"), ...at(7, "new")], 0);
+  book.seal([...book.open.keys()], () => {});
+  const text = rowsText(book.rows.rows).find((row) => row.startsWith("e|a|b|call"))!;
+  expect(text).toMatch(/"y19675":1,"y19682":1/);
+  const counts = book.rows.rows.get(["e", "a", "b", "call"].join("\u0000"))!;
+  trimDays(counts, newestDayOf(book.rows.rows)! + 65);
+  expect([...counts.keys()].filter((field) => field.startsWith("y"))).toEqual(["y19682"]);
+});
