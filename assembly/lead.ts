@@ -1,8 +1,11 @@
 // When, and how often? In: (context, task) and a lead time. Out: p10, p50, p90 of the lead time and the mean multiplicity.
 // A cell is a line of the table: check u32 | base i32 | sum of multiplicities f32 | 48 buckets u8 | total f32.
 // Algorithm: a histogram of quarter-octave buckets of microseconds in a window of 12 octaves around the first value seen;
-// what falls outside goes to the end buckets. Quantiles interpolate inside a bucket. At 255 every bucket is halved, so old values fade.
-// Source: log-bucket quantile sketches (DDSketch, Masson et al., VLDB 2019), with a fixed window so that a cell is one cache line.
+// what falls outside goes to the end buckets. At 255 every bucket is halved, so old values fade. Three contexts keep cells; the
+// narrowest with enough evidence answers. A few values never span their distribution, so the levels at which p10 and p90 are
+// read are themselves learned, per context and evidence, until a tenth of the values falls outside on either side.
+// Source: log-bucket quantile sketches (DDSketch, Masson et al., VLDB 2019), with a fixed window so that a cell is one cache line;
+// learned levels as in adaptive conformal inference (Gibbs and Candès, NeurIPS 2021).
 
 import { fold } from "./hash";
 import { pathBack, pathWhole } from "./path";
@@ -15,45 +18,89 @@ const BUCKETS_BELOW: i32 = 24;
 const CELL_BASE: usize = 4;
 const CELL_MULTIPLICITY: usize = 8;
 const CELL_BUCKETS: usize = 12;
-const BUCKET_COUNT_MAX: i32 = 255;
+const BUCKET_COUNT_MAX: u32 = 255;
+const TOTAL_MAX: f32 = 1023;
 const US_PER_MS: f64 = 1000;
 const LEAD_SALT: u64 = 0x1ead;
 /** Below this many lead times a cell's quantiles say less than those of a broader context. */
 const ENOUGH: f32 = 10;
+/** Last task, last two, whole path: the broadest first. */
+const CONTEXTS: i32 = 3;
+
+const LOW: f32 = 0.1;
+const HIGH: f32 = 0.9;
+/** Slow, because the lead times of one run move together. */
+const LEVEL_RATE: f32 = 0.0003;
+/** A level below 0 or above 1 reaches outside the values seen, by this many buckets per unit. */
+const BUCKETS_OUTSIDE: f64 = 8;
+const LEVEL_MIN: f32 = -2;
+const LEVEL_MAX: f32 = 3;
+const EVIDENCES: i32 = 8;
+
+/** Levels: (low f32, high f32) per context and octave of evidence. */
+export const LEAD_LEVEL_BYTES: usize = 3 * 8 * 8;
+let levels: usize = 0;
 
 export let leadP10Ms: f64 = NaN;
 export let leadP50Ms: f64 = NaN;
 export let leadP90Ms: f64 = NaN;
 export let leadMultiplicity: f64 = 1;
 
-const CELL_CONTEXTS: i32 = 3;
+const CELL: usize = memory.data(3 * 4, 16);
+const CELL_HASH: usize = memory.data(3 * 8, 16);
 
-/** The broadest context first: last task, last two, whole path. */
-function cellHash(context: i32, symbol: u32): u64 {
-  let hash = context == 2 ? pathWhole : fold(0, <u64>pathBack(0));
-  if (context == 1) hash = fold(hash, <u64>pathBack(1));
-  return fold(fold(hash, LEAD_SALT + <u64>context), <u64>symbol);
+export function leadInit(base: usize): void {
+  levels = base;
 }
 
-function bucketOf(leadMs: f64): i32 {
-  return <i32>Math.floor(Math.log2(1 + max(0, leadMs) * US_PER_MS) * BUCKETS_PER_OCTAVE);
-}
-
-export function leadLearn(symbol: u32, leadMs: f64, multiplicity: i32): void {
-  const known = leadMs - leadMs == 0;
-  const bucket = known ? bucketOf(leadMs) : 0;
-  for (let context = 0; context < CELL_CONTEXTS; context++) {
-    const cell = claimLine(cellHash(context, symbol));
-    store<f32>(cell, load<f32>(cell, LINE_TOTAL) + 1, LINE_TOTAL);
-    store<f32>(cell, load<f32>(cell, CELL_MULTIPLICITY) + <f32>multiplicity, CELL_MULTIPLICITY);
-    if (known) addLead(cell, bucket);
-    if (load<f32>(cell, LINE_TOTAL) >= 1023) halveTotals(cell);
+export function leadReset(): void {
+  for (let at = levels; at < levels + LEAD_LEVEL_BYTES; at += 8) {
+    store<f32>(at, LOW);
+    store<f32>(at, HIGH, 4);
   }
 }
 
-function halveTotals(cell: usize): void {
-  store<f32>(cell, load<f32>(cell, LINE_TOTAL) * 0.5, LINE_TOTAL);
-  store<f32>(cell, load<f32>(cell, CELL_MULTIPLICITY) * 0.5, CELL_MULTIPLICITY);
+/** Finds the three cells of (path, symbol); returns the index of the one that answers, -1 where none exists. */
+function choose(symbol: u32): i32 {
+  const last = fold(0, <u64>pathBack(0));
+  store<u64>(CELL_HASH, fold(fold(last, LEAD_SALT), <u64>symbol));
+  store<u64>(CELL_HASH, fold(fold(fold(last, <u64>pathBack(1)), LEAD_SALT + 1), <u64>symbol), 8);
+  store<u64>(CELL_HASH, fold(fold(pathWhole, LEAD_SALT + 2), <u64>symbol), 16);
+  let best = -1;
+  let bestTotal: f32 = 0;
+  for (let c = CONTEXTS - 1; c >= 0; c--) {
+    const cell = findLine(load<u64>(CELL_HASH + (<usize>c << 3)));
+    store<u32>(CELL + (<usize>c << 2), <u32>cell);
+    if (cell == 0 || bestTotal >= ENOUGH) continue;
+    const total = load<f32>(cell, LINE_TOTAL);
+    if (total <= bestTotal) continue;
+    best = c;
+    bestTotal = total;
+  }
+  return best;
+}
+
+// @ts-ignore: decorator
+@inline
+function cellOf(context: i32): usize {
+  return <usize>load<u32>(CELL + (<usize>context << 2));
+}
+
+/** Learns one lead time (NaN: unknown) and how often the task came. */
+export function leadLearn(symbol: u32, leadMs: f64, multiplicity: i32): void {
+  const best = choose(symbol);
+  const isKnown = leadMs - leadMs == 0;
+  const position = isKnown ? Math.log2(1 + max(0, leadMs) * US_PER_MS) * BUCKETS_PER_OCTAVE : 0;
+  if (isKnown && best >= 0 && load<i32>(cellOf(best), CELL_BASE) != 0) learnLevels(best, cellOf(best), position);
+  for (let c = 0; c < CONTEXTS; c++) {
+    const cell = claimLine(load<u64>(CELL_HASH + (<usize>c << 3)));
+    const total = load<f32>(cell, LINE_TOTAL) + 1;
+    const sum = load<f32>(cell, CELL_MULTIPLICITY) + <f32>multiplicity;
+    const scale: f32 = total >= TOTAL_MAX ? 0.5 : 1;
+    store<f32>(cell, total * scale, LINE_TOTAL);
+    store<f32>(cell, sum * scale, CELL_MULTIPLICITY);
+    if (isKnown) addLead(cell, <i32>position);
+  }
 }
 
 function addLead(cell: usize, bucket: i32): void {
@@ -69,39 +116,88 @@ function addLead(cell: usize, bucket: i32): void {
   store<u8>(at, load<u8>(at) + 1);
 }
 
-/** Sets leadP10Ms, leadP50Ms, leadP90Ms and leadMultiplicity from the narrowest context that has seen enough. */
+// @ts-ignore: decorator
+@inline
+function levelsOf(context: i32, cell: usize): usize {
+  const octave = min(EVIDENCES - 1, max(0, <i32>(reinterpret<u32>(load<f32>(cell, LINE_TOTAL)) >> 23) - 127));
+  return levels + <usize>(context * EVIDENCES + octave) * 8;
+}
+
+/** Moves the levels so that a tenth of the values falls below the low one and above the high one. */
+function learnLevels(context: i32, cell: usize, position: f64): void {
+  const rank = <f32>rankOf(cell, position);
+  const at = levelsOf(context, cell);
+  const low = load<f32>(at) + LEVEL_RATE * (LOW - f32(rank < load<f32>(at)));
+  const high = load<f32>(at, 4) + LEVEL_RATE * (HIGH - f32(rank < load<f32>(at, 4)));
+  store<f32>(at, min(0.5, max(LEVEL_MIN, low)));
+  store<f32>(at, min(LEVEL_MAX, max(0.5, high)), 4);
+}
+
+/** Where the position lies among the cell's values: 0–1 inside their range, beyond it by BUCKETS_OUTSIDE. Inverse of positionOf. */
+function rankOf(cell: usize, position: f64): f64 {
+  const at = position - <f64>(load<i32>(cell, CELL_BASE) - 1);
+  let sum: u32 = 0;
+  let below: u32 = 0;
+  let inside: u32 = 0;
+  let first = -1;
+  let last = 0;
+  for (let i = 0; i < BUCKETS; i++) {
+    const count = <u32>load<u8>(cell + CELL_BUCKETS + <usize>i);
+    if (count == 0) continue;
+    if (first < 0) first = i;
+    last = i;
+    sum += count;
+    if (<f64>(i + 1) <= at) below += count;
+    else if (<f64>i <= at) inside = count;
+  }
+  if (at < <f64>first) return (at - <f64>first) / BUCKETS_OUTSIDE;
+  if (at >= <f64>(last + 1)) return 1 + (at - <f64>(last + 1)) / BUCKETS_OUTSIDE;
+  return (<f64>below + <f64>inside * (at - Math.floor(at))) / <f64>sum;
+}
+
+/** Sets leadP10Ms, leadP50Ms, leadP90Ms (NaN where unknown) and leadMultiplicity for the folded path. */
 export function leadRead(symbol: u32): void {
   leadP10Ms = NaN;
   leadP50Ms = NaN;
   leadP90Ms = NaN;
   leadMultiplicity = 1;
-  let best: usize = 0;
-  for (let context = CELL_CONTEXTS - 1; context >= 0; context--) {
-    const cell = findLine(cellHash(context, symbol));
-    if (cell == 0) continue;
-    if (best == 0 || load<f32>(cell, LINE_TOTAL) > load<f32>(best, LINE_TOTAL)) best = cell;
-    if (load<f32>(best, LINE_TOTAL) >= ENOUGH) break;
-  }
-  if (best == 0) return;
-  leadMultiplicity = max(1, <f64>(load<f32>(best, CELL_MULTIPLICITY) / load<f32>(best, LINE_TOTAL)));
-  if (load<i32>(best, CELL_BASE) == 0) return;
-  leadP10Ms = quantile(best, 0.1);
-  leadP50Ms = quantile(best, 0.5);
-  leadP90Ms = quantile(best, 0.9);
+  const best = choose(symbol);
+  if (best < 0) return;
+  const cell = cellOf(best);
+  leadMultiplicity = max(1, <f64>(load<f32>(cell, CELL_MULTIPLICITY) / load<f32>(cell, LINE_TOTAL)));
+  if (load<i32>(cell, CELL_BASE) == 0) return;
+  const at = levelsOf(best, cell);
+  leadP10Ms = msOf(positionOf(cell, <f64>load<f32>(at)));
+  leadP50Ms = max(leadP10Ms, msOf(positionOf(cell, 0.5)));
+  leadP90Ms = max(leadP50Ms, msOf(positionOf(cell, <f64>load<f32>(at, 4))));
 }
 
-function quantile(cell: usize, level: f64): f64 {
-  let sum = 0;
-  for (let i: usize = 0; i < <usize>BUCKETS; i++) sum += <i32>load<u8>(cell + CELL_BUCKETS + i);
-  const target = level * <f64>sum;
-  let below = 0.0;
+// @ts-ignore: decorator
+@inline
+function msOf(position: f64): f64 {
+  return max(0, (Math.pow(2, position / BUCKETS_PER_OCTAVE) - 1) / US_PER_MS);
+}
+
+function positionOf(cell: usize, level: f64): f64 {
+  const base = <f64>(load<i32>(cell, CELL_BASE) - 1);
+  let sum: u32 = 0;
+  let first = -1;
+  let last = 0;
   for (let i = 0; i < BUCKETS; i++) {
+    const count = <u32>load<u8>(cell + CELL_BUCKETS + <usize>i);
+    if (count == 0) continue;
+    if (first < 0) first = i;
+    last = i;
+    sum += count;
+  }
+  if (level <= 0) return base + <f64>first + level * BUCKETS_OUTSIDE;
+  if (level >= 1) return base + <f64>(last + 1) + (level - 1) * BUCKETS_OUTSIDE;
+  const target = level * <f64>sum;
+  let below: f64 = 0;
+  for (let i = first; i <= last; i++) {
     const count = <f64>load<u8>(cell + CELL_BUCKETS + <usize>i);
-    if (count > 0 && below + count >= target) {
-      const bucket = <f64>(load<i32>(cell, CELL_BASE) - 1 + i) + (target - below) / count;
-      return (Math.pow(2, bucket / BUCKETS_PER_OCTAVE) - 1) / US_PER_MS;
-    }
+    if (count > 0 && below + count >= target) return base + <f64>i + (target - below) / count;
     below += count;
   }
-  return NaN;
+  return base + <f64>(last + 1);
 }

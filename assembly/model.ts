@@ -1,9 +1,10 @@
-// The model and its image: header | weights of next | biases | weights of reach | lines. In: a capacity in bytes. Out: addresses, checksum.
+// The model and its image: header | lead levels | weights of next | biases | weights of reach | lines. In: a capacity in bytes. Out: addresses, checksum.
 // The image is this memory byte for byte and holds no address, so loading is a copy.
 // Header, u32 each: magic, format, image bytes, lines, observed runs, observed executions, checksum low, checksum high.
 
 import { HEADER_BYTES, LINE_BYTES, MODEL } from "./layout";
 import { biasBytes, biasInit } from "./bias";
+import { LEAD_LEVEL_BYTES, leadInit, leadReset } from "./lead";
 import { nextInit, nextReset, nextWeightBytes } from "./next";
 import { reachInit, reachReset, reachWeightBytes } from "./reach";
 import { tableInit } from "./table";
@@ -26,7 +27,8 @@ export function modelCreate(capacityBytes: usize): bool {
   const isDefault = !isSmall && capacityBytes <= DEFAULT_BYTES_MAX;
   const lastSets = isSmall ? 16 : isDefault ? 64 : 256;
   const biasBits = isSmall ? 12 : isDefault ? 14 : 16;
-  const biasAt = HEADER_BYTES + nextWeightBytes(lastSets);
+  const nextAt = HEADER_BYTES + LEAD_LEVEL_BYTES;
+  const biasAt = nextAt + nextWeightBytes(lastSets);
   const reachAt = biasAt + biasBytes(biasBits);
   // Pairs of lines are 128 bytes and want to start on one cache line each.
   const linesAt = (reachAt + reachWeightBytes(lastSets) + 127) & ~127;
@@ -35,11 +37,13 @@ export function modelCreate(capacityBytes: usize): bool {
   if (pages > 0 && memory.grow(pages) < 0) return false;
   bytes = capacityBytes;
   lines = <u32>((capacityBytes - linesAt) / LINE_BYTES) & ~1;
-  nextInit(MODEL + HEADER_BYTES, lastSets);
+  leadInit(MODEL + HEADER_BYTES);
+  nextInit(MODEL + nextAt, lastSets);
   biasInit(MODEL + biasAt, biasBits);
   reachInit(MODEL + reachAt, lastSets);
   tableInit(MODEL + linesAt, lines);
   memory.fill(MODEL, 0, bytes);
+  leadReset();
   nextReset();
   reachReset();
   store<u32>(MODEL, MAGIC);
