@@ -347,7 +347,7 @@ export const Policy = z.strictObject({
   /** How long a prepared runtime or object is held past its p90 lead time. */
   holdMs: DurationMs.default(5_000),
   /** Commands of one plan at most. */
-  fanOutMax: z.number().int().min(0).max(256).default(32),
+  fanOutMax: z.number().int().min(0).max(1024).default(32),
   budgets: Budgets.default(Budgets.parse({})),
   /** Receives a signed CloudEvent `scale-out` when nothing is suitable. */
   webhookUrl: VmUrl.optional(),

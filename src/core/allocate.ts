@@ -38,6 +38,8 @@ export interface Ranking {
   /** Best first. Empty: nothing is suitable, and `refused` says why. */
   candidates: Candidate[];
   refused: ClusterRefusal[];
+  /** Some cluster that could run the task has no room for the whole first chain. */
+  lacksRoom: boolean;
 }
 
 export interface PlacementInput {
@@ -63,12 +65,16 @@ export function allocate(input: PlacementInput, fleet: FleetView): Ranking {
   const pairs: Pair[] = [];
   const refused: ClusterRefusal[] = [];
   const costs = columnCosts(input, index);
+  let lacksRoom = false;
   for (let c = 0; c < fleet.clusters.length; c++) {
     const placed = placeOn(c, input, index);
     if (typeof placed === "string") refused.push({ cluster: fleet.clusters[c]!.cluster, reason: placed });
-    else pairs.push({ ...placed, ...costs(c, placed.vm, placed.demand) });
+    else {
+      pairs.push({ ...placed, ...costs(c, placed.vm, placed.demand) });
+      if (placed.demand !== input.chains[0]) lacksRoom = true;
+    }
   }
-  return { candidates: keepHeld(cheapest(pairs, input, index), input.heldCluster), refused };
+  return { candidates: keepHeld(cheapest(pairs, input, index), input.heldCluster), refused, lacksRoom };
 }
 
 // ── Filter ───────────────────────────────────────────────────────────────────────────────────────────────────────────

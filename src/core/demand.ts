@@ -3,7 +3,7 @@
 // What is declared wins over what was measured only where nothing was measured; unknown is null, and null is not 0.
 import type { Chain, Demand, PrefetchItem, TaskDeclaration } from "../protocol.ts";
 import type { TaskProfile } from "./graph.ts";
-import type { ChainTask, PredictedChain } from "./predict.ts";
+import type { ChainTask, PredictedChain, Route } from "./predict.ts";
 
 /** Memory of a task of which nothing is known, bytes: the usual default of function platforms is 256 MiB. */
 export const MEMORY_UNKNOWN_BYTES = 256 * 2 ** 20;
@@ -37,6 +37,8 @@ export interface TaskDemand {
   prewarm: "allowed" | "never";
   services: { service: string; calls: number; bytes: number }[];
   objects: PrefetchItem[];
+  /** The likely way from the asked task; null where none is known. */
+  way: Route | null;
 }
 
 export interface ChainDemand {
@@ -45,6 +47,8 @@ export interface ChainDemand {
   tasks: TaskDemand[];
   /** The later tasks: those that can be prepared. */
   members: Set<string>;
+  /** Tasks outside the chain that may execute all the same: no room is held for them, but preparing one may pay. */
+  possible: TaskDemand[];
   largestTaskBytes: number;
   total: Demand;
   scored: Chain;
@@ -63,35 +67,52 @@ export interface DemandInput {
 export interface DemandKnowledge {
   profiles: Map<string, TaskProfile>;
   declarations: Record<string, TaskDeclaration>;
+  /** Ways from the asked task (predict.ts routesFrom). */
+  routes?: ReadonlyMap<string, Route>;
 }
 
+/** `isWhole`: nothing larger can be placed, so what is outside the chain may be prepared with it. */
 export function demandOf(
   chain: PredictedChain,
   reach: ChainTask[],
   input: DemandInput,
   knowledge: DemandKnowledge,
+  isWhole = false,
 ): ChainDemand {
   const reached = new Map(reach.map((task) => [task.task, task]));
-  const done = new Set(input.path);
   const inChain = new Set(chain.tasks);
   const tasks = chain.tasks.map((task, position) => {
     const demand = taskDemand(task, position === 0 ? null : (reached.get(task) ?? null), chain, input, knowledge);
-    const objects = demand.objects.map((object) => ({
-      ...object,
-      producer:
-        object.producer !== null && inChain.has(object.producer) && !done.has(object.producer) ? object.producer : null,
-    }));
-    return { ...demand, objects };
+    markProduced(demand.objects, inChain, input.path);
+    return demand;
   });
+  const possible: TaskDemand[] = [];
+  if (isWhole) {
+    for (const task of reach) {
+      if (inChain.has(task.task)) continue;
+      const demand = taskDemand(task.task, task, chain, input, knowledge);
+      markProduced(demand.objects, inChain, input.path);
+      possible.push(demand);
+    }
+  }
   const total = totalOf(tasks);
   return {
     chain,
     tasks,
     members: new Set(chain.tasks.slice(1)),
+    possible,
     largestTaskBytes: Math.max(...tasks.map((task) => task.memoryBytes)),
     total,
     scored: score(chain, tasks, total),
   };
+}
+
+/** What a task of the chain still has to write cannot be fetched before; what others write, or has been written, can. */
+function markProduced(objects: PrefetchItem[], inChain: Set<string>, path: string[]): void {
+  for (const object of objects) {
+    const { producer } = object;
+    if (producer !== null && (!inChain.has(producer) || path.includes(producer))) object.producer = null;
+  }
 }
 
 function taskDemand(
@@ -122,6 +143,7 @@ function taskDemand(
     prewarm: declared?.prewarm ?? "allowed",
     services: profile && profile.services.length > 0 ? profile.services : (declared?.services ?? []),
     objects: objectsOf(task, probability, lead?.p10 ?? 0, isRoot ? input.inputs : [], input.params, profile, declared),
+    way: isRoot ? null : (knowledge.routes?.get(task) ?? null),
   };
 }
 

@@ -17,7 +17,7 @@ import { type ChainDemand, demandOf } from "./demand.ts";
 import type { FleetView } from "./fleet.ts";
 import type { Model, TaskProfile } from "./graph.ts";
 import { type Plan, planFor } from "./plan.ts";
-import { predict, predictNothing } from "./predict.ts";
+import { meanOf, predict, predictNothing, routesFrom } from "./predict.ts";
 
 /** Hubs asked in turn before the request is told that nothing is suitable. */
 const RESERVE_ATTEMPTS_MAX = 3;
@@ -26,6 +26,8 @@ const RESERVATION_MARGIN = 2;
 const RESERVATION_SLACK_MS = 5_000;
 /** Told to callers when nothing is suitable: capacity changes at the pace of heartbeats, ms. */
 const RETRY_AFTER_MS = 2_000;
+/** On average this many executions at once make a fan-out. */
+const FAN_OUT_MIN = 1.5;
 const NO_PROFILES: Map<string, TaskProfile> = new Map();
 const ADMITTED_DRY: Admission = { ok: true, commandIds: {}, refusedKeys: {} };
 
@@ -50,6 +52,11 @@ export interface TaskRequest {
   heldVms: Record<string, string>;
   /** The answer is wanted, the machines are not to be touched. */
   dryRun: boolean;
+  /**
+   * Which of several parallel executions of one task this request comes after: each prepares instances of its own. From the
+   * continuation; absent or null: no step has fanned out yet.
+   */
+  branch?: string | null;
 }
 
 /** One thing to prepare. `key` names the distinct thing: commands with one key on one VM are one command. */
@@ -110,6 +117,8 @@ export interface Served {
   refused: ClusterRefusal[];
   /** Plan was sent (active, or a canary's run); in shadow and paused it is only told. */
   acted: boolean;
+  /** For the continuation: see TaskRequest. */
+  branch: string | null;
 }
 
 export interface Unsuitable {
@@ -134,7 +143,7 @@ export function predictFor(
   declarations: Record<string, TaskDeclaration>,
   nowMs: number,
 ): Prediction {
-  return analyse({ ...ask, inputs: [] }, model, declarations, nowMs).prediction;
+  return analyse({ ...ask, inputs: [] }, model, declarations, nowMs, true).prediction;
 }
 
 /** Predict, place, reserve and plan for one task request. `model` null: no prediction, the task alone is placed. */
@@ -144,14 +153,20 @@ export async function serve(
   fleet: FleetView,
   ports: Ports,
 ): Promise<Served | Unsuitable> {
-  const { prediction, chains } = analyse(request, model, fleet.tasks, ports.nowMs);
-  const ranking = allocate({ ...request, chains, nowMs: ports.nowMs }, fleet);
+  let { prediction, chains } = analyse(request, model, fleet.tasks, ports.nowMs, false);
+  let ranking = allocate({ ...request, chains, nowMs: ports.nowMs }, fleet);
+  if (ranking.lacksRoom) {
+    // Somewhere the whole tree has no room: the likeliest paths are tried too. They cost most of a prediction's time.
+    ({ prediction, chains } = analyse(request, model, fleet.tasks, ports.nowMs, true));
+    ranking = allocate({ ...request, chains, nowMs: ports.nowMs }, fleet);
+  }
+  const branch = branchOf(request, model);
   const allocationId = ports.newId();
   const acted = !request.dryRun && acts(fleet.policy, ports.random());
   const refused = [...ranking.refused];
   // Optimistic: the view may be a second old, the hub knows. Refused there, the next best is asked.
   for (const candidate of ranking.candidates.slice(0, RESERVE_ATTEMPTS_MAX)) {
-    const plan = planFor(candidate, fleet, { ...ports, heldVms: request.heldVms });
+    const plan = planFor(candidate, fleet, { nowMs: ports.nowMs, newId: ports.newId, heldVms: request.heldVms, branch });
     const offer = offerOf(request, candidate, acted ? plan.commands : [], allocationId, ports.nowMs);
     const admission = request.dryRun ? ADMITTED_DRY : await ports.admit(offer);
     if (!admission.ok) {
@@ -171,6 +186,7 @@ export async function serve(
       alternatives: alternativesOf(ranking),
       refused,
       acted,
+      branch,
     };
   }
   return {
@@ -188,14 +204,27 @@ function analyse(
   model: Model | null,
   declarations: Record<string, TaskDeclaration>,
   nowMs: number,
+  withPaths: boolean,
 ): { prediction: Prediction; chains: ChainDemand[] } {
-  const predicted = model ? predict({ ...ask, nowMs }, model) : predictNothing(ask.task, 0);
-  const knowledge = { profiles: model?.profiles ?? NO_PROFILES, declarations };
-  const chains = predicted.chains.map((chain) => demandOf(chain, predicted.reach, ask, knowledge));
+  const predicted = model ? predict({ ...ask, nowMs }, model, withPaths) : predictNothing(ask.task, 0);
+  const routes = model ? { routes: routesFrom(ask.task, model) } : {};
+  const knowledge = { profiles: model?.profiles ?? NO_PROFILES, declarations, ...routes };
+  const chains = predicted.chains.map((chain, c) => demandOf(chain, predicted.reach, ask, knowledge, c === 0));
   const { modelVersion, next, reach } = predicted;
   // The task alone is placed where nothing else fits, but it is no chain that anybody asked about.
   const told = chains.filter((demand) => demand.chain.shape !== "task").map((demand) => demand.scored);
   return { prediction: { modelVersion, next, reach, chains: told, demand: chains[0]!.total }, chains };
+}
+
+/**
+ * An execution that runs beside others of its task, all triggered at once, opens a branch of its own; those after it stay on it.
+ * Told by the transition from the path's last task to this one.
+ */
+function branchOf(request: TaskRequest, model: Model | null): string | null {
+  const before = request.path.at(-1);
+  const successor = before === undefined ? undefined : model?.profiles.get(before)?.successors.find(({ task }) => task === request.task);
+  if (successor !== undefined && meanOf(successor.fanOut) >= FAN_OUT_MIN) return request.executionId;
+  return (successor?.fanIn ?? 1) >= FAN_OUT_MIN ? null : (request.branch ?? null);
 }
 
 /** Shadow and paused tell, canary acts for its share of the runs. */

@@ -3,6 +3,10 @@
 // One gate for everything, in one currency (ms of a user's waiting; the operator's dial turns GB·s and GB into it):
 //   act only if   p · saved  >  (1 − p) · waste  +  idle
 // Timing: ready at the p10 lead time, not earlier than needed; held past the p90 lead time, then given up.
+// Waits add up along a way: a task that starts cold delays all that follow, which gives those that much more time to start; so in
+// a chain of steps shorter than their cold starts all later ones start at once, beside the first.
+// Where a step fans out, the gate is asked once for each instance, with the probability that so many are needed.
+// What would be started only after a later task of the way has begun is left to that task's own plan, which knows more.
 // Order: objects and code before the runtime that needs them; the most valuable first, cut at the policy's fan-out.
 import type { Policy, PrefetchItem, SkippedItem } from "../protocol.ts";
 import { type Candidate, chooseVm } from "./allocate.ts";
@@ -12,8 +16,18 @@ import type { PlannedCommand } from "./pipeline.ts";
 
 /** Preparations are started this much earlier than their own expected time asks: their times vary too. */
 const PREPARE_MARGIN = 1.5;
-/** A command is given up this long after the runtime or object was expected at the latest, ms, on top of the policy's hold. */
+/** A prepared runtime is held past its p90 lead time at least this long, ms: commands and calls travel too. */
+const HOLD_MIN_MS = 500;
+/** A prefetch is given up this long after its object was expected at the latest, ms, on top of the policy's hold. */
 const EXPIRY_SLACK_MS = 1_000;
+/** An idle runtime found now is trusted to be there for so long, ms: a sixth of the usual keep-alive of a minute. */
+const WARM_TRUSTED_MS = 10_000;
+/** A later task may be left the preparation of what follows it when it is at least this sure, relative to what follows. */
+const LEAVE_MIN_SHARE = 0.95;
+/** Less likely things are never started: starting costs CPU that the price of memory does not hold, and many equals would flood. */
+const ACT_FLOOR = 0.03;
+/** Instances of one task in one plan at most; the policy's fan-out cuts further. */
+const INSTANCES_MAX = 1_024;
 const BYTES_PER_GB = 2 ** 30;
 
 export interface Plan {
@@ -27,12 +41,16 @@ export interface PlanInput {
   nowMs: number;
   newId(): string;
   heldVms: Record<string, string>;
+  /** See TaskRequest. */
+  branch: string | null;
 }
 
 interface Timing {
   leadP10Ms: number;
   leadP50Ms: number;
   leadP90Ms: number;
+  /** As if nothing before it had to wait: being early costs little memory, being late costs what was to be saved. */
+  earliestMs: number;
 }
 
 /** What the weighing functions share: where they look, and where they put what they decided. */
@@ -43,6 +61,9 @@ interface Weighing {
   input: PlanInput;
   weighed: Weighed[];
   skipped: SkippedItem[];
+  /** Expected delay of everything after a task, ms, by task: its own wait and the waits before it. */
+  delaysMs: Map<string, number>;
+  later: Map<string, TaskDemand>;
 }
 
 interface Weighed {
@@ -54,71 +75,145 @@ interface Weighed {
 export function planFor(candidate: Candidate, fleet: FleetView, input: PlanInput): Plan {
   const index = indexOf(fleet);
   const cluster = index.clusterIds.get(candidate.cluster.cluster)!;
-  const root = candidate.demand.tasks[0]!;
+  const { demand } = candidate;
+  const root = demand.tasks[0]!;
   const rootVm = chooseVm(root, cluster, index, input);
-  // Lead times exclude cold starts; while the root itself still has to start, everything after it has that much longer.
-  const headStartMs = index.statesOf(root.task)[rootVm] === TASK_WARM ? 0 : root.coldStartMs;
-  const weighing: Weighing = { index, cluster, policy: fleet.policy, input, weighed: [], skipped: [] };
+  const later = [...demand.tasks.slice(1), ...demand.possible];
+  later.sort((a, b) => (a.lead?.p50 ?? 0) - (b.lead?.p50 ?? 0));
+  const weighing: Weighing = {
+    index,
+    cluster,
+    policy: fleet.policy,
+    input,
+    weighed: [],
+    skipped: [],
+    // Lead times exclude cold starts; while the root itself still has to start, everything after it has that much longer.
+    delaysMs: new Map([[root.task, index.statesOf(root.task)[rootVm] === TASK_WARM ? 0 : root.coldStartMs]]),
+    later: new Map(later.map((task) => [task.task, task])),
+  };
   const vms: Record<string, string> = {};
-  for (const task of candidate.demand.tasks.slice(1)) {
+  for (const task of later) {
     const vm = chooseVm(task, cluster, index, input);
     if (vm < 0) {
       weighing.skipped.push(skip("warm", task, "no VM of the cluster has the task"));
       continue;
     }
     vms[task.task] = index.vms[vm]!.vm;
-    if (task.prewarm === "never") {
-      weighing.skipped.push(skip("warm", task, "declared prewarm: never"));
-      continue;
-    }
-    const timing = timingOf(task, headStartMs);
-    for (const object of task.objects) weighPrefetch(object, task, timing, vm, weighing);
-    weighWarm(task, timing, vm, weighing);
+    weighTask(task, vm, root.task, weighing);
   }
   return { ...cut(weighing, fleet.policy.fanOutMax), vms };
 }
 
-/** Unknown lead times: expected at once, and for as long as the policy holds. */
-function timingOf(task: TaskDemand, headStartMs: number): Timing {
-  const lead = task.lead ?? { p10: 0, p50: task.coldStartMs, p90: task.coldStartMs };
-  return { leadP10Ms: lead.p10 + headStartMs, leadP50Ms: lead.p50 + headStartMs, leadP90Ms: lead.p90 + headStartMs };
-}
-
-function weighWarm(task: TaskDemand, timing: Timing, vm: number, weighing: Weighing): void {
-  const { index, policy, input, weighed, skipped } = weighing;
-  const vmName = index.vms[vm]!.vm;
-  if (index.statesOf(task.task)[vm] === TASK_WARM) {
-    skipped.push(skip("warm", task, `already warm on ${vmName}`));
+function weighTask(task: TaskDemand, vm: number, root: string, weighing: Weighing): void {
+  const before = task.way?.tasks.at(-2) ?? root;
+  const delayMs = weighing.delaysMs.get(before) ?? weighing.delaysMs.get(root)!;
+  const timing = timingOf(task, delayMs);
+  const isWarm = weighing.index.statesOf(task.task)[vm] === TASK_WARM;
+  // Should nothing be prepared, what follows is delayed by the whole cold start.
+  weighing.delaysMs.set(task.task, delayMs + (isWarm ? 0 : task.coldStartMs));
+  if (task.prewarm === "never") {
+    weighing.skipped.push(skip("warm", task, "declared prewarm: never"));
     return;
   }
-  const gb = task.memoryBytes / BYTES_PER_GB;
+  for (const object of task.objects) weighPrefetch(object, task, timing, vm, weighing);
+  if (weighWarm(task, timing, vm, weighing)) {
+    weighing.delaysMs.set(task.task, delayMs + Math.max(0, task.coldStartMs - timing.leadP50Ms));
+  }
+}
+
+/** Unknown lead times: expected at once, and for as long as the policy holds. */
+function timingOf(task: TaskDemand, delayMs: number): Timing {
+  const lead = task.lead ?? { p10: 0, p50: task.coldStartMs, p90: task.coldStartMs };
+  return {
+    leadP10Ms: lead.p10 + delayMs,
+    leadP50Ms: lead.p50 + delayMs,
+    leadP90Ms: lead.p90 + delayMs,
+    earliestMs: lead.p10,
+  };
+}
+
+/** True where commands were planned (or an idle runtime is there already). */
+function weighWarm(task: TaskDemand, timing: Timing, vm: number, weighing: Weighing): boolean {
+  const { index, policy, input, weighed, skipped } = weighing;
+  const vmView = index.vms[vm]!;
+  const instances = instancesOf(task);
+  if ((vmView.warm[task.task] ?? 0) >= instances.length && timing.leadP90Ms <= WARM_TRUSTED_MS) {
+    skipped.push(skip("warm", task, `already warm on ${vmView.vm}`));
+    return true;
+  }
   const startMs = task.coldStartMs * PREPARE_MARGIN;
+  const heir = heirOf(task, timing.earliestMs - startMs, weighing);
+  if (heir !== null) {
+    skipped.push(skip("warm", task, `left to ${heir}, which begins before this would have to`));
+    return false;
+  }
+  const gb = task.memoryBytes / BYTES_PER_GB;
   const readyMs = Math.max(timing.leadP10Ms, task.coldStartMs);
-  const heldMs = Math.max(0, timing.leadP90Ms - readyMs) + policy.holdMs;
+  const holdMs = Math.min(policy.holdMs, HOLD_MIN_MS + timing.leadP90Ms);
+  const heldMs = Math.max(0, timing.leadP90Ms - readyMs) + holdMs;
   // A head start shorter than the cold start hides only that much of it.
   const savedMs =
     Math.min(task.coldStartMs, Math.max(timing.leadP50Ms, 1)) * task.latencyWeight * task.latencySensitivity;
   const wasteMs = (gb * (task.coldStartMs + heldMs) * policy.msPerGbSecond) / 1000;
   const idleMs = (gb * Math.max(0, timing.leadP50Ms - readyMs) * policy.msPerGbSecond) / 1000;
-  const netMs = task.probability * savedMs - (1 - task.probability) * wasteMs - idleMs;
-  if (netMs <= 0)
-    return void skipped.push(skip("warm", task, belowGate(task.probability, savedMs, wasteMs, idleMs), savedMs));
-  weighed.push({
-    netMs,
-    command: {
-      ...schedule(timing, startMs, policy, input),
-      commandId: input.newId(),
-      key: `warm ${task.task}@${task.version ?? ""}`,
-      vm: vmName,
-      kind: "warm",
-      task: task.task,
-      version: task.version,
-      uri: null,
-      bytes: null,
-      probability: task.probability,
-      savedMs,
-    },
-  });
+  const branch = input.branch === null || task.way?.joins ? "" : ` of ${input.branch}`;
+  let planned = 0;
+  for (const share of instances) {
+    const probability = task.probability * share;
+    const netMs = probability * savedMs - (1 - probability) * wasteMs - idleMs;
+    if (netMs <= 0 || probability < ACT_FLOOR) {
+      // Further ones are less likely still: one line tells it.
+      const reason = belowGate(probability, savedMs, wasteMs, idleMs);
+      skipped.push(skip("warm", { ...task, probability }, planned > 0 ? `instance ${planned + 1}: ${reason}` : reason, savedMs));
+      break;
+    }
+    const number = planned === 0 ? "" : ` #${planned}`;
+    planned++;
+    weighed.push({
+      netMs,
+      command: {
+        notBeforeMs: Math.round(input.nowMs + Math.max(0, timing.earliestMs - startMs)),
+        deadlineMs: Math.round(input.nowMs + timing.leadP10Ms),
+        expiresMs: Math.round(input.nowMs + Math.max(timing.leadP90Ms, startMs) + holdMs),
+        commandId: input.newId(),
+        key: `warm ${task.task}@${task.version ?? ""}${branch}${number}`,
+        vm: vmView.vm,
+        kind: "warm",
+        task: task.task,
+        version: task.version,
+        uri: null,
+        bytes: null,
+        probability,
+        savedMs,
+      },
+    });
+  }
+  return planned > 0;
+}
+
+/** For each instance that may be needed at once the share of the cases in which it is; never empty. */
+function instancesOf(task: TaskDemand): number[] {
+  const { way } = task;
+  if (way === null || way.fanOut === null) return [1];
+  const shares: number[] = [];
+  for (const { count, share } of way.fanOut) {
+    const needed = Math.min(INSTANCES_MAX, Math.max(1, Math.round(count * way.factor)));
+    while (shares.length < needed) shares.push(0);
+    for (let i = 0; i < needed; i++) shares[i]! += share;
+  }
+  return shares.length === 0 ? [1] : shares;
+}
+
+/** The later task on the way that begins before the preparation would have to, and can be left to make it. */
+function heirOf(task: TaskDemand, beginMs: number, weighing: Weighing): string | null {
+  const way = task.way?.tasks ?? [];
+  for (let at = way.length - 2; at > 0; at--) {
+    const other = weighing.later.get(way[at]!);
+    if (other === undefined || other.lead === null || other.task === task.task) continue;
+    const beganMs = other.lead.p90;
+    if (beganMs <= beginMs && other.probability >= LEAVE_MIN_SHARE * task.probability) return other.task;
+  }
+  return null;
 }
 
 function weighPrefetch(object: PrefetchItem, task: TaskDemand, timing: Timing, vm: number, weighing: Weighing): void {
@@ -141,7 +236,9 @@ function weighPrefetch(object: PrefetchItem, task: TaskDemand, timing: Timing, v
   weighed.push({
     netMs,
     command: {
-      ...schedule(timing, startMs, policy, input),
+      notBeforeMs: Math.round(input.nowMs + Math.max(0, timing.leadP10Ms - startMs)),
+      deadlineMs: Math.round(input.nowMs + timing.leadP10Ms),
+      expiresMs: Math.round(input.nowMs + timing.leadP90Ms + startMs + policy.holdMs + EXPIRY_SLACK_MS),
       commandId: input.newId(),
       key: `prefetch ${object.uri}`,
       vm: vmName,
@@ -154,14 +251,6 @@ function weighPrefetch(object: PrefetchItem, task: TaskDemand, timing: Timing, v
       savedMs,
     },
   });
-}
-
-function schedule(timing: Timing, startMs: number, policy: Policy, input: PlanInput) {
-  return {
-    notBeforeMs: Math.round(input.nowMs + Math.max(0, timing.leadP10Ms - startMs)),
-    deadlineMs: Math.round(input.nowMs + timing.leadP10Ms),
-    expiresMs: Math.round(input.nowMs + timing.leadP90Ms + startMs + policy.holdMs + EXPIRY_SLACK_MS),
-  };
 }
 
 function skip(

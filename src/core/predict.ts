@@ -3,7 +3,7 @@
 // routes over transitions and enumerate likely paths: they never change a probability of the engine.
 import type { Reach } from "../protocol.ts";
 import type { History } from "./engine.ts";
-import type { Model } from "./graph.ts";
+import type { Model, Successor } from "./graph.ts";
 
 /** Reach below this is noise to an operator and never worth a command. */
 export const REACH_FLOOR = 0.01;
@@ -23,10 +23,23 @@ const PATH_EXPANSIONS_MAX = 32;
 const ROUTE_DEPTH_MAX = 16;
 const ROUTE_EXPANSIONS_MAX = 256;
 const ROUTE_FLOOR = 0.001;
+/** On average this many executions that trigger one together make a join. */
+const JOIN_MIN = 1.5;
 
 export interface ChainTask extends Reach {
   /** From the start of the asked execution; null where no lead time is known. */
   leadTimeMs: Reach["leadTimeMs"];
+}
+
+/** The likely way to a task, and how many of it one execution of the root brings about at once. */
+export interface Route {
+  tasks: string[];
+  /** Of the transition on the way that fans out most; null: none does. */
+  fanOut: { count: number; share: number }[] | null;
+  /** What the other transitions of the way multiply that by. */
+  factor: number;
+  /** Several executions of a task on the way bring it about together: each of them predicts the same one. */
+  joins: boolean;
 }
 
 /** A chain before its cost is known: the root first, then the later tasks in order of their expected start. */
@@ -59,18 +72,16 @@ export function predictNothing(task: string, modelVersion: number): ChainPredict
   return { modelVersion, next: [], reach: [], chains: [{ shape: "task", tasks: [task], probability: 1 }] };
 }
 
-export function predict(input: PredictInput, model: Model): ChainPrediction {
+/** `withPaths` false leaves out the likeliest paths: they are asked for only where the whole tree has no room. */
+export function predict(input: PredictInput, model: Model, withPaths = true): ChainPrediction {
   const history = historyOf(input, model);
   if (history === null) return predictNothing(input.task, model.version);
   const next = nextOf(history, model);
   const reach = reachOf(history, input, model);
-  const chains = [treeOf(input.task, reach), ...pathsOf(input.task, history, model)].filter((chain) => chain !== null);
-  return {
-    modelVersion: model.version,
-    next,
-    reach,
-    chains: [...chains, { shape: "task", tasks: [input.task], probability: 1 }],
-  };
+  const tree = treeOf(input.task, reach);
+  const paths = withPaths ? pathsOf(input.task, history, model) : [];
+  const alone: PredictedChain = { shape: "task", tasks: [input.task], probability: 1 };
+  return { modelVersion: model.version, next, reach, chains: [...(tree === null ? [] : [tree]), ...paths, alone] };
 }
 
 /** Null where the model has never seen the task. Unknown tasks inside the path end the known history there. */
@@ -120,31 +131,60 @@ function reachOf(history: History, input: PredictInput, model: Model): ChainTask
       leadTimeMs,
       multiplicity: answer.multiplicities[i]!,
       // Never seen together on a transition walk: the direct pair is all that is known.
-      route: routes.get(task) ?? [input.task, task],
+      route: routes.get(task)?.tasks ?? [input.task, task],
     });
   }
   return reach;
 }
 
-/** Most probable route to every task near `root`: Dijkstra over −log of the transition probabilities. */
-function routesFrom(root: string, model: Model): Map<string, string[]> {
-  const routes = new Map<string, string[]>();
-  const open = [{ task: root, probability: 1, route: [root] }];
+const routesOf = new WeakMap<Model, Map<string, Map<string, Route>>>();
+
+/** Most probable route to every task near `root`: Dijkstra over −log of the transition probabilities. Once per model and root. */
+export function routesFrom(root: string, model: Model): ReadonlyMap<string, Route> {
+  let known = routesOf.get(model);
+  if (known === undefined) routesOf.set(model, (known = new Map()));
+  let routes = known.get(root);
+  if (routes === undefined) known.set(root, (routes = walkRoutes(root, model)));
+  return routes;
+}
+
+function walkRoutes(root: string, model: Model): Map<string, Route> {
+  const routes = new Map<string, Route>();
+  const start: Route = { tasks: [root], fanOut: null, factor: 1, joins: false };
+  const open = [{ task: root, probability: 1, route: start }];
   for (let expanded = 0; open.length > 0 && expanded < ROUTE_EXPANSIONS_MAX; expanded++) {
     const node = takeLikeliest(open);
-    if (node.route.length > 1) {
+    if (node.route.tasks.length > 1) {
       if (routes.has(node.task)) continue;
       routes.set(node.task, node.route);
       if (node.task === root) continue; // a loop: the first way back is its route
     }
-    if (node.route.length > ROUTE_DEPTH_MAX) continue;
+    if (node.route.tasks.length > ROUTE_DEPTH_MAX) continue;
     for (const successor of model.profiles.get(node.task)?.successors ?? []) {
       const probability = node.probability * successor.probability;
       if (probability < ROUTE_FLOOR || routes.has(successor.task)) continue;
-      open.push({ task: successor.task, probability, route: [...node.route, successor.task] });
+      open.push({ task: successor.task, probability, route: extendRoute(node.route, successor) });
     }
   }
   return routes;
+}
+
+function extendRoute(route: Route, successor: Successor): Route {
+  const tasks = [...route.tasks, successor.task];
+  const own = meanOf(successor.fanOut);
+  const known = meanOf(route.fanOut);
+  const fanIn = successor.fanIn ?? 1;
+  const joins = route.joins || fanIn >= JOIN_MIN;
+  if (own > known) {
+    return { tasks, fanOut: successor.fanOut ?? null, factor: (route.factor * known) / fanIn, joins };
+  }
+  return { tasks, fanOut: route.fanOut, factor: (route.factor * own) / fanIn, joins };
+}
+
+/** Mean of a fan-out; 1 where there is none. */
+export function meanOf(fanOut: Successor["fanOut"] | null): number {
+  if (fanOut === undefined || fanOut === null) return 1;
+  return fanOut.reduce((sum, { count, share }) => sum + count * share, 0);
 }
 
 function takeLikeliest<T extends { probability: number }>(open: T[]): T {

@@ -6,6 +6,7 @@ import { type Model, profilesOf } from "../core/graph.ts";
 import { hashVersion } from "../core/predict.ts";
 import { type AssembledRun, observedRun } from "../core/profile.ts";
 import { GraphRows } from "../core/rows.ts";
+import { MeasuredStarts } from "../core/starts.ts";
 
 /** Profiles are read anew after this many learned runs, once they are many: as a published version would be. */
 const PROFILES_EVERY_RUNS = 10;
@@ -13,6 +14,7 @@ const PROFILES_EVERY_RUNS = 10;
 const PROFILES_EAGER_RUNS = 100;
 
 export class Learner {
+  readonly starts = new MeasuredStarts();
   readonly #engine: WasmEngine;
   readonly #rows = new GraphRows();
   readonly #tasks: string[] = [];
@@ -52,7 +54,7 @@ export class Learner {
       engine: this.#engine,
       tasks: this.#tasks,
       taskIds: this.#taskIds,
-      profiles: new Map(profilesOf(this.#rows.rows).map((profile) => [profile.task, profile])),
+      profiles: new Map(profilesOf(this.#rows.rows).map((profile) => [profile.task, this.starts.correct(profile)])),
     };
   }
 

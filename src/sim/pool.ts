@@ -17,13 +17,21 @@ export interface Instance {
   uses: number;
 }
 
+/** One more instance is wanted, until then or until a call comes. */
+export interface Claim {
+  readonly task: number;
+  readonly untilMs: number;
+  isOpen: boolean;
+}
+
 export class Pool {
   readonly gb: number;
   /** The most recently used is last. */
   readonly idle: Instance[] = [];
   /** Started ahead, not ready, and nobody waits for it yet. */
   readonly starting: Instance[] = [];
-  claims = 0;
+  /** Open claims, oldest first. */
+  readonly #claims: Claim[] = [];
   /** Until when the last claim stands, ms. */
   claimedUntilMs = Number.NEGATIVE_INFINITY;
   readonly #task: number;
@@ -37,7 +45,24 @@ export class Pool {
 
   /** Idle or coming, beyond what is claimed. */
   get unclaimed(): number {
-    return this.idle.length + this.starting.length - this.claims;
+    return this.idle.length + this.starting.length - this.#claims.length;
+  }
+
+  claim(claim: Claim): void {
+    this.#claims.push(claim);
+    if (claim.untilMs > this.claimedUntilMs) this.claimedUntilMs = claim.untilMs;
+  }
+
+  unclaim(claim: Claim): void {
+    if (!claim.isOpen) return;
+    claim.isOpen = false;
+    this.#claims.splice(this.#claims.indexOf(claim), 1);
+  }
+
+  /** A call came: whoever it was claimed for, one claim is met. */
+  meetClaim(): void {
+    const met = this.#claims.shift();
+    if (met !== undefined) met.isOpen = false;
   }
 
   bear(bornMs: number, readyMs: number, state: "starting" | "busy"): Instance {

@@ -8,7 +8,7 @@ import { Accounts, gigabytes } from "./accounting.ts";
 import type { Arrivals } from "./arrivals.ts";
 import type { ColdStarts } from "./cold-starts.ts";
 import { Calendar } from "./events.ts";
-import { type Instance, Pool } from "./pool.ts";
+import { type Claim, type Instance, Pool } from "./pool.ts";
 import { seedFor } from "./random.ts";
 import type { ReplayRun, Workload } from "./workload.ts";
 
@@ -23,19 +23,12 @@ export interface ActiveRun {
   readonly endMs: Float64Array;
   /** Wait for the runtime alone. */
   readonly waitMs: Float64Array;
-  /** Open claims by task, oldest first. */
-  readonly claims: Map<number, Claim[]>;
   readonly triggersLeft: Int32Array;
   readonly calleesLeft: Int32Array;
   readonly readyMs: Float64Array;
   readonly lastCalleeMs: Float64Array;
   readonly instances: (Instance | null)[];
   left: number;
-}
-
-export interface Claim {
-  readonly task: number;
-  isOpen: boolean;
 }
 
 /** What a policy is told and asked. All methods but `keepAliveMs` are optional. */
@@ -112,31 +105,19 @@ export class World {
     this.#calendar.add(atMs, run);
   }
 
-  /** One instance of the task is wanted for this run from `atMs` (when its start may begin) until `untilMs`. */
-  claim(run: ActiveRun | null, task: number, atMs: number, untilMs: number, nowMs: number): void {
-    if (atMs > nowMs) this.#calendar.add(atMs, (now) => this.#claim(run, task, untilMs, now));
-    else this.#claim(run, task, untilMs, nowMs);
+  /** One instance of the task is wanted from `atMs` (when its start may begin) until `untilMs`; the next call of the task takes it. */
+  claim(task: number, atMs: number, untilMs: number, nowMs: number): Claim {
+    const claim: Claim = { task, untilMs, isOpen: true };
+    if (atMs > nowMs) this.#calendar.add(atMs, (now) => this.#claim(claim, now));
+    else this.#claim(claim, nowMs);
+    return claim;
   }
 
-  #claim(run: ActiveRun | null, task: number, untilMs: number, nowMs: number): void {
-    if (run !== null && run.left === 0) return;
-    const pool = this.pools[task]!;
-    const claim: Claim = { task, isOpen: true };
-    if (run !== null) {
-      const open = run.claims.get(task);
-      if (open === undefined) run.claims.set(task, [claim]);
-      else open.push(claim);
-    }
-    pool.claims++;
-    pool.claimedUntilMs = Math.max(pool.claimedUntilMs, untilMs);
-    if (pool.unclaimed < 0) this.#startAhead(pool, task, untilMs, nowMs);
-    this.#calendar.add(untilMs, () => this.#close(claim));
-  }
-
-  #close(claim: Claim): void {
-    if (!claim.isOpen) return;
-    claim.isOpen = false;
-    this.pools[claim.task]!.claims--;
+  #claim(claim: Claim, nowMs: number): void {
+    const pool = this.pools[claim.task]!;
+    pool.claim(claim);
+    if (pool.unclaimed < 0) this.#startAhead(pool, claim.task, claim.untilMs, nowMs);
+    this.#calendar.add(claim.untilMs, () => pool.unclaim(claim));
   }
 
   /** Starts an instance before it is called. */
@@ -172,7 +153,6 @@ export class World {
       beginMs: new Float64Array(count).fill(Number.NaN),
       endMs: new Float64Array(count).fill(Number.NaN),
       waitMs: new Float64Array(count),
-      claims: new Map(),
       triggersLeft: Int32Array.from(replay.triggers),
       calleesLeft: Int32Array.from(replay.callees),
       readyMs: new Float64Array(count).fill(nowMs),
@@ -196,8 +176,7 @@ export class World {
   #start(run: ActiveRun, i: number, nowMs: number): void {
     const task = run.replay.tasks[i]!;
     const pool = this.pools[task]!;
-    const own = run.claims.get(task)?.shift();
-    if (own !== undefined) this.#close(own);
+    pool.meetClaim();
     const coldMs = this.#draw(task, Math.imul(run.number, 0x9e3779b1) + i);
     const instance = this.#policy.knowsAll
       ? pool.bear(nowMs - coldMs, nowMs, "busy")
@@ -240,7 +219,6 @@ export class World {
     if (--run.left > 0) return;
     this.accounts.overheadMs[run.number] = Math.max(0, nowMs - run.arrivedMs - run.replay.makespanMs);
     this.#policy.runEnded?.(run, nowMs);
-    for (const claims of run.claims.values()) for (const claim of claims) this.#close(claim);
   }
 
   /** Followers of execution i learn that it began (isCall 1) or ended (0). */

@@ -30,7 +30,6 @@ export function runClairvoyant(seconds: number): Policy {
         const coldMs = worst(world.coldStarts[task]!);
         const neededMs = nowMs + offsetMs;
         world.claim(
-          run,
           task,
           Math.max(nowMs, neededMs - coldMs),
           Math.max(neededMs, nowMs + coldMs) + SLACK_MS,

@@ -6,12 +6,21 @@ import { type Admission, type Offer, type PlannedCommand, serve, type TaskReques
 import type { AssembledRun } from "../../core/profile.ts";
 import { Policy as PolicySchema } from "../../protocol.ts";
 import type { Learner } from "../learner.ts";
+import type { Claim, Instance } from "../pool.ts";
 import type { ActiveRun, Policy, World } from "../world.ts";
 
 /** Sealing waits this long for late records, ms (ledger.ts QUIET_MIN_MS), and publishing as long again. */
 const LEARN_DELAY_MS = 10_000;
 const VM_BYTES = 2 ** 50;
 const NO_CONSTRAINTS = {};
+
+/** Ended commands are forgotten when so many are remembered. */
+const STANDING_SWEEP = 4_096;
+
+interface Carried {
+  vms: Record<string, string>;
+  branch: string | null;
+}
 
 export interface ForechainOptions {
   msPerGbSecond: number;
@@ -26,8 +35,10 @@ export class Forechain implements Policy {
   readonly #policy: ReturnType<typeof PolicySchema.parse>;
   readonly #taskNames: string[];
   readonly #ids: Map<string, number>;
-  /** VMs prepared by earlier plans, by run: what the continuation carries along the path. */
-  readonly #held = new WeakMap<ActiveRun, Record<string, string>[]>();
+  /** What the continuation carries along the path, by run and execution. */
+  readonly #carried = new WeakMap<ActiveRun, Carried[]>();
+  /** Commands that stand, by key, with their end, ms: one command per distinct thing, as at the hub. */
+  readonly #standing = new Map<string, { claim: Claim; expiresMs: number }>();
   #world!: World;
   #idCounter = 0;
 
@@ -35,7 +46,7 @@ export class Forechain implements Policy {
     this.#learner = learner;
     this.#options = options;
     this.dial = options.msPerGbSecond;
-    this.#policy = PolicySchema.parse({ mode: "active", msPerGbSecond: options.msPerGbSecond, fanOutMax: 256 });
+    this.#policy = PolicySchema.parse({ mode: "active", msPerGbSecond: options.msPerGbSecond, fanOutMax: 1024 });
     this.#taskNames = taskNames;
     this.#ids = new Map(taskNames.map((task, id) => [task, id]));
   }
@@ -57,17 +68,37 @@ export class Forechain implements Policy {
     this.#world.accounts.decisionMs += performance.now() - beganMs;
     this.#world.accounts.decisions++;
     if (served.kind !== "allocated") throw new Error(`nothing suitable: ${JSON.stringify(served.refused)}`);
-    for (const command of served.plan) this.#carryOut(run, command, nowMs);
-    this.#heldOf(run)[i] = { ...request.heldVms, ...served.vms };
+    for (const command of served.plan) this.#carryOut(command, nowMs);
+    this.#carriedOf(run)[i] = { vms: { ...request.heldVms, ...served.vms }, branch: served.branch };
   }
 
-  #admit(_offer: Offer): Admission {
-    return { ok: true, commandIds: {}, refusedKeys: {} };
+  /** As the hub does: a command joins the one that stands for the same thing, unless that one ends too early. */
+  #admit(offer: Offer): Admission {
+    const refusedKeys: Record<string, string> = {};
+    for (const command of offer.commands) {
+      const standing = this.#standing.get(command.key);
+      if (standing?.claim.isOpen && standing.expiresMs >= command.deadlineMs) {
+        refusedKeys[`${command.vm} ${command.key}`] = "stands already";
+      }
+    }
+    return { ok: true, commandIds: {}, refusedKeys };
   }
 
-  #carryOut(run: ActiveRun, command: PlannedCommand, nowMs: number): void {
+  #carryOut(command: PlannedCommand, nowMs: number): void {
     if (command.kind !== "warm" || command.task === null) return;
-    this.#world.claim(run, this.#ids.get(command.task)!, command.notBeforeMs, command.expiresMs, nowMs);
+    const { notBeforeMs, expiresMs } = command;
+    const claim = this.#world.claim(this.#ids.get(command.task)!, notBeforeMs, expiresMs, nowMs);
+    this.#standing.set(command.key, { claim, expiresMs });
+    if (this.#standing.size > STANDING_SWEEP) this.#sweep();
+  }
+
+  #sweep(): void {
+    for (const [key, { claim }] of this.#standing) if (!claim.isOpen) this.#standing.delete(key);
+  }
+
+  /** The agent tells how long each start took, once. */
+  taken(_run: ActiveRun, _i: number, instance: Instance): void {
+    if (instance.uses === 1) this.#learner.starts.note(this.#taskNames[instance.task]!, instance.readyMs - instance.bornMs);
   }
 
   runEnded(run: ActiveRun, nowMs: number): void {
@@ -78,10 +109,10 @@ export class Forechain implements Policy {
     return this.#options.keepAliveMs;
   }
 
-  #heldOf(run: ActiveRun): Record<string, string>[] {
-    let held = this.#held.get(run);
-    if (held === undefined) this.#held.set(run, (held = []));
-    return held;
+  #carriedOf(run: ActiveRun): Carried[] {
+    let carried = this.#carried.get(run);
+    if (carried === undefined) this.#carried.set(run, (carried = []));
+    return carried;
   }
 
   #requestOf(run: ActiveRun, i: number): TaskRequest {
@@ -106,8 +137,9 @@ export class Forechain implements Policy {
       horizonMs: null,
       maxTasks: null,
       heldCluster: above < 0 ? null : "cluster",
-      heldVms: above < 0 ? {} : (this.#heldOf(run)[above] ?? {}),
+      heldVms: this.#carriedOf(run)[above]?.vms ?? {},
       dryRun: false,
+      branch: this.#carriedOf(run)[above]?.branch ?? null,
     };
   }
 

@@ -1,0 +1,40 @@
+// Measured starts. In: how long each start of a task's runtime took, whoever asked for it (a command's result, a hit's or a late
+// one's saving, a miss's cost). Out: profiles whose cold start is that of a whole start.
+// Execution records cannot tell it once prewarming works: they hold what the caller waited, which is then the rest of a start or
+// nothing. A planner that believed them would start ever later, until everything is cold again, and so on in a circle.
+import type { TaskProfile } from "./graph.ts";
+import { bucketField, type Counts, quantilesOf } from "./sketch.ts";
+
+/** At this many starts all counts of a task are halved: what was usual some hundred starts ago matters less than today. */
+const STARTS_HALVED_AT = 256;
+const LETTER = "c";
+
+export class MeasuredStarts {
+  readonly #starts = new Map<string, { counts: Counts; total: number; coldStartMs: TaskProfile["coldStartMs"] }>();
+
+  /** One whole start took so long, ms. Nothing is learned from 0 or an unknown time. */
+  note(task: string, startMs: number): void {
+    if (!(startMs > 0)) return;
+    let known = this.#starts.get(task);
+    if (known === undefined) this.#starts.set(task, (known = { counts: new Map(), total: 0, coldStartMs: null }));
+    const field = bucketField(LETTER, startMs);
+    known.counts.set(field, (known.counts.get(field) ?? 0) + 1);
+    known.coldStartMs = null;
+    if (++known.total < STARTS_HALVED_AT) return;
+    known.total = 0;
+    for (const [bucket, count] of known.counts) {
+      const half = Math.floor(count / 2);
+      if (half === 0) known.counts.delete(bucket);
+      else known.counts.set(bucket, half);
+      known.total += half;
+    }
+  }
+
+  /** The profile with the measured cold start; as it was where none has been measured. */
+  correct(profile: TaskProfile): TaskProfile {
+    const known = this.#starts.get(profile.task);
+    if (known === undefined) return profile;
+    known.coldStartMs ??= quantilesOf(known.counts, LETTER);
+    return known.coldStartMs === null ? profile : { ...profile, coldStartMs: known.coldStartMs };
+  }
+}
