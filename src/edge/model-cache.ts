@@ -1,6 +1,7 @@
 // Published models in this isolate. In: a workspace. Out: its model, or null where it has none yet or it takes longer than the
 // caller can wait. One WASM instance per workspace, in a byte-bounded LRU at module scope; a stale one serves while the new
 // version is on its way.
+import { waitUntil } from "cloudflare:workers";
 import { LRUCache } from "lru-cache";
 import engineModule from "../../build/engine.wasm";
 import { loadEngine } from "../core/engine.ts";
@@ -37,6 +38,8 @@ export async function modelFor(
   const cached = cache.get(workspace);
   if (cached !== undefined && Date.now() < cached.checkedMs + CHECK_MS) return cached.model;
   const fresh = refresh(writers, workspace);
+  // Else the platform cancels it with the answer of the request that began it, and `loading` would hold it for ever.
+  waitUntil(fresh);
   if (cached?.model != null) return cached.model;
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<null>((resolve) => {
