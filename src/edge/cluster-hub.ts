@@ -174,7 +174,10 @@ export class ClusterHub extends DurableObject<Env> {
       const detail = `Another agent process has taken over VM ${vm}; this one must stop.`;
       return { ok: false, reason: "superseded", detail };
     }
-    if (met === "restarted") this.#forgetProcess(vm, nowMs);
+    // A poll that the process before left behind must not be given commands.
+    if (met === "restarted" || met === "new") this.#waiters.dismiss(vm);
+    if (met === "restarted" || heartbeat.leaving)
+      this.#forgetProcess(vm, heartbeat.leaving ? "stopped" : "crashed", nowMs);
     if (heartbeat.leaving) {
       this.#vms.remove(vm);
       for (const row of this.#queue.cancelQueued("its agent left", nowMs, { vm }))
@@ -203,8 +206,8 @@ export class ClusterHub extends DurableObject<Env> {
   }
 
   /** Runtimes died with the old process; its leases will never be reported. */
-  #forgetProcess(vm: string, nowMs: number): void {
-    for (const row of this.#queue.unsettledOn(vm)) if (row.kind === "warm") this.#waste(row, "crashed", nowMs);
+  #forgetProcess(vm: string, reason: "crashed" | "stopped", nowMs: number): void {
+    for (const row of this.#queue.unsettledOn(vm)) if (row.kind === "warm") this.#waste(row, reason, nowMs);
     this.#queue.releaseLeases(vm, nowMs);
   }
 
@@ -212,12 +215,14 @@ export class ClusterHub extends DurableObject<Env> {
   async commands(workspace: string, cluster: string, vm: string, waitMs: number, max: number): Promise<CommandsAnswer> {
     const untilMs = Date.now() + Math.min(waitMs, LONG_POLL_MS_MAX);
     this.#know(workspace, cluster);
+    this.#waiters.dismiss(vm);
     for (;;) {
       const nowMs = Date.now();
       const commands = this.#deliverable() ? this.#queue.lease(vm, max, nowMs) : [];
       if (commands.length > 0) this.#changed(nowMs, nowMs + Math.min(...commands.map((command) => command.leaseMs)));
       if (commands.length > 0 || nowMs >= untilMs) return { nowMs, commands };
-      await this.#waiters.wait(vm, Math.min(untilMs, this.#queue.nextDueMs(vm) ?? untilMs) - nowMs);
+      const stillFirst = await this.#waiters.wait(vm, Math.min(untilMs, this.#queue.nextDueMs(vm) ?? untilMs) - nowMs);
+      if (!stillFirst) return { nowMs: Date.now(), commands: [] };
     }
   }
 

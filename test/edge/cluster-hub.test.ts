@@ -271,6 +271,24 @@ describe("time", () => {
   });
 });
 
+describe("a poll whose connection died", () => {
+  test("is given nothing once its VM polls again", async () => {
+    const dead = poll(VM, 20_000);
+    const alive = poll(VM, 20_000);
+    await admit(offer([command()]));
+    expect(await dead).toEqual([]);
+    expect(await alive).toHaveLength(1);
+  });
+
+  test("is given nothing once its VM's agent is another process", async () => {
+    const dead = poll(VM, 20_000);
+    await world.heartbeat(CLUSTER, VM, ["a", "b"], { instanceId: "second" });
+    await admit(offer([command()]));
+    expect(await dead).toEqual([]);
+    expect(await poll()).toHaveLength(1);
+  });
+});
+
 describe("coalescing", () => {
   test("two identical predictions are one command with two beneficiaries", async () => {
     const [first, second] = [command(), command()];
