@@ -18,7 +18,7 @@ import type { AgentConfig } from "./config.ts";
 import { createDrivers } from "./drivers/create.ts";
 import { execute } from "./execute.ts";
 import { ExecutionSpool } from "./executions.ts";
-import { createFetcher } from "./fetchers.ts";
+import { createFetcher } from "./fetchers/fetcher.ts";
 import { HubLoop } from "./hub-loop.ts";
 import { Invoker, TIMEOUT_MS_DEFAULT } from "./invoke.ts";
 import { Link, retryable } from "./link.ts";
@@ -135,6 +135,7 @@ async function assemble(config: AgentConfig, stopping: AbortSignal, log: Log) {
     execute: (command) => execute(invoker, command, stopping),
     drain: () => drain(config, pool, invoker),
     report: (item) => reports.add({ list: "results", item }),
+    log,
   });
   const cpuLoad = cpuMeter();
   const identity = { agentVersion: AGENT_VERSION, instanceId: randomUUID() };

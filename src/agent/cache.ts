@@ -10,7 +10,7 @@ import { mkdir, open as openHandle, rename, rm, stat, statfs } from "node:fs/pro
 import { dirname, join } from "node:path";
 import cacache from "cacache";
 import { type CacheEntry, chooseVictims, expectedMs, type Newcomer, TASK_LOAD } from "./eviction.ts";
-import { type Fetcher, type FetchReason, fetchError, type Source } from "./fetchers.ts";
+import { type Fetcher, type FetchReason, fetchError, type Source } from "./fetchers/source.ts";
 import type { Transfers } from "./transfer.ts";
 
 export interface CacheOptions {
@@ -56,6 +56,15 @@ export type LoadAnswer =
 
 type Settled = { ok: true; entry: CacheEntry } | { ok: false; reason: LoadReason; detail: string };
 
+/** Beside the content, for the next process. */
+interface Kept {
+  loadMs: number;
+  etag: string | null;
+  freshForMs: number | null;
+  /** Null: for ever. */
+  freshUntilMs: number | null;
+}
+
 interface Flight {
   done: Promise<Settled>;
   /** Calls that wait for it. The new entry stays pinned until the last of them has its own pin. */
@@ -72,6 +81,8 @@ class Refused extends Error {
   }
 }
 
+/** Reasons that say nothing of the object itself. */
+const STORE_AWAY: ReadonlySet<string> = new Set(["unreachable", "stalled", "broken", "store_error"]);
 /** Room taken at first for a body whose length nobody told. */
 const UNKNOWN_BYTES_FIRST = 64 * 2 ** 10;
 /** Assumed until loads have been measured; only orders evictions. */
@@ -106,7 +117,7 @@ export class ObjectCache {
     await mkdir(join(options.folder, "incoming"), { recursive: true });
     for (const [uri, found] of Object.entries(await cacache.ls(options.folder))) {
       const content = await cacache.get.hasContent(options.folder, found.integrity);
-      const metadata = found.metadata as { loadMs?: number } | undefined;
+      const metadata = found.metadata as Partial<Kept> | undefined;
       if (content === false || content.size !== found.size || content.size === 0) {
         await forget(options.folder, uri);
         continue;
@@ -117,10 +128,14 @@ export class ObjectCache {
         path: found.path,
         bytes: content.size,
         loadMs: metadata?.loadMs ?? 0,
+        etag: metadata?.etag ?? null,
+        freshForMs: metadata?.freshForMs ?? null,
+        freshUntilMs: metadata?.freshUntilMs ?? Number.POSITIVE_INFINITY,
         lastUsedMs: options.nowMs(),
         uses: 0,
         pins: 0,
         verified: false,
+        orphaned: false,
         hold: null,
       });
     }
@@ -136,8 +151,10 @@ export class ObjectCache {
     return this.#options.maxBytes;
   }
 
+  /** Here, and its store lets it be used without being asked. */
   has(uri: string): boolean {
-    return this.#entries.has(uri);
+    const entry = this.#entries.get(uri);
+    return entry !== undefined && entry.freshUntilMs > this.#options.nowMs();
   }
 
   /** Most recently used first, at most `max`. */
@@ -148,35 +165,28 @@ export class ObjectCache {
 
   async load(uri: string, want: Want): Promise<LoadAnswer> {
     const beganMs = this.#options.nowMs();
-    const cached = this.#entries.get(uri);
-    if (cached !== undefined) {
-      cached.pins++;
-      if (await this.#intact(cached)) {
-        this.totals.hits++;
-        return this.#answer(cached, want, "cached", beganMs);
-      }
-      cached.pins--;
-      if (cached.pins === 0) await this.#remove(cached);
+    const cached = await this.#pinned(uri);
+    if (cached !== null && cached.freshUntilMs > beganMs) {
+      this.totals.hits++;
+      // It was there: what looking at it took is no wait for the store.
+      return this.#answer(cached, want, "cached", 0);
     }
-    if (this.#stopping.signal.aborted)
+    if (this.#stopping.signal.aborted) {
+      if (cached !== null) this.#unpin(cached);
       return { ok: false, uri, reason: "stopped", detail: "the agent stops", waitedMs: 0 };
+    }
     let flight = this.#flights.get(uri);
-    const how = flight === undefined ? "loaded" : "joined";
-    flight ??= this.#begin(uri, want);
-    if (want.by === "task") {
-      flight.urgent.abort();
-      this.#options.transfers.taskLoadBegins();
-    }
-    flight.waiting++;
-    const settled = await flight.done;
-    flight.waiting--;
-    if (want.by === "task") this.#options.transfers.taskLoadEnds();
-    if (settled.ok) {
-      settled.entry.pins++;
-      if (flight.waiting === 0) settled.entry.pins--;
-      return this.#answer(settled.entry, want, how, beganMs);
-    }
-    return { ...settled, uri, waitedMs: this.#options.nowMs() - beganMs };
+    const joined = flight !== undefined;
+    flight ??= this.#begin(uri, want, cached);
+    const settled = await this.#board(flight, want);
+    const waitedMs = this.#options.nowMs() - beganMs;
+    // Asked again and unchanged, or kept because its store cannot be asked.
+    const same = settled.ok && settled.entry === cached;
+    if (cached !== null) this.#unpin(cached);
+    if (settled.ok) return this.#answer(settled.entry, want, same ? "cached" : joined ? "joined" : "loaded", waitedMs);
+    // What a prefetch may not throw out, a task's own load may.
+    if (joined && want.by === "task" && settled.reason === "cache_full") return this.load(uri, want);
+    return { ...settled, uri, waitedMs };
   }
 
   /** `busy` where it is in use, `absent` where it is not here. */
@@ -200,19 +210,52 @@ export class ObjectCache {
     await Promise.all([...this.#flights.values()].map((flight) => flight.done));
   }
 
-  #begin(uri: string, want: Want): Flight {
+  /** The whole entry, pinned, if it is here. */
+  async #pinned(uri: string): Promise<CacheEntry | null> {
+    const entry = this.#entries.get(uri);
+    if (entry === undefined) return null;
+    entry.pins++;
+    if (await this.#intact(entry)) return entry;
+    this.#unpin(entry);
+    if (entry.pins === 0) await this.#remove(entry);
+    return null;
+  }
+
+  #unpin(entry: CacheEntry): void {
+    entry.pins--;
+    if (entry.orphaned && entry.pins === 0) void this.#dropContent(entry);
+  }
+
+  /** Waits for a download; the entry that comes of it is pinned for the caller. */
+  async #board(flight: Flight, want: Want): Promise<Settled> {
+    const { transfers } = this.#options;
+    if (want.by === "task") {
+      flight.urgent.abort();
+      transfers.taskLoadBegins();
+    }
+    flight.waiting++;
+    const settled = await flight.done;
+    flight.waiting--;
+    if (want.by === "task") transfers.taskLoadEnds();
+    if (settled.ok) {
+      settled.entry.pins++;
+      if (flight.waiting === 0) settled.entry.pins--;
+    }
+    return settled;
+  }
+
+  #begin(uri: string, want: Want, stale: CacheEntry | null): Flight {
     const urgent = new AbortController();
     if (want.by === "task") urgent.abort();
-    const done = this.#download(uri, want, urgent.signal).finally(() => this.#flights.delete(uri));
+    const done = this.#download(uri, want, urgent.signal, stale).finally(() => this.#flights.delete(uri));
     const flight = { done, urgent, waiting: 0 };
     this.#flights.set(uri, flight);
     return flight;
   }
 
   /** The caller has pinned the entry; the answer takes that pin over. */
-  #answer(entry: CacheEntry, want: Want, how: "cached" | "joined" | "loaded", beganMs: number): LoadAnswer {
-    const nowMs = this.#options.nowMs();
-    entry.lastUsedMs = nowMs;
+  #answer(entry: CacheEntry, want: Want, how: "cached" | "joined" | "loaded", waitedMs: number): LoadAnswer {
+    entry.lastUsedMs = this.#options.nowMs();
     if (want.by === "task") entry.uses++;
     else if (entry.hold === null || entry.hold.untilMs < want.holdUntilMs) {
       entry.hold = { probability: want.probability, untilMs: want.holdUntilMs };
@@ -221,14 +264,13 @@ export class ObjectCache {
     const release = () => {
       if (released) throw new Error("an object was released twice");
       released = true;
-      entry.pins--;
+      this.#unpin(entry);
     };
     const { uri, path, bytes, loadMs } = entry;
-    // A cached object is there at once: what `#intact` took is not a wait for the store.
-    return { ok: true, uri, path, bytes, how, waitedMs: how === "cached" ? 0 : nowMs - beganMs, loadMs, release };
+    return { ok: true, uri, path, bytes, how, waitedMs, loadMs, release };
   }
 
-  async #download(uri: string, want: Want, urgent: AbortSignal): Promise<Settled> {
+  async #download(uri: string, want: Want, urgent: AbortSignal, stale: CacheEntry | null): Promise<Settled> {
     const { transfers, fetcher } = this.#options;
     const limited = want.by === "prefetch";
     if (limited) await transfers.prefetchBegins(AbortSignal.any([urgent, this.#stopping.signal]));
@@ -237,7 +279,8 @@ export class ObjectCache {
       const told = limited && want.bytes !== null ? want.bytes : 0;
       await this.#reserve(room, told, this.#newcomer(want, told));
       const beganMs = this.#options.nowMs();
-      const source = await fetcher.open(uri, this.#stopping.signal);
+      const source = await fetcher.open(uri, this.#stopping.signal, stale?.etag);
+      if (source === "unchanged") return { ok: true, entry: this.#refreshed(stale!) };
       if (source.bytes === 0) throw new Refused("empty", "the store sent an object of 0 bytes");
       await this.#reserve(room, source.bytes ?? told, this.#newcomer(want, source.bytes ?? told));
       const entry = await this.#store(uri, source, want, urgent, room, beganMs);
@@ -250,11 +293,20 @@ export class ObjectCache {
       const { code } = error as NodeJS.ErrnoException;
       if (code === "ENOSPC") return { ok: false, reason: "disk_full", detail: "no space left on the disk" };
       const known = error instanceof Refused ? error : fetchError(error);
+      // Old bytes serve better than none, unless the store says that there are none.
+      if (stale !== null && STORE_AWAY.has(known.reason)) return { ok: true, entry: this.#refreshed(stale) };
       return { ok: false, reason: known.reason, detail: known.message };
     } finally {
       this.#reservedBytes -= room.bytes;
       if (limited) transfers.prefetchEnds();
     }
+  }
+
+  /** Good for as long again as its store had said. */
+  #refreshed(entry: CacheEntry): CacheEntry {
+    entry.freshUntilMs = this.#options.nowMs() + (entry.freshForMs ?? Number.POSITIVE_INFINITY);
+    entry.pins++;
+    return entry;
   }
 
   async #store(
@@ -299,7 +351,7 @@ export class ObjectCache {
           throw new Refused("wrong_checksum", `${algorithm} is not what the store told`);
       }
       const loadMs = Math.max(0, this.#options.nowMs() - beganMs - heldMs);
-      return await this.#publish(uri, incoming, `sha256-${digests.get("sha256")}`, bytes, loadMs, room);
+      return await this.#publish(uri, source, incoming, `sha256-${digests.get("sha256")}`, bytes, loadMs, room);
     } finally {
       this.#writtenBytes -= bytes;
       await file.close();
@@ -310,6 +362,7 @@ export class ObjectCache {
   /** The rename is the moment from which the object exists. An index line without content is dropped when found. */
   async #publish(
     uri: string,
+    source: Source,
     incoming: string,
     integrity: string,
     bytes: number,
@@ -318,7 +371,10 @@ export class ObjectCache {
   ): Promise<CacheEntry> {
     const { folder, nowMs } = this.#options;
     this.#publishing.add(integrity);
-    await cacache.index.insert(folder, uri, integrity, { size: bytes, metadata: { loadMs } });
+    const { etag, freshForMs } = source;
+    const freshUntilMs = freshForMs === null ? null : nowMs() + freshForMs;
+    const metadata: Kept = { loadMs, etag, freshForMs, freshUntilMs };
+    await cacache.index.insert(folder, uri, integrity, { size: bytes, metadata });
     const found = await cacache.get.info(folder, uri);
     if (found === null) throw new Error("the cache's index lost an entry that it had just been given");
     await mkdir(dirname(found.path), { recursive: true });
@@ -330,10 +386,14 @@ export class ObjectCache {
       path: found.path,
       bytes,
       loadMs,
+      etag,
+      freshForMs,
+      freshUntilMs: freshUntilMs ?? Number.POSITIVE_INFINITY,
       lastUsedMs: nowMs(),
       uses: 0,
       pins: 1,
       verified: true,
+      orphaned: false,
       hold: null,
     };
     this.#insert(entry);
@@ -389,9 +449,15 @@ export class ObjectCache {
 
   #insert(entry: CacheEntry): void {
     const before = this.#entries.get(entry.uri);
-    if (before !== undefined) this.#bytes -= before.bytes;
     this.#entries.set(entry.uri, entry);
     this.#bytes += entry.bytes;
+    if (before === undefined) return;
+    this.#bytes -= before.bytes;
+    entry.hold = before.hold;
+    entry.uses = before.uses;
+    // Whoever reads the old version keeps its file until done.
+    before.orphaned = true;
+    if (before.pins === 0) void this.#dropContent(before);
   }
 
   async #remove(entry: CacheEntry): Promise<void> {
@@ -399,13 +465,17 @@ export class ObjectCache {
     this.#entries.delete(entry.uri);
     this.#bytes -= entry.bytes;
     this.totals.evictions++;
-    const { folder } = this.#options;
-    await forget(folder, entry.uri);
+    await forget(this.#options.folder, entry.uri);
+    await this.#dropContent(entry);
+    this.onEvict(entry.uri, entry.bytes);
+  }
+
+  /** Unless another name has the same bytes. */
+  async #dropContent(entry: CacheEntry): Promise<void> {
     const shared =
       this.#publishing.has(entry.integrity) ||
       [...this.#entries.values()].some((other) => other.integrity === entry.integrity);
     if (!shared) await rm(entry.path, { force: true });
-    this.onEvict(entry.uri, entry.bytes);
   }
 
   /** Expected ms that each entry saves, for /metrics and tests. */

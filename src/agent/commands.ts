@@ -29,6 +29,7 @@ export interface CommandsOptions {
   /** The VM takes no new work from here on; resolves when nothing runs. */
   drain: () => Promise<void>;
   report: (result: CommandResult) => void;
+  log: (line: string) => void;
 }
 
 interface Known {
@@ -64,6 +65,9 @@ export class Commands {
       fresh.outcome = outcome;
       const counter = `${command.kind} ${outcome.state}`;
       this.totals[counter] = (this.totals[counter] ?? 0) + 1;
+      if (outcome.state === "failed") {
+        this.#options.log(`${command.kind} of ${command.task ?? command.uri} failed: ${outcome.reason}`);
+      }
       this.#report(command.commandId, fresh, outcome);
       this.#forgetOldest();
     });

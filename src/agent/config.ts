@@ -49,7 +49,16 @@ export const TaskConfig = z.preprocess(
 );
 export type TaskConfig = z.infer<typeof TaskConfig>;
 
-export const OBJECT_SCHEMES = ["https", "http", "file"] as const;
+export const OBJECT_SCHEMES = ["https", "http", "file", "s3"] as const;
+
+const S3Config = z.strictObject({
+  region: z.string().min(1).default("us-east-1"),
+  /** Of what speaks S3's protocol elsewhere. */
+  endpoint: VmUrl.optional(),
+  /** `https://endpoint/bucket/key`, where buckets are no hosts of their own. */
+  forcePathStyle: z.boolean().default(false),
+  buckets: z.array(z.string().min(1).max(255)).max(1000).default([]),
+});
 
 const ObjectsConfig = z.strictObject({
   schemes: z.array(z.enum(OBJECT_SCHEMES)).default(["https"]),
@@ -60,6 +69,7 @@ const ObjectsConfig = z.strictObject({
    * The slash at its end keeps `https://store.example.net` from standing for `https://store.example.network`.
    */
   mirrors: z.record(z.url().endsWith("/"), z.url().endsWith("/")).default({}),
+  s3: S3Config.optional(),
   stallMs: z.number().positive().max(600_000).default(15_000),
   prefetchBytesPerSecond: Size.optional(),
   prefetchConcurrency: z.number().int().min(1).max(64).default(4),
@@ -83,7 +93,10 @@ export const AgentConfig = z.strictObject({
     maxBytes: Size,
     diskFreeBytesMin: Size.default(64 * 2 ** 20),
   }),
-  objects: ObjectsConfig.default(ObjectsConfig.parse({})),
+  objects: ObjectsConfig.refine((objects) => !objects.schemes.includes("s3") || objects.s3 !== undefined, {
+    message: "scheme s3 needs a section `s3` with its buckets",
+    path: ["schemes"],
+  }).default(ObjectsConfig.parse({})),
   capacity: z
     .strictObject({
       cpuCores: z.number().positive().max(4096).optional(),

@@ -13,6 +13,11 @@ export interface CacheEntry {
   bytes: number;
   /** What loading took, measured. */
   loadMs: number;
+  etag: string | null;
+  /** As the store said; null: for ever. */
+  freshForMs: number | null;
+  /** From then on the store is asked whether it is still the object. */
+  freshUntilMs: number;
   lastUsedMs: number;
   /** By tasks. */
   uses: number;
@@ -20,6 +25,8 @@ export interface CacheEntry {
   pins: number;
   /** Its digest was checked by this process. */
   verified: boolean;
+  /** Its URI names newer bytes by now. */
+  orphaned: boolean;
   /** A command expects a use until then. */
   hold: { probability: number; untilMs: number } | null;
 }

@@ -8,6 +8,8 @@ export interface GuardRules {
   schemes: readonly string[];
   /** `host`, `host:port` or `*.suffix`. */
   hosts: readonly string[];
+  /** Of S3. */
+  buckets?: readonly string[];
 }
 
 export type UriAnswer = { ok: true; url: URL } | { ok: false; reason: "refused"; detail: string };
@@ -49,6 +51,10 @@ export function checkUri(uri: string, rules: GuardRules): UriAnswer {
       const refusal = refusedAddress(literal, loopbackListed(url.hostname, rules));
       if (refusal !== null) return refuse(refusal);
     }
+  }
+  if (scheme === "s3") {
+    if (!rules.buckets?.includes(url.hostname)) return refuse(`bucket ${url.hostname} is not allowed here`);
+    if (url.pathname.length < 2) return refuse("an S3 URI without a key");
   }
   return { ok: true, url };
 }

@@ -95,9 +95,9 @@ export class Transfers {
   }
 }
 
-/** Resolves after `ms` or when `signal` aborts, whichever is first. */
+/** Resolves after `ms` (at once, if that is past) or when `signal` aborts, whichever is first. */
 export function delay(ms: number, signal?: AbortSignal): Promise<void> {
-  if (signal?.aborted) return Promise.resolve();
+  if (signal?.aborted || ms <= 0) return Promise.resolve();
   return new Promise((resolve) => {
     const done = () => {
       clearTimeout(timer);

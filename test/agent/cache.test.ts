@@ -1,10 +1,11 @@
 // The cache against a real store: faults of the store, bounds, priorities, what survives a restart.
-import { mkdtemp, readdir, rm, truncate, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { type CacheOptions, type LoadAnswer, ObjectCache, type Want } from "../../src/agent/cache.ts";
-import { createFetcher } from "../../src/agent/fetchers.ts";
+import { createFetcher } from "../../src/agent/fetchers/fetcher.ts";
 import { Transfers } from "../../src/agent/transfer.ts";
 import { pattern, TestStore } from "./store.ts";
 
@@ -252,6 +253,78 @@ describe("bounds", () => {
     for (const answer of answers) if (!answer.ok) expect(answer.reason).toBe("cache_full");
     expect(cache.bytes()).toBeLessThanOrEqual(cache.maxBytes());
     expect(answers.filter(({ ok }) => ok).length).toBeGreaterThanOrEqual(3);
+  });
+});
+
+describe("a store that names its versions", () => {
+  it("a body that breaks off or stands still is continued where it stopped, of the same version", async () => {
+    const bytes = pattern(300 * KB);
+    const ranges: (string | undefined)[] = [];
+    const uri = store.on("/big", (request, response) => {
+      const { range } = request.headers;
+      ranges.push(range);
+      const from = range === undefined ? 0 : Number(/bytes=(\d+)-/.exec(range)![1]);
+      if (range !== undefined) expect(request.headers["if-range"]).toBe('"v1"');
+      response.writeHead(range === undefined ? 200 : 206, {
+        etag: '"v1"',
+        "content-length": bytes.length - from,
+        ...(range === undefined ? {} : { "content-range": `bytes ${from}-${bytes.length - 1}/${bytes.length}` }),
+      });
+      if (ranges.length === 1)
+        response.write(bytes.subarray(0, 100 * KB), () => setImmediate(() => response.destroy()));
+      else if (ranges.length === 2) response.write(bytes.subarray(from, from + 50 * KB));
+      else response.end(bytes.subarray(from));
+    });
+    const cache = await openCache();
+    const answer = await loaded(cache.load(uri, TASK));
+    expect(await readFile(answer.path)).toEqual(bytes);
+    expect(ranges).toHaveLength(3);
+    expect(ranges[0]).toBeUndefined();
+  });
+
+  it("is not continued with another version, nor without a name for it", async () => {
+    const cache = await openCache();
+    const cut =
+      (etag: Record<string, string>, rest: number) => (request: IncomingMessage, response: ServerResponse) => {
+        response.writeHead(request.headers.range === undefined ? 200 : rest, { ...etag, "content-length": 9 * KB });
+        response.write(pattern(KB), () => setImmediate(() => response.destroy()));
+      };
+    expect(await cache.load(store.on("/changed", cut({ etag: '"v1"' }, 200)), TASK)).toMatchObject({
+      reason: "store_error",
+    });
+    expect(await cache.load(store.on("/weak", cut({ etag: 'W/"v1"' }, 206)), TASK)).toMatchObject({ reason: "broken" });
+    expect(store.asked("/weak")).toBe(1);
+  });
+
+  it("is asked again when its max-age is over: unchanged costs no bytes, changed replaces, away keeps the old", async () => {
+    const cache = await openCache();
+    let version = 1;
+    let status: number | null = null;
+    const uri = store.on("/live", (request, response) => {
+      const headers = { etag: `"v${version}"`, "cache-control": "max-age=0" };
+      if (status !== null) response.writeHead(status).end();
+      else if (request.headers["if-none-match"] === headers.etag) response.writeHead(304, headers).end();
+      else response.writeHead(200, headers).end(pattern(9 * KB, version));
+    });
+    const read = async () => {
+      const answer = await loaded(cache.load(uri, TASK));
+      return { how: answer.how, same: (await readFile(answer.path)).equals(pattern(9 * KB, version)) };
+    };
+    expect(await read()).toEqual({ how: "loaded", same: true });
+    expect(await read()).toEqual({ how: "cached", same: true });
+    expect(cache.totals.loadedBytes).toBe(9 * KB);
+    const old = await cache.load(uri, TASK);
+    version = 2;
+    expect(await read()).toEqual({ how: "loaded", same: true });
+    if (!old.ok) throw new Error(old.detail);
+    // Its reader still has the old version; then it is gone.
+    expect(await readFile(old.path)).toEqual(pattern(9 * KB, 1));
+    old.release();
+    status = 503;
+    expect(await read()).toEqual({ how: "cached", same: true });
+    status = 404;
+    expect(await cache.load(uri, TASK)).toMatchObject({ ok: false, reason: "not_found" });
+    expect(cache.bytes()).toBe(9 * KB);
   });
 });
 

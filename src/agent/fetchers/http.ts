@@ -1,0 +1,150 @@
+// Objects by http(s). In: a URL that was checked. Out: a Source. Every redirect is checked like a URI of its own, every address
+// that a name leads to before it is connected to. A broken body is continued by range if the store names its versions.
+import { Agent as HttpAgent, request as httpRequest, type IncomingHttpHeaders, type IncomingMessage } from "node:http";
+import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
+import type { ObjectsConfig } from "../config.ts";
+import { checkUri, guardedLookup } from "../guard.ts";
+import { type Checksum, FetchError, fetchError, resuming, type Source } from "./source.ts";
+
+const REDIRECTS_MAX = 5;
+/** Of one host: enough for a page of objects at once, far below what a small store minds. */
+const SOCKETS_PER_HOST_MAX = 16;
+
+export interface HttpFetcher {
+  open(url: URL, signal: AbortSignal, etag: string | null): Promise<Source | "unchanged">;
+}
+
+export function createHttpFetcher(config: ObjectsConfig): HttpFetcher {
+  const lookup = guardedLookup(config);
+  const agents = {
+    "http:": new HttpAgent({ keepAlive: true, maxSockets: SOCKETS_PER_HOST_MAX, lookup }),
+    "https:": new HttpsAgent({ keepAlive: true, maxSockets: SOCKETS_PER_HOST_MAX, lookup }),
+  };
+
+  async function open(url: URL, signal: AbortSignal, etag: string | null): Promise<Source | "unchanged"> {
+    const conditional: Record<string, string> = etag === null ? {} : { "if-none-match": etag };
+    let current = url;
+    for (let hop = 0; hop <= REDIRECTS_MAX; hop++) {
+      const response = await ask(current, signal, conditional);
+      const { statusCode = 0, headers } = response;
+      if (statusCode === 304 && etag !== null) {
+        response.resume();
+        return "unchanged";
+      }
+      if (statusCode < 300 || statusCode >= 400) return sourceOf(current, response, signal);
+      response.resume();
+      current = redirected(current, statusCode, headers.location);
+    }
+    throw new FetchError("store_error", `more than ${REDIRECTS_MAX} redirects`);
+  }
+
+  function redirected(from: URL, status: number, location: string | undefined): URL {
+    if (location === undefined || !URL.canParse(location, from.href)) {
+      throw new FetchError("store_error", `answered ${status} without a usable location`);
+    }
+    const checked = checkUri(new URL(location, from).href, config);
+    if (!checked.ok) throw new FetchError("refused", `redirect: ${checked.detail}`);
+    // A store must not point us at our own disk, nor at what our credentials open.
+    if (checked.url.protocol !== "http:" && checked.url.protocol !== "https:") {
+      throw new FetchError("refused", `redirect to ${checked.url.protocol}`);
+    }
+    return checked.url;
+  }
+
+  function sourceOf(url: URL, response: IncomingMessage, signal: AbortSignal): Source {
+    const failure = failureOf(response);
+    if (failure !== null) {
+      response.destroy();
+      throw failure;
+    }
+    const { headers } = response;
+    const { etag = null } = headers;
+    // A weak etag names what is equivalent, not the same bytes.
+    const version = etag !== null && !etag.startsWith("W/") ? etag : null;
+    const again = version === null ? null : (fromByte: number) => askRest(url, fromByte, version, signal);
+    return {
+      bytes: headers["content-length"] === undefined ? null : Number(headers["content-length"]),
+      checksums: checksumsOf(headers),
+      etag,
+      freshForMs: freshForMs(headers["cache-control"]),
+      body: resuming(response, config.stallMs, again, signal),
+    };
+  }
+
+  async function askRest(url: URL, fromByte: number, version: string, signal: AbortSignal): Promise<IncomingMessage> {
+    const response = await ask(url, signal, { range: `bytes=${fromByte}-`, "if-range": version });
+    const continues = response.headers["content-range"]?.startsWith(`bytes ${fromByte}-`) ?? false;
+    if (response.statusCode === 206 && continues) return response;
+    response.destroy();
+    throw new FetchError(
+      "store_error",
+      `cannot be continued from byte ${fromByte}: the store answered ${response.statusCode}`,
+    );
+  }
+
+  function ask(url: URL, signal: AbortSignal, headers: Record<string, string>): Promise<IncomingMessage> {
+    const secure = url.protocol === "https:";
+    return new Promise((resolve, reject) => {
+      const request = (secure ? httpsRequest : httpRequest)(url, {
+        agent: agents[secure ? "https:" : "http:"],
+        // Stored as it is at the URI: a length and a checksum belong to these bytes.
+        headers: { "accept-encoding": "identity", "user-agent": "forechain-agent", ...headers },
+        signal,
+      });
+      const timer = setTimeout(() => {
+        request.destroy(new FetchError("stalled", `no answer within ${config.stallMs} ms`));
+      }, config.stallMs);
+      request.once("response", (response) => {
+        clearTimeout(timer);
+        resolve(response);
+      });
+      request.once("error", (error) => {
+        clearTimeout(timer);
+        reject(fetchError(error));
+      });
+      request.end();
+    });
+  }
+
+  return { open };
+}
+
+function failureOf({ statusCode = 0, headers }: IncomingMessage): FetchError | null {
+  if (statusCode === 404 || statusCode === 410) return new FetchError("not_found", `the store answered ${statusCode}`);
+  if (statusCode !== 200) return new FetchError("store_error", `the store answered ${statusCode}`);
+  const encoding = headers["content-encoding"] ?? "identity";
+  if (encoding === "identity") return null;
+  return new FetchError("store_error", `the store insists on content-encoding ${encoding}`);
+}
+
+/** RFC 9530, its older form, and what object stores send. A multipart checksum (`…-3`) is not of the whole: left out. */
+function checksumsOf(headers: IncomingHttpHeaders): Checksum[] {
+  const found: Checksum[] = [];
+  for (const name of ["repr-digest", "content-digest", "digest"]) {
+    const value = headers[name];
+    if (typeof value !== "string") continue;
+    for (const match of value.matchAll(/(sha-256|sha-512|md5)=:?([A-Za-z0-9+/]+=*):?/gi)) {
+      found.push({ algorithm: match[1]!.toLowerCase().replace("-", "") as Checksum["algorithm"], base64: match[2]! });
+    }
+  }
+  const md5 = headers["content-md5"];
+  if (typeof md5 === "string") found.push({ algorithm: "md5", base64: md5 });
+  const sha256 = headers["x-amz-checksum-sha256"];
+  if (typeof sha256 === "string" && !sha256.includes("-")) found.push({ algorithm: "sha256", base64: sha256 });
+  return found;
+}
+
+/** Where a store says nothing, an object is what its URI names, for ever. */
+export function freshForMs(cacheControl: string | undefined): number | null {
+  if (cacheControl === undefined) return null;
+  const directives = cacheControl
+    .toLowerCase()
+    .split(",")
+    .map((directive) => directive.trim());
+  if (directives.includes("no-cache") || directives.includes("no-store")) return 0;
+  if (directives.includes("immutable")) return null;
+  const seconds = directives
+    .map((directive) => /^max-age=(\d+)$/.exec(directive)?.[1])
+    .find((age) => age !== undefined);
+  return seconds === undefined ? null : Number(seconds) * 1000;
+}
