@@ -28,15 +28,7 @@ export type Want =
   | { by: "task" }
   | { by: "prefetch"; probability: number; bytes: number | null; neededMs: number; holdUntilMs: number };
 
-export type LoadReason =
-  | FetchReason
-  | "empty"
-  | "wrong_length"
-  | "wrong_checksum"
-  | "too_large"
-  | "disk_full"
-  | "cache_full"
-  | "stopped";
+export type LoadReason = FetchReason | "empty" | "wrong_length" | "too_large" | "disk_full" | "cache_full" | "stopped";
 
 export type LoadAnswer =
   | {

@@ -20,7 +20,14 @@ export interface Source {
   body: AsyncIterable<Buffer>;
 }
 
-export type FetchReason = "refused" | "not_found" | "store_error" | "stalled" | "broken" | "unreachable";
+export type FetchReason =
+  | "refused"
+  | "not_found"
+  | "store_error"
+  | "stalled"
+  | "broken"
+  | "unreachable"
+  | "wrong_checksum";
 
 export class FetchError extends Error {
   readonly reason: FetchReason;
@@ -90,6 +97,8 @@ export function fetchError(error: unknown): FetchError {
   if (error instanceof FetchError) return error;
   if (error instanceof AddressRefused) return new FetchError("refused", error.message);
   if (!(error instanceof Error)) throw error;
+  // The AWS SDK compares a whole object's checksum itself, and says so by its message alone.
+  if (error.message.startsWith("Checksum mismatch")) return new FetchError("wrong_checksum", error.message);
   const { code } = error as NodeJS.ErrnoException;
   if (code === "ENOENT" || code === "ENOTDIR") return new FetchError("not_found", "no such file");
   if (code === "EACCES") return new FetchError("refused", "the file may not be read");
