@@ -213,6 +213,7 @@ export class WriterStore {
   loadIndex(): void {
     this.#index = new PackIndex();
     this.#cache.clear();
+    this.#lastPack = 0;
     const rows = this.#sql.exec<{ pack: number; hashes: ArrayBuffer }>(
       "SELECT pack, hashes FROM pack WHERE part = 0 ORDER BY pack",
     );
@@ -221,7 +222,8 @@ export class WriterStore {
       for (let i = 0; i < words.length; i += 2) this.#index.add(words[i]!, pack);
       this.#lastPack = pack;
     }
-    this.#oldestLivePack = Number(this.#one("SELECT min(pack) FROM pack WHERE text IS NOT NULL") ?? 0);
+    const oldest = this.#one("SELECT min(pack) FROM pack WHERE part = 0 AND text IS NOT NULL");
+    this.#oldestLivePack = oldest === null ? this.#lastPack + 1 : Number(oldest);
   }
 
   /** Kept runs in the order in which they were kept, the last `limit` packs, each run where it is newest. */
@@ -289,9 +291,9 @@ export class WriterStore {
 
   /** Lets go of the records of packs older than the horizon, and of the oldest ids beyond RUNS_REMEMBERED_MAX. */
   expire(nowMs: number): void {
-    for (;;) {
+    while (this.#oldestLivePack <= this.#lastPack) {
       const keptMs = this.#one("SELECT kept_ms FROM pack WHERE pack = ? AND part = 0", this.#oldestLivePack);
-      if (keptMs === null || Number(keptMs) > nowMs - HORIZON_MS) break;
+      if (Number(keptMs ?? 0) > nowMs - HORIZON_MS) break;
       this.#exec("DELETE FROM pack WHERE pack = ? AND part > 0", this.#oldestLivePack);
       this.#exec("UPDATE pack SET text = NULL WHERE pack = ?", this.#oldestLivePack);
       this.#cache.delete(this.#oldestLivePack++);
