@@ -144,6 +144,24 @@ function serviceName(attributes: Map<string, AttributeValue>): string | null {
   return system;
 }
 
+/** Whether anything is made of the attribute: decoders may leave out the others. */
+export function isReadAttribute(key: string): boolean {
+  return READ_PREFIXES.has(key.slice(0, key.indexOf(".")));
+}
+
+const READ_PREFIXES = new Set([
+  "faas",
+  "service",
+  "peer",
+  "server",
+  "net",
+  "db",
+  "messaging",
+  "http",
+  "url",
+  "rpc",
+  "forechain",
+]);
 const SERVICE_CATEGORIES = new Set(["db", "messaging", "http", "url", "rpc"]);
 const SERVICE_NAME_KEYS = ["peer.service", "server.address", "net.peer.name", "net.host.name", "http.host"];
 const URL_KEYS = ["url.full", "http.url", "db.connection_string"];

@@ -7,7 +7,8 @@ import { problem } from "../problem.ts";
 /** Twice what OTel collectors send by default, and what one isolate can hold several times, bytes. */
 export const INGEST_BODY_BYTES_MAX = 8 * 2 ** 20;
 
-export type Body = { ok: true; bytes: Uint8Array; text: string } | { ok: false; response: Response };
+/** `text` decodes on each reading. */
+export type Body = { ok: true; bytes: Uint8Array; readonly text: string } | { ok: false; response: Response };
 
 export async function readBody(c: Context<AppEnv>): Promise<Body> {
   const encoding = (c.req.header("content-encoding") ?? "identity").trim().toLowerCase();
@@ -38,7 +39,13 @@ export async function readBody(c: Context<AppEnv>): Promise<Body> {
     };
   }
   const bytes = chunks.length === 1 ? chunks[0]! : joined(chunks, size);
-  return { ok: true, bytes, text: new TextDecoder().decode(bytes) };
+  return {
+    ok: true,
+    bytes,
+    get text() {
+      return new TextDecoder().decode(bytes);
+    },
+  };
 }
 
 function joined(chunks: Uint8Array[], size: number): Uint8Array {

@@ -2,20 +2,24 @@
 // A bad record is told by its position and the rest is kept; what was accepted is durable before the answer.
 import { type Context, Hono } from "hono";
 import { packRecords, type RunRecord, recordOfExecution } from "../../core/records.ts";
-import { decodeOtlpJson, FUTURE_MAX_MS } from "../../core/spans.ts";
-import { EXECUTIONS_PER_BATCH_MAX, Execution, type IngestAnswer } from "../../protocol.ts";
+import { type DecodedSpans, decodeOtlpSpans, FUTURE_MAX_MS, type OtlpFault, recordOfSpan } from "../../core/spans.ts";
+import { EXECUTIONS_PER_BATCH_MAX, Execution, type IngestAnswer, type Problem } from "../../protocol.ts";
 import type { AppEnv, KeyGrant } from "../app.ts";
 import { requireScope } from "../auth.ts";
+import { decodeOtlpProtobuf, encodeOtlpAnswer, encodeOtlpStatus } from "../otlp.ts";
 import { fieldErrors, problem } from "../problem.ts";
 import { readBody } from "./ingest-body.ts";
 
 /** Rejected records told one by one; what is beyond is told by the last reason. */
 const REJECTED_TOLD_MAX = 1_000;
+/** Reasons in the one text that OTLP has for them. */
+const REASONS_TOLD = 10;
 /** Records of one call to the GraphWriter. */
 const RECORDS_PER_CALL = 5_000;
 /** Names of unknown fields that are told. */
 const IGNORED_FIELDS_MAX = 32;
 
+const PROTOBUF_TYPE = "application/x-protobuf";
 const LINE_TYPES = ["application/x-ndjson", "application/ndjson", "application/jsonl"];
 
 /** A record that is not taken, and which of its fields is to blame. */
@@ -72,33 +76,54 @@ function unsupported(c: Context, types: string[]): Response {
 }
 
 ingestRoutes.post("/v1/traces", requireScope("ingest"), async (c) => {
-  if (mediaType(c) !== "application/json") return unsupported(c, ["application/json"]);
+  const type = mediaType(c);
+  const isProtobuf = type === PROTOBUF_TYPE;
+  if (!isProtobuf && type !== "application/json") return unsupported(c, ["application/json", PROTOBUF_TYPE]);
   const body = await readBody(c);
-  if (!body.ok) return body.response;
-  let request: unknown;
-  try {
-    request = JSON.parse(body.text);
-  } catch (error) {
-    const detail = error instanceof SyntaxError ? error.message : "not JSON";
-    return problem(c, 400, "Malformed JSON", "The body is not valid JSON.", [{ pointer: "", detail }]);
-  }
-  const decoded = decodeOtlpJson(request, Date.now());
+  if (!body.ok) return isProtobuf ? asStatus(body.response) : body.response;
+  const decoded = isProtobuf ? decodeOtlpProtobuf(body.bytes, Date.now()) : decodeJson(body.text);
   if ("reason" in decoded) {
     const { pointer, detail } = decoded;
-    return problem(c, 400, "Not an OTLP trace request", `${pointer || "the body"}: ${detail}`, [{ pointer, detail }]);
+    const title = "title" in decoded ? decoded.title : "Not an OTLP trace request";
+    const answer = problem(c, 400, title, `${pointer || "the body"}: ${detail}`, [{ pointer, detail }]);
+    return isProtobuf ? asStatus(answer) : answer;
   }
-  const stored = await store(c, decoded.records);
+  const records = decoded.spans.map(recordOfSpan);
+  const stored = await store(c, records);
   const reasons = [
     ...decoded.rejected.map(({ index, reason }) => `span ${index}: ${reason}`),
-    ...stored.refused.map(({ at, reason }) => `span ${decoded.records[at]!.executionId}: ${reason}`),
+    ...stored.refused.map(({ at, reason }) => `span ${records[at]!.executionId}: ${reason}`),
   ];
-  return c.json(reasons.length === 0 ? {} : { partialSuccess: partialSuccess(reasons) });
+  const partial = reasons.length === 0 ? null : partialSuccess(reasons);
+  if (isProtobuf) return c.body(encodeOtlpAnswer(partial).slice().buffer, 200, { "content-type": PROTOBUF_TYPE });
+  return c.json(partial === null ? {} : { partialSuccess: partial });
 });
+
+function decodeJson(text: string): DecodedSpans | (OtlpFault & { title?: string }) {
+  let request: unknown;
+  try {
+    request = JSON.parse(text);
+  } catch (error) {
+    const detail = error instanceof SyntaxError ? error.message : "not JSON";
+    return { reason: "not-otlp", pointer: "", detail, title: "Malformed JSON" };
+  }
+  return decodeOtlpSpans(request, Date.now());
+}
+
+/** gRPC's code for a bad argument, which google.rpc.Status takes. */
+const INVALID_ARGUMENT = 3;
+
+/** The problem as OTLP wants it for protobuf requests. */
+async function asStatus(response: Response): Promise<Response> {
+  const { detail }: Problem = await response.json();
+  const headers = { "content-type": PROTOBUF_TYPE };
+  return new Response(encodeOtlpStatus(INVALID_ARGUMENT, detail), { status: response.status, headers });
+}
 
 /** OTLP counts what was not taken and has one text for why: the first reasons, and how many more there are. */
 function partialSuccess(reasons: string[]): { rejectedSpans: string; errorMessage: string } {
-  const told = reasons.slice(0, 10).join("; ");
-  const more = reasons.length > 10 ? `; and ${reasons.length - 10} more` : "";
+  const told = reasons.slice(0, REASONS_TOLD).join("; ");
+  const more = reasons.length > REASONS_TOLD ? `; and ${reasons.length - REASONS_TOLD} more` : "";
   return { rejectedSpans: String(reasons.length), errorMessage: told + more };
 }
 

@@ -113,7 +113,13 @@ async function place(
   const target = otherVm(workspace, request.task, fleet, new Set(), nowMs);
   if (target !== null) {
     const allocated = served?.kind === "allocated" ? served : null;
-    return { kind: "placed", ...target, allocationId: served?.allocationId ?? newId(nowMs), vms: {}, served: allocated };
+    return {
+      kind: "placed",
+      ...target,
+      allocationId: served?.allocationId ?? newId(nowMs),
+      vms: {},
+      served: allocated,
+    };
   }
   return (
     (served?.kind === "unsuitable" ? served : null) ?? {
