@@ -81,11 +81,18 @@ ingestRoutes.post("/v1/traces", requireScope("ingest"), async (c) => {
   if (!isProtobuf && type !== "application/json") return unsupported(c, ["application/json", PROTOBUF_TYPE]);
   const body = await readBody(c);
   if (!body.ok) return isProtobuf ? asStatus(body.response) : body.response;
-  const decoded = isProtobuf ? decodeOtlpProtobuf(body.bytes, Date.now()) : decodeJson(body.text);
+  const decoded: DecodedSpans | TitledFault = isProtobuf
+    ? decodeOtlpProtobuf(body.bytes, Date.now())
+    : decodeJson(body.text);
   if ("reason" in decoded) {
     const { pointer, detail } = decoded;
-    const title = "title" in decoded ? decoded.title : "Not an OTLP trace request";
-    const answer = problem(c, 400, title, `${pointer || "the body"}: ${detail}`, [{ pointer, detail }]);
+    const answer = problem(
+      c,
+      400,
+      decoded.title ?? "Not an OTLP trace request",
+      `${pointer || "the body"}: ${detail}`,
+      [{ pointer, detail }],
+    );
     return isProtobuf ? asStatus(answer) : answer;
   }
   const records = decoded.spans.map(recordOfSpan);
@@ -99,7 +106,9 @@ ingestRoutes.post("/v1/traces", requireScope("ingest"), async (c) => {
   return c.json(partial === null ? {} : { partialSuccess: partial });
 });
 
-function decodeJson(text: string): DecodedSpans | (OtlpFault & { title?: string }) {
+type TitledFault = OtlpFault & { title?: string };
+
+function decodeJson(text: string): DecodedSpans | TitledFault {
   let request: unknown;
   try {
     request = JSON.parse(text);
