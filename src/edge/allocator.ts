@@ -26,7 +26,8 @@ export async function allocateTask(
   const ports = {
     nowMs,
     newId: () => newId(nowMs),
-    random: Math.random,
+    // The same for every task of a run: a canary covers whole runs.
+    random: () => uniformOf(request.runId),
     admit: (offer: Offer) => admitAt(env.CLUSTER_HUB, workspace, offer),
   };
   const model = await modelOrNone(env.GRAPH_WRITER, workspace);
@@ -37,6 +38,15 @@ export async function allocateTask(
     console.error(`prediction failed, allocating without: ${error instanceof Error ? error.stack : error}`);
     return serve(request, null, fleet, ports);
   }
+}
+
+/** FNV-1a over the id's characters, as a number in [0, 1). */
+function uniformOf(id: string): number {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < id.length; i++) hash = Math.imul(hash ^ id.charCodeAt(i), 0x01000193);
+  // The last characters alone would decide the low bits: one more round spreads them.
+  hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d);
+  return ((hash ^ (hash >>> 12)) >>> 0) / 2 ** 32;
 }
 
 async function modelOrNone(graphWriter: Env["GRAPH_WRITER"], workspace: string): Promise<Model | null> {
@@ -70,7 +80,7 @@ export async function continuationOf(
   secret: string,
   workspace: string,
   request: TaskRequest,
-  placed: { cluster: string | null; vms: Record<string, string> },
+  placed: { cluster: string | null; vms: Record<string, string>; branch: string | null },
   nowMs: number,
 ): Promise<string> {
   const path = request.path.map((task, i) => ({ task, startMs: knownOrNull(request.pathStartMs[i]) }));
@@ -81,6 +91,7 @@ export async function continuationOf(
     cluster: placed.cluster,
     // What earlier plans prepared and this one does not speak of still holds.
     vms: { ...request.heldVms, ...placed.vms },
+    branch: placed.branch,
   };
   return sealContinuation(await continuationKey(secret, workspace), continuation, nowMs);
 }
@@ -125,10 +136,11 @@ export function recordOfAnswer(
   answer: AllocationAnswer,
   request: TaskRequest,
   state: AllocationRecord["state"],
+  outcome: AllocationRecord["outcome"],
   nowMs: number,
 ): AllocationRecord {
   const { runId, executionId, task } = request;
   // The continuation is the caller's; whoever reads explanations has no use for it.
   const { continuation: _, ...explained } = answer;
-  return { ...explained, runId, executionId, task, state, createdMs: nowMs, outcome: null };
+  return { ...explained, runId, executionId, task, state, createdMs: nowMs, outcome };
 }

@@ -60,6 +60,7 @@ export class ClusterHub extends DurableObject<Env> {
   #alarmAtMs: number | null = null;
   #flushAtMs: number | null = null;
   #prunedMs = 0;
+  #summarisedMs = 0;
   #summaryTimer: ReturnType<typeof setTimeout> | null = null;
 
   constructor(ctx: DurableObjectState, env: Env) {
@@ -375,7 +376,7 @@ export class ClusterHub extends DurableObject<Env> {
       atMs: nowMs,
       reservedMemoryBytes: this.#ledger.memoryBytes,
       reservedCpuCores: this.#ledger.cpuCores,
-      vms: this.#vms.summaries(),
+      vms: this.#vms.summaries(this.#queue.warming(nowMs)),
       unflushedOutcomes: this.#book.unflushed,
       inFlightCommands: this.#queue.inFlight,
     };
@@ -383,6 +384,7 @@ export class ClusterHub extends DurableObject<Env> {
 
   /** Tells Fleet, and takes what the operator declared since. */
   async #summarise(): Promise<void> {
+    this.#summarisedMs = Date.now();
     const { workspace, cluster } = this.#identity!;
     const fleet = this.env.FLEET.getByName(workspace);
     const news = await fleet.hubReport(workspace, cluster, this.#summary(), this.#config?.version ?? null);
@@ -421,10 +423,11 @@ export class ClusterHub extends DurableObject<Env> {
   /** After every change: a summary to Fleet within a second, and the alarm if what happened is due before it. */
   #changed(nowMs: number, dueMs = Number.POSITIVE_INFINITY): void {
     if (this.#book.unflushed > 0) this.#flushAtMs ??= nowMs + FLUSH_AFTER_MS;
+    const waitMs = Math.max(0, this.#summarisedMs + SUMMARY_EVERY_MS - nowMs);
     this.#summaryTimer ??= setTimeout(() => {
       this.#summaryTimer = null;
       this.ctx.waitUntil(this.#summariseOrLater());
-    }, SUMMARY_EVERY_MS);
+    }, waitMs);
     this.#armBy(Math.min(dueMs, this.#flushAtMs ?? Number.POSITIVE_INFINITY));
   }
 

@@ -22,6 +22,8 @@ export interface Continuation {
   cluster: string | null;
   /** VM prepared for a task, by task. */
   vms: Record<string, string>;
+  /** Which of several parallel executions of one task this comes after; null: no step has fanned out. */
+  branch: string | null;
 }
 
 /** Short names: the header has 4 KiB. */
@@ -34,6 +36,7 @@ const Wire = z.object({
   e: z.string(),
   c: z.string().nullable(),
   v: z.record(z.string(), z.string()),
+  n: z.string().nullable(),
   x: z.number(),
 });
 type Wire = z.infer<typeof Wire>;
@@ -78,6 +81,7 @@ function encode(from: Continuation, path: Continuation["path"], vms: Record<stri
     e: from.executionId,
     c: from.cluster,
     v: vms,
+    n: from.branch,
     x: nowMs + EXPIRES_AFTER_MS,
   };
   return toBase64Url(new TextEncoder().encode(JSON.stringify(wire)));
@@ -88,7 +92,7 @@ function decode(wire: Wire): Continuation {
     const afterMs = wire.t[i] ?? null;
     return { task, startMs: afterMs === null ? null : wire.b + afterMs };
   });
-  return { runId: wire.r, path, executionId: wire.e, cluster: wire.c, vms: wire.v };
+  return { runId: wire.r, path, executionId: wire.e, cluster: wire.c, vms: wire.v, branch: wire.n };
 }
 
 function ascii(text: string): Uint8Array {

@@ -1,10 +1,12 @@
 // The fleet view as the Worker sees it: kept per isolate, at most a second old where it can be had.
-// A view that is a little older is used while a new one is fetched behind the answer; the hub decides in the end anyway.
+// A view that is a little older is used when a new one does not come at once; the hub decides in the end anyway.
 import type { FleetView } from "../core/fleet.ts";
 import type { Env } from "./env.ts";
 
-/** Older than this: refreshed in the background, ms. */
+/** Older than this: refreshed, ms. */
 const FRESH_MS = 1_000;
+/** The one request that begins a refresh waits so long for it, ms: what was just prepared is worth more than that. */
+const REFRESH_WAIT_MS = 20;
 /** Older than this: waited for, ms. Below the age at which an agent counts as silent. */
 const STALE_MS = 10_000;
 /** A refresh that has not come back by then is taken for lost, and the next request starts another, ms. */
@@ -36,7 +38,9 @@ export async function fleetViewFor(
   if (ageMs < STALE_MS) {
     if (nowMs - cached.refreshStartedMs > REFRESH_LOST_MS || cached.refreshStartedMs <= cached.fetchedMs) {
       cached.refreshStartedMs = nowMs;
-      background.waitUntil(fetchView(fleet, workspace, nowMs).catch(() => undefined));
+      const fresh = fetchView(fleet, workspace, nowMs).catch(() => cached.view);
+      background.waitUntil(fresh);
+      return Promise.race([fresh, after(REFRESH_WAIT_MS, cached.view)]);
     }
     return cached.view;
   }
@@ -60,6 +64,10 @@ async function fetchView(fleet: Env["FLEET"], workspace: string, nowMs: number):
   if (views.size >= VIEWS_MAX) views.delete(views.keys().next().value!);
   views.set(workspace, { view, fetchedMs: nowMs, refreshStartedMs: nowMs });
   return view;
+}
+
+function after<T>(ms: number, value: T): Promise<T> {
+  return new Promise((resolve) => setTimeout(resolve, ms, value));
 }
 
 const tasksOf = new WeakMap<FleetView, Set<string>>();

@@ -16,11 +16,20 @@ export interface Origin {
   links: string[];
   heldCluster: string | null;
   heldVms: Record<string, string>;
+  branch: string | null;
 }
 
 export type OriginRead = { ok: true; origin: Origin } | { ok: false; detail: string };
 
-const NEW_RUN: Origin = { path: [], pathStartMs: [], runId: null, links: [], heldCluster: null, heldVms: {} };
+const NEW_RUN: Origin = {
+  path: [],
+  pathStartMs: [],
+  runId: null,
+  links: [],
+  heldCluster: null,
+  heldVms: {},
+  branch: null,
+};
 
 const REFUSED = {
   malformed: "is not a continuation of this service",
@@ -62,6 +71,7 @@ export async function readOrigin(
       links,
       heldCluster: main.cluster,
       heldVms: Object.assign({}, ...branches.map((branch) => branch.vms)),
+      branch: main.branch,
     },
   };
 }
@@ -88,6 +98,7 @@ export function allocationAsk(body: AllocationRequest, origin: Origin, execution
     constraints: body.constraints ?? {},
     heldCluster: origin.heldCluster,
     heldVms: origin.heldVms,
+    branch: origin.branch,
     dryRun: body.dryRun ?? false,
   };
 }

@@ -25,6 +25,7 @@ const FULL: Continuation = {
   executionId: "execution",
   cluster: "paris",
   vms: { d: "vm-1" },
+  branch: "third",
 };
 
 test("what comes back is what was sealed", async () => {

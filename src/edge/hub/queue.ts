@@ -294,6 +294,18 @@ export class CommandQueue {
       .toArray();
   }
 
+  /** Warm-ups that an agent is at, or will be at once, by VM and task. */
+  warming(nowMs: number): { vm: string; task: string; n: number }[] {
+    return this.#sql
+      .exec<{ vm: string; task: string; n: number }>(
+        `SELECT vm, task, count(*) AS n FROM commands
+         WHERE live = 1 AND kind = 'warm' AND (state = 'leased' OR (state = 'queued' AND not_before_ms <= ?))
+         GROUP BY vm, task`,
+        nowMs,
+      )
+      .toArray();
+  }
+
   /** Given up for good, latest first. */
   deadLetters(limit: number): CommandRow[] {
     return this.#sql

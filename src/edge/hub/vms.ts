@@ -95,9 +95,15 @@ export class Vms {
     return Math.min(HEARTBEAT_MS_MAX, Math.max(HEARTBEAT_MS_MIN, Math.ceil(everyMs)));
   }
 
-  summaries(): VmSummary[] {
+  /** With the warm-ups that are under way: the agent's next heartbeat tells them, a run's next task may be sooner. */
+  summaries(warming: { vm: string; task: string; n: number }[]): VmSummary[] {
     const urisPerVm = Math.ceil(SUMMARY_URIS_PER_CLUSTER_MAX / Math.max(1, this.#byName.size));
-    return [...this.#byName].map(([vm, state]) => summaryOf(vm, state, urisPerVm));
+    const summaries = new Map([...this.#byName].map(([vm, state]) => [vm, summaryOf(vm, state, urisPerVm)]));
+    for (const { vm, task, n } of warming) {
+      const starting = summaries.get(vm)?.starting;
+      if (starting) starting[task] = Math.max(starting[task] ?? 0, n);
+    }
+    return [...summaries.values()];
   }
 
   #store(vm: string, state: VmState, nowMs: number): void {

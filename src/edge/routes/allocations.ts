@@ -41,7 +41,7 @@ allocationRoutes.post("/v1/allocations", requireScope("invoke", "operate"), asyn
   const continuation = await continuationOf(c.env.FORECHAIN_SECRET, workspace, request, served, nowMs);
   const answer = answerOf(served, fleet, continuation);
   if (!request.dryRun) {
-    logAllocation(c.env.DB, c.executionCtx, workspace, recordOfAnswer(answer, request, "allocated", nowMs));
+    logAllocation(c.env.DB, c.executionCtx, workspace, recordOfAnswer(answer, request, "allocated", null, nowMs));
   }
   return c.json(answer);
 });

@@ -10,6 +10,7 @@ import {
   type AllocationAnswer,
   type AllocationRecord,
   CLUSTER_HEADER,
+  COLD_START_HEADER,
   CONTINUATION_HEADER,
   Params,
   TaskDeclaration,
@@ -60,6 +61,7 @@ invokeRoutes.all("/v1/invoke/:task/*", requireScope("invoke"), async (c) => {
     maxTasks: null,
     heldCluster: read.origin.heldCluster,
     heldVms: read.origin.heldVms,
+    branch: read.origin.branch,
     dryRun: false,
   };
   const placed = await place(c, workspace, request, fleet, nowMs);
@@ -89,6 +91,7 @@ interface Placed {
   vm: string;
   url: string;
   vms: Record<string, string>;
+  branch: string | null;
   served: Served | null;
 }
 
@@ -106,8 +109,8 @@ async function place(
     console.error(`allocation failed, running without: ${error instanceof Error ? error.stack : error}`);
   }
   if (served?.kind === "allocated" && served.url !== null && !isUnreachable(served.url)) {
-    const { allocationId, cluster, vm, url, vms } = served;
-    return { kind: "placed", allocationId, workspace, cluster, vm, url, vms, served };
+    const { allocationId, cluster, vm, url, vms, branch } = served;
+    return { kind: "placed", allocationId, workspace, cluster, vm, url, vms, branch, served };
   }
   // Reservations are for runs to come; a VM that has room now takes a call that is here now.
   const target = otherVm(workspace, request.task, fleet, new Set(), nowMs);
@@ -118,6 +121,7 @@ async function place(
       ...target,
       allocationId: served?.allocationId ?? newId(nowMs),
       vms: {},
+      branch: request.branch ?? null,
       served: allocated,
     };
   }
@@ -192,8 +196,7 @@ function answer(
   continuation: string,
   fleet: FleetView,
 ): Response {
-  const ran = forwarded.ok && forwarded.response.status < 500;
-  logAllocation(c.env.DB, c.executionCtx, placed.workspace, recordOf(request, placed, target, ran, fleet));
+  logAllocation(c.env.DB, c.executionCtx, placed.workspace, recordOf(request, placed, target, forwarded, fleet));
   const own: Record<string, string> = {
     [ALLOCATION_HEADER]: placed.allocationId,
     [CLUSTER_HEADER]: target.cluster,
@@ -232,19 +235,18 @@ function recordOf(
   request: TaskRequest,
   placed: Placed,
   target: Target,
-  ran: boolean,
+  forwarded: Sent["forwarded"],
   fleet: FleetView,
 ): AllocationRecord {
   const { allocationId, served } = placed;
   const explained: Partial<AllocationAnswer> = served ? answerOf(served, fleet, "") : { allocationId };
   const { cluster, vm, url } = target;
-  const state = ran ? "executed" : "failed";
-  return {
-    ...recordOfAnswer({ ...explained, allocationId } as AllocationAnswer, request, state, Date.now()),
-    cluster,
-    vm,
-    url,
-  };
+  const ran = forwarded.ok && forwarded.response.status < 500;
+  const coldStartMs = forwarded.ok ? Number(forwarded.response.headers.get(COLD_START_HEADER) ?? 0) : 0;
+  const outcome = !ran ? "failed" : coldStartMs > 0 ? "cold" : "warm";
+  const explanation = { ...explained, allocationId } as AllocationAnswer;
+  const record = recordOfAnswer(explanation, request, ran ? "executed" : "failed", outcome, Date.now());
+  return { ...record, cluster, vm, url };
 }
 
 function contextOf(request: TaskRequest, placed: Placed, links: string[], fleet: FleetView): Call["context"] {
