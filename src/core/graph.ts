@@ -35,6 +35,8 @@ export interface TaskProfile {
   templates: { template: string; bytes: number | null; probability: number }[];
   /** Targets of its transitions with the share of its executions that trigger them; most likely first, cut at 32. */
   successors: Successor[];
+  /** How many executions of it begin a run together, on average; absent: one at most. */
+  rootsTogether?: number;
   /** Share of a delay of this task that reaches the end of its run: 1 on the critical path. */
   latencySensitivity: number;
 }
@@ -227,8 +229,14 @@ function profileOf(task: string, rows: TaskRows): TaskProfile {
       .map(([successor, counts]) => successorOf(successor, sumOf(counts), count))
       .sort((a, b) => b.probability - a.probability || (a.task < b.task ? -1 : 1))
       .slice(0, SUCCESSORS_MAX),
+    ...rootsOf(all),
     latencySensitivity: latencySensitivityOf(all),
   };
+}
+
+function rootsOf(counts: Counts): Pick<TaskProfile, "rootsTogether"> {
+  const rootsTogether = (counts.get("0") ?? 0) / Math.max(1, counts.get("r") ?? 0);
+  return rootsTogether > 1 ? { rootsTogether } : {};
 }
 
 function successorOf(task: string, counts: Counts, sources: number): Successor {

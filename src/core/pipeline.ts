@@ -222,7 +222,10 @@ function analyse(
  */
 function branchOf(request: TaskRequest, model: Model | null): string | null {
   const before = request.path.at(-1);
-  const successor = before === undefined ? undefined : model?.profiles.get(before)?.successors.find(({ task }) => task === request.task);
+  if (before === undefined) {
+    return (model?.profiles.get(request.task)?.rootsTogether ?? 1) >= FAN_OUT_MIN ? request.executionId : null;
+  }
+  const successor = model?.profiles.get(before)?.successors.find(({ task }) => task === request.task);
   if (successor !== undefined && meanOf(successor.fanOut) >= FAN_OUT_MIN) return request.executionId;
   return (successor?.fanIn ?? 1) >= FAN_OUT_MIN ? null : (request.branch ?? null);
 }

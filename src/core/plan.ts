@@ -128,7 +128,7 @@ function timingOf(task: TaskDemand, delayMs: number): Timing {
     leadP10Ms: lead.p10 + delayMs,
     leadP50Ms: lead.p50 + delayMs,
     leadP90Ms: lead.p90 + delayMs,
-    earliestMs: lead.p10,
+    earliestMs: Math.max(0, lead.p10 - 0.5 * (lead.p50 - lead.p10)) * 0.93,
   };
 }
 

@@ -121,7 +121,9 @@ function reachOf(history: History, input: PredictInput, model: Model): ChainTask
   const routes = routesFrom(input.task, model);
   const reach: ChainTask[] = [];
   for (let i = 0; i < answer.tasks.length; i++) {
-    const task = model.tasks[answer.tasks[i]!]!;
+    const task = model.tasks[answer.tasks[i]!];
+    // A model newer than the list of names: nothing can be said of a task without a name.
+    if (task === undefined) continue;
     const p50 = answer.leadP50Ms[i]!;
     const leadTimeMs = Number.isNaN(p50) ? null : { p10: answer.leadP10Ms[i]!, p50, p90: answer.leadP90Ms[i]! };
     if (input.horizonMs !== null && (leadTimeMs === null || leadTimeMs.p50 > input.horizonMs)) continue;

@@ -57,7 +57,7 @@ export class Forechain implements Policy {
 
   async started(run: ActiveRun, i: number, nowMs: number): Promise<void> {
     const request = this.#requestOf(run, i);
-    const fleet = this.#fleetOf(nowMs);
+    const fleet = this.fleet(nowMs);
     const beganMs = performance.now();
     const served = await serve(request, this.#learner.model, fleet, {
       nowMs,
@@ -143,7 +143,7 @@ export class Forechain implements Policy {
     };
   }
 
-  #fleetOf(nowMs: number): FleetView {
+  fleet(nowMs: number): FleetView {
     const warm: Record<string, number> = {};
     const starting: Record<string, number> = {};
     for (const [task, pool] of this.#world.pools.entries()) {
