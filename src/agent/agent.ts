@@ -14,7 +14,8 @@ import type { Heartbeat, HeartbeatAnswer } from "../protocol.ts";
 import { ObjectCache } from "./cache.ts";
 import { HubClock } from "./clock.ts";
 import { Commands } from "./commands.ts";
-import type { AgentConfig } from "./config.ts";
+import type { AgentConfig, TaskConfig } from "./config.ts";
+import { Containers, imageUri, routedObjects } from "./containers.ts";
 import { createDrivers } from "./drivers/create.ts";
 import { execute } from "./execute.ts";
 import { ExecutionSpool } from "./executions.ts";
@@ -100,21 +101,23 @@ async function assemble(config: AgentConfig, stopping: AbortSignal, log: Log) {
   const { prefetchBytesPerSecond, prefetchConcurrency } = config.objects;
   const transfers = new Transfers(prefetchBytesPerSecond ?? null, prefetchConcurrency, nowMs);
   const cache = await ObjectCache.open({ ...config.cache, fetcher: createFetcher(config.objects), transfers, nowMs });
-  const prepared = new Prepared(clock, cache, {
+  const containers = await createContainers(config, nowMs, log);
+  const store = routedObjects(cache, containers);
+  const prepared = new Prepared(clock, store, {
     use: (item) => reports.add({ list: "uses", item }),
     end: (item) => reports.add({ list: "ends", item }),
     miss: (item) => reports.add({ list: "misses", item }),
   });
   cache.onEvict = (uri) => prepared.evictedObject(uri);
-  const objects = new TaskObjects(cache, prepared, nowMs);
+  const objects = new TaskObjects(store, prepared, nowMs);
   const reaper: Reaper = startReaper();
   const pool = new RuntimePool({
     tasks,
-    drivers: createDrivers(tasks, reaper),
+    drivers: createDrivers(tasks, containers, reaper),
     memoryBytes: capacity.memoryBytes,
     objectsUrl: () => `http://${loopbackOf(config.listen.host)}:${place.port}/objects`,
     keepAliveMs: (task) => declared(task)?.keepAliveMs ?? tasks[task]!.keepAliveMs,
-    loadObjects: (runtime) => objects.readAll(runtime, tasks[runtime.task]!.objects),
+    loadObjects: (runtime) => objects.readAll(runtime, objectsOf(tasks[runtime.task]!)),
     fetchedMs: (runtime) => objects.waitedMs(runtime),
     onEnd: (runtime, reason) => {
       prepared.endedRuntime(runtime, reason);
@@ -128,7 +131,7 @@ async function assemble(config: AgentConfig, stopping: AbortSignal, log: Log) {
   const commands = new Commands({
     tasks,
     clock,
-    cache,
+    objects: store,
     pool,
     prepared,
     warmConcurrency: config.warmConcurrency ?? Math.max(1, Math.floor(capacity.cpuCores)),
@@ -145,7 +148,7 @@ async function assemble(config: AgentConfig, stopping: AbortSignal, log: Log) {
     receive: (command) => commands.receive(command),
     describe: async () => ({
       ...identity,
-      ...describe(config, place.port, await readCapacity(config), { pool, cache, clock }),
+      ...describe(config, place.port, await readCapacity(config), { pool, cache, containers, clock }),
       load: { cpu: cpuLoad(), memoryBytes: pool.memoryUsedBytes(), executions: invoker.running() },
     }),
   });
@@ -163,13 +166,31 @@ async function assemble(config: AgentConfig, stopping: AbortSignal, log: Log) {
   return { place, clock, spool, reports, cache, prepared, reaper, pool, invoker, commands, hub, server };
 }
 
+/** The image of a container is what it needs to start like any object: prefetched, waited for and told the same way. */
+function objectsOf(task: TaskConfig): string[] {
+  return task.driver === "container" ? [imageUri(task.image), ...task.objects] : task.objects;
+}
+
+/** Asked for leftovers before anything is started: what is found then is nobody's. */
+async function createContainers(config: AgentConfig, nowMs: () => number, log: Log): Promise<Containers | null> {
+  if (config.containers === undefined) return null;
+  const owner = `${config.cluster}/${config.vm}`;
+  const containers = new Containers(config.containers.socketPath, owner, config.objects, nowMs);
+  const removed = await containers.removeLeftovers();
+  if (!removed.ok) log(`the container engine does not answer: ${removed.detail}`);
+  else if (removed.count > 0) log(`removed ${removed.count} containers of an earlier agent`);
+  return containers;
+}
+
 function describe(
   config: AgentConfig,
   port: number,
   capacity: Capacity,
-  { pool, cache, clock }: { pool: RuntimePool; cache: ObjectCache; clock: HubClock },
+  parts: { pool: RuntimePool; cache: ObjectCache; containers: Containers | null; clock: HubClock },
 ): Omit<Heartbeat, "agentVersion" | "instanceId" | "load" | "leaving"> {
   const url = config.announceUrl === "auto" ? `http://${config.listen.host}:${port}` : config.announceUrl;
+  const { pool, cache, containers, clock } = parts;
+  const uris = [...(containers?.uris() ?? []), ...cache.uris(HEARTBEAT_URIS_MAX)].slice(0, HEARTBEAT_URIS_MAX);
   const runtimes = pool.list().slice(0, HEARTBEAT_RUNTIMES_MAX);
   return {
     nowMs: clock.localMs(),
@@ -179,7 +200,7 @@ function describe(
       if (state === "gone") return [];
       return [{ task, state, ...(Number.isFinite(expiresMs) ? { expiresMs: clock.toHubMs(expiresMs) } : {}) }];
     }),
-    cache: { bytes: cache.bytes(), maxBytes: cache.maxBytes(), uris: cache.uris(HEARTBEAT_URIS_MAX) },
+    cache: { bytes: cache.bytes(), maxBytes: cache.maxBytes(), uris },
     tasks: Object.entries(config.tasks).map(([task, { version }]) =>
       version === undefined ? { task } : { task, version },
     ),

@@ -25,7 +25,11 @@ export interface CacheOptions {
 
 /** Who asks. A prefetch says how much it is worth, so that it never throws out something that is worth more. */
 export type Want =
-  | { by: "task" }
+  | {
+      by: "task";
+      /** Named by the agent's own configuration. */
+      configured?: boolean;
+    }
   | { by: "prefetch"; probability: number; bytes: number | null; neededMs: number; holdUntilMs: number };
 
 export type LoadReason = FetchReason | "empty" | "wrong_length" | "too_large" | "disk_full" | "cache_full" | "stopped";
@@ -45,6 +49,14 @@ export type LoadAnswer =
       release(): void;
     }
   | { ok: false; uri: string; reason: LoadReason; detail: string; waitedMs: number };
+
+/** What loads objects by URI: the cache, or an engine that keeps its own. */
+export interface ObjectStore {
+  has(uri: string): boolean;
+  load(uri: string, want: Want): Promise<LoadAnswer>;
+  evict(uri: string): Promise<"evicted" | "busy" | "absent">;
+  dropHold(uri: string): void;
+}
 
 type Settled = { ok: true; entry: CacheEntry } | { ok: false; reason: LoadReason; detail: string };
 
@@ -81,7 +93,7 @@ const UNKNOWN_BYTES_FIRST = 64 * 2 ** 10;
 const RATE_BYTES_PER_MS_FIRST = 10_000;
 const RATE_SMOOTHING = 0.2;
 
-export class ObjectCache {
+export class ObjectCache implements ObjectStore {
   readonly #options: CacheOptions;
   readonly #entries = new Map<string, CacheEntry>();
   readonly #flights = new Map<string, Flight>();

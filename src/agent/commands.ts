@@ -2,7 +2,7 @@
 // delivery changes nothing and is answered, under its new lease, with the first result (a failed one is tried again if the hub counts it as a new attempt). `notBeforeMs` is waited for, and what
 // has expired is not begun. Warm-ups run a few at a time, the earliest deadline first.
 import type { Command, CommandResult } from "../protocol.ts";
-import type { ObjectCache } from "./cache.ts";
+import type { ObjectStore } from "./cache.ts";
 import type { HubClock } from "./clock.ts";
 import type { TaskConfig } from "./config.ts";
 import type { Prepared } from "./prepared.ts";
@@ -20,7 +20,7 @@ export type Outcome = Omit<CommandResult, "commandId" | "leaseId">;
 export interface CommandsOptions {
   tasks: Record<string, TaskConfig>;
   clock: HubClock;
-  cache: ObjectCache;
+  objects: ObjectStore;
   pool: RuntimePool;
   prepared: Prepared;
   warmConcurrency: number;
@@ -110,11 +110,11 @@ export class Commands {
 
   async #prefetch(command: Command): Promise<Outcome> {
     if (command.uri === undefined) return refused("a prefetch without a URI");
-    const { clock, cache, prepared } = this.#options;
+    const { clock, objects, prepared } = this.#options;
     const untilMs = clock.toLocalMs(command.expiresMs);
     const startedMs = clock.hubMs();
     const hold = prepared.beginObject(command.commandId, command.uri, untilMs);
-    const answer = await cache.load(command.uri, {
+    const answer = await objects.load(command.uri, {
       by: "prefetch",
       probability: command.probability,
       bytes: command.bytes ?? null,
@@ -166,9 +166,9 @@ export class Commands {
   }
 
   async #evict(command: Command): Promise<Outcome> {
-    const { cache, pool } = this.#options;
+    const { objects, pool } = this.#options;
     if (command.uri !== undefined) {
-      const answer = await cache.evict(command.uri);
+      const answer = await objects.evict(command.uri);
       return answer === "busy" ? failed("the object is in use") : { state: "done" };
     }
     if (command.task !== undefined) {

@@ -42,14 +42,35 @@ const ProcessTask = z.strictObject({
   env: z.record(z.string(), z.string()).default({}),
 });
 
+const ContainerTask = z.strictObject({
+  ...common,
+  driver: z.literal("container"),
+  /** `registry/repository:tag` or `…@sha256:…`. */
+  image: z.string().min(1).max(512),
+  command: z.array(z.string()).max(256).optional(),
+  env: z.record(z.string(), z.string()).default({}),
+  /** `bridge`: a network of its own, its port 8080 published on loopback; it then reaches /objects only if the agent listens on 0.0.0.0. */
+  network: z.enum(["bridge", "host"]).default("bridge"),
+  memoryLimitBytes: Size.optional(),
+});
+
+const HttpTask = z.strictObject({
+  ...common,
+  driver: z.literal("http"),
+  /** What is called; a call's own path is added to it. */
+  endpoint: VmUrl,
+  /** Asked again so often while it is to be kept warm. */
+  pingEveryMs: z.number().min(1_000).max(3_600_000).optional(),
+});
+
 export const TaskConfig = z.preprocess(
   (value) =>
     typeof value === "object" && value !== null && !("driver" in value) ? { ...value, driver: "process" } : value,
-  z.discriminatedUnion("driver", [ProcessTask]),
+  z.discriminatedUnion("driver", [ProcessTask, ContainerTask, HttpTask]),
 );
 export type TaskConfig = z.infer<typeof TaskConfig>;
 
-export const OBJECT_SCHEMES = ["https", "http", "file", "s3"] as const;
+export const OBJECT_SCHEMES = ["https", "http", "file", "s3", "oci"] as const;
 
 const S3Config = z.strictObject({
   region: z.string().min(1).default("us-east-1"),
@@ -76,7 +97,7 @@ const ObjectsConfig = z.strictObject({
 });
 export type ObjectsConfig = z.infer<typeof ObjectsConfig>;
 
-export const AgentConfig = z.strictObject({
+const AgentFields = z.strictObject({
   url: VmUrl,
   key: z.string().min(1).optional(),
   keyFile: z.string().min(1).optional(),
@@ -104,9 +125,20 @@ export const AgentConfig = z.strictObject({
       diskBytes: Size.optional(),
     })
     .default({}),
+  /** The engine of tasks with driver `container` and of `oci:` objects. */
+  containers: z.strictObject({ socketPath: z.string().startsWith("/") }).optional(),
   warmConcurrency: z.number().int().min(1).max(256).optional(),
   stopGraceMs: z.number().nonnegative().max(3_600_000).default(30_000),
   tasks: z.record(TaskName, TaskConfig).default({}),
+});
+export const AgentConfig = AgentFields.superRefine((config, context) => {
+  if (config.containers !== undefined) return;
+  const message = "needs a section `containers` with the engine's socketPath";
+  for (const [name, task] of Object.entries(config.tasks)) {
+    if (task.driver === "container") context.addIssue({ code: "custom", message, path: ["tasks", name, "driver"] });
+  }
+  if (config.objects.schemes.includes("oci"))
+    context.addIssue({ code: "custom", message, path: ["objects", "schemes"] });
 });
 export type AgentConfig = z.infer<typeof AgentConfig> & { key: string };
 
@@ -180,6 +212,7 @@ export async function readConfig(path: string): Promise<ConfigAnswer> {
 }
 
 function withFolder(task: TaskConfig, baseFolder: string): TaskConfig {
+  if (task.driver !== "process") return task;
   return { ...task, cwd: resolve(baseFolder, task.cwd ?? ".") };
 }
 

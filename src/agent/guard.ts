@@ -43,7 +43,7 @@ export function checkUri(uri: string, rules: GuardRules): UriAnswer {
   if (url.username !== "" || url.password !== "") return refuse("user information in a URI is not allowed");
   // The parser has resolved plain dot segments by now, so look at the text: nobody writes them in good faith.
   if (/(^|[/\\])(\.|%2e){2}([/\\?#]|%2f|%5c|$)/i.test(uri)) return refuse("`..` in a URI is not allowed");
-  if (scheme === "http" || scheme === "https") {
+  if (scheme === "http" || scheme === "https" || scheme === "oci") {
     if (!rules.hosts.some((pattern) => hostMatches(pattern, url)))
       return refuse(`host ${url.host} is not allowed here`);
     const literal = url.hostname.replace(/^\[|\]$/g, "");
@@ -99,7 +99,7 @@ function hostMatches(pattern: string, url: URL): boolean {
 }
 
 function defaultPort(url: URL): string {
-  return url.port !== "" ? url.port : url.protocol === "https:" ? "443" : "80";
+  return url.port !== "" ? url.port : url.protocol === "http:" ? "80" : "443";
 }
 
 /** Loopback is allowed by name only: `*.example.net` must not open it to whoever controls that zone. */

@@ -3,6 +3,7 @@
 // and peak memory of the runtime's processes, bytes, objects read; objects written and services called as the task tells them
 // in headers that the caller never sees.
 import { request as httpRequest, type IncomingHttpHeaders, type IncomingMessage } from "node:http";
+import { request as httpsRequest } from "node:https";
 import type { Readable } from "node:stream";
 import { z } from "zod";
 import { type Execution, type InvokeContext, ObjectUse, ServiceUse } from "../protocol.ts";
@@ -275,7 +276,7 @@ export class Invoker {
 }
 
 function forward(call: Call, runtime: Runtime, signal: AbortSignal): Promise<IncomingMessage | Error> {
-  const { host, port, basePath } = runtime.started!;
+  const { secure, host, port, basePath } = runtime.started!;
   const headers = Object.fromEntries(
     Object.entries(call.headers).filter(
       ([name, value]) => value !== undefined && !HOP_BY_HOP.has(name) && !INTERNAL_HEADERS.has(name),
@@ -283,7 +284,7 @@ function forward(call: Call, runtime: Runtime, signal: AbortSignal): Promise<Inc
   ) as Record<string, string | string[]>;
   return new Promise((resolve) => {
     // A connection for each call: a kept one may be closed by the program just as it is used again.
-    const request = httpRequest(
+    const request = (secure ? httpsRequest : httpRequest)(
       { host, port, method: call.method, path: basePath + call.path, headers, agent: false, signal },
       resolve,
     );

@@ -1,6 +1,6 @@
 // Objects as the tasks of this VM read them. In: a runtime and a URI. Out: a verified file, pinned while that runtime may use
 // it. For each runtime it keeps what was read and what was waited, which becomes part of the next execution record.
-import type { LoadAnswer, ObjectCache } from "./cache.ts";
+import type { LoadAnswer, ObjectStore } from "./cache.ts";
 import type { ObjectHold, Prepared } from "./prepared.ts";
 import type { Runtime } from "./runtimes.ts";
 
@@ -30,26 +30,27 @@ interface Ledger {
 const READS_MAX = 256;
 
 export class TaskObjects {
-  readonly #cache: ObjectCache;
+  readonly #store: ObjectStore;
   readonly #prepared: Prepared;
   readonly #nowMs: () => number;
   readonly #ledgers = new Map<string, Ledger>();
 
-  constructor(cache: ObjectCache, prepared: Prepared, nowMs: () => number) {
-    this.#cache = cache;
+  constructor(store: ObjectStore, prepared: Prepared, nowMs: () => number) {
+    this.#store = store;
     this.#prepared = prepared;
     this.#nowMs = nowMs;
   }
 
-  async read(runtime: Runtime, uri: string): Promise<LoadAnswer> {
+  /** `configured`: named by the agent's own configuration. */
+  async read(runtime: Runtime, uri: string, configured = false): Promise<LoadAnswer> {
     const ledger = this.#ledgerOf(runtime);
     // Asked before the load ends: a command that is still loading it is the one that is joined.
     const hold = this.#prepared.findObject(uri);
     // What a runtime reads that was started ahead is used only once a user comes: `settle` marks it then.
     if (hold !== null && (runtime.state === "busy" || runtime.claimed)) hold.usedMs = this.#nowMs();
-    const waits = !this.#cache.has(uri);
+    const waits = !this.#store.has(uri);
     if (waits && ledger.waiting++ === 0) ledger.waitingSinceMs = this.#nowMs();
-    const answer = await this.#cache.load(uri, { by: "task" });
+    const answer = await this.#store.load(uri, { by: "task", configured });
     if (waits && --ledger.waiting === 0) ledger.waitedMs += this.#nowMs() - ledger.waitingSinceMs;
     if (!answer.ok) return answer;
     if (runtime.state === "gone") answer.release();
@@ -72,7 +73,7 @@ export class TaskObjects {
 
   /** What a runtime needs to start. */
   async readAll(runtime: Runtime, uris: string[]): Promise<{ ok: true } | { ok: false; detail: string }> {
-    const answers = await Promise.all(uris.map((uri) => this.read(runtime, uri)));
+    const answers = await Promise.all(uris.map((uri) => this.read(runtime, uri, true)));
     const bad = answers.find((answer) => !answer.ok);
     if (bad === undefined || bad.ok) return { ok: true };
     return { ok: false, detail: `${bad.uri}: ${bad.reason}: ${bad.detail}` };

@@ -2,7 +2,7 @@
 // Out: reports of uses and ends, each once per command. An object's preparation ends when its hold expires or it is evicted;
 // the object itself may stay in the cache.
 import type { PreparedEnd, PreparedUse, UnpreparedUse } from "../protocol.ts";
-import type { ObjectCache } from "./cache.ts";
+import type { ObjectStore } from "./cache.ts";
 import type { HubClock } from "./clock.ts";
 import type { EndReason, Hold, Runtime } from "./runtimes.ts";
 
@@ -36,13 +36,13 @@ export interface PreparedReports {
 export class Prepared {
   readonly #clock: HubClock;
   readonly #reports: PreparedReports;
-  readonly #cache: ObjectCache;
+  readonly #store: ObjectStore;
   readonly #holds = new Map<string, ObjectHold[]>();
   readonly #timers = new Map<ObjectHold, NodeJS.Timeout>();
 
-  constructor(clock: HubClock, cache: ObjectCache, reports: PreparedReports) {
+  constructor(clock: HubClock, store: ObjectStore, reports: PreparedReports) {
     this.#clock = clock;
-    this.#cache = cache;
+    this.#store = store;
     this.#reports = reports;
   }
 
@@ -124,7 +124,7 @@ export class Prepared {
     if (rest.length > 0) this.#holds.set(hold.uri, rest);
     else {
       this.#holds.delete(hold.uri);
-      this.#cache.dropHold(hold.uri);
+      this.#store.dropHold(hold.uri);
     }
   }
 

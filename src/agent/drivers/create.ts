@@ -1,16 +1,28 @@
 // One driver per task of the configuration.
 import type { TaskConfig } from "../config.ts";
+import type { Containers } from "../containers.ts";
 import type { Reaper } from "../reaper.ts";
+import { containerDriver } from "./container.ts";
 import type { Driver } from "./driver.ts";
+import { httpDriver } from "./http.ts";
 import { processDriver } from "./process.ts";
 
-export function createDrivers(tasks: Record<string, TaskConfig>, reaper: Reaper): Map<string, Driver> {
-  return new Map(Object.entries(tasks).map(([name, task]) => [name, driverOf(task, reaper)]));
+/** `containers` is there where a task has that driver. */
+export function createDrivers(
+  tasks: Record<string, TaskConfig>,
+  containers: Containers | null,
+  reaper: Reaper,
+): Map<string, Driver> {
+  return new Map(Object.entries(tasks).map(([name, task]) => [name, driverOf(task, containers, reaper)]));
 }
 
-function driverOf(task: TaskConfig, reaper: Reaper): Driver {
+function driverOf(task: TaskConfig, containers: Containers | null, reaper: Reaper): Driver {
   switch (task.driver) {
     case "process":
       return processDriver(task, reaper);
+    case "container":
+      return containerDriver(task, containers!, reaper);
+    case "http":
+      return httpDriver(task);
   }
 }

@@ -11,6 +11,8 @@ export interface Usage {
 }
 
 export interface Started {
+  /** Answers TLS. */
+  secure: boolean;
   host: string;
   port: number;
   /** Prefix of every path, without a slash at its end; empty for programs on a port of their own. */

@@ -52,6 +52,7 @@ export function processDriver(task: TaskConfig & { driver: "process" }, reaper: 
         void exited.then(() => endGroup(groupId)).then(() => reaper.forget(groupId));
       }
       return {
+        secure: false,
         host: "127.0.0.1",
         port: options.port,
         basePath: "",

@@ -1,6 +1,7 @@
 // Waits until a runtime answers HTTP. In: what a driver started, a path, a limit. Out: ready, or why not, with its last lines.
 // Any status but 503 counts: the contract is "it answers", and 503 is how servers say "not yet".
-import { request } from "node:http";
+import { request as httpRequest } from "node:http";
+import { request as httpsRequest } from "node:https";
 import type { Started } from "./driver.ts";
 
 /** Between two tries: short while most programs start, then longer. */
@@ -36,7 +37,7 @@ export async function answersReady(
 
 function answers(started: Started, path: string): Promise<boolean> {
   return new Promise((resolve) => {
-    const probe = request(
+    const probe = (started.secure ? httpsRequest : httpRequest)(
       { host: started.host, port: started.port, path: started.basePath + path, agent: false, timeout: TRY_MS_MAX },
       (response) => {
         response.resume();
