@@ -78,11 +78,16 @@ export function demoCommand(): Command {
     .action(async (options: DemoOptions) => {
       const stop = stopOnSignal();
       const folder = mkdtempSync(join(tmpdir(), "forechain-demo-"));
-      process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
+      let failed = false;
+      process.once("exit", () => {
+        if (failed) say(`logs are kept in ${folder}`);
+        else rmSync(folder, { recursive: true, force: true });
+      });
       try {
         process.exitCode = await demo(options, folder);
       } catch (error) {
-        if (!stop.requested) throw error;
+        failed = !stop.requested;
+        if (failed) throw error;
       } finally {
         await stopGroups();
       }
