@@ -4,6 +4,9 @@
 //   open ──(quiet long enough)──► sealed: counted, learned, kept ──(24 h)──► expired: only its id is remembered
 //                                    ▲ a late record brings it back: its old contribution out, the new one in
 //
+// Runs that a link or a declared run id joins (a consumer's trace to its producer's) are one run: the records of both under the
+// id of one, the other id an alias. Which of the two gives its name plays no part in the rows.
+//
 // Nothing here waits or stores: GraphWriter journals what goes in, so that the same calls in the same order give the same state.
 import { type Contribution, contributionOf } from "./contribution.ts";
 import { type AssembledRun, assembleRun } from "./profile.ts";
@@ -22,17 +25,31 @@ const GAPS_MAX = 4_096;
 export const OPEN_RECORDS_MAX = 120_000;
 /** Records of one run at most; more are refused, because a run is assembled in one piece. */
 export const RUN_RECORDS_MAX = 110_000;
+/** Runs joined into one at most: a job that always links to its last run would never end. */
+export const ALIASES_MAX = 64;
+/** A record that joins more runs than this is a batch's: it belongs to none of them. */
+const JOINS_PER_RECORD_MAX = 8;
 /** Sealed runs leave memory for a pack once they have this many records: some 400 kB of text, a fifth of what a row may hold. */
 export const PACK_RECORDS = 4_000;
 
+/** A run as it is kept. */
+export interface KeptRun {
+  runId: string;
+  /** Other ids of the run. */
+  aliases: string[];
+  records: RunRecord[];
+}
+
 /** Sealed runs that left memory. */
 export interface Archive {
-  /** Its records and when it was kept; null where it was never sealed; "expired" where they are gone. */
-  find(runId: string): { records: RunRecord[]; keptMs: number } | "expired" | null;
+  /** By any of its ids, with when it was kept; null where it was never sealed; "expired" where its records are gone. */
+  find(runId: string): (KeptRun & { keptMs: number }) | "expired" | null;
 }
 
 export interface OpenRun {
   records: Map<string, RunRecord>;
+  /** Other ids of the run. */
+  aliases: Set<string>;
   lastArrivalMs: number;
   /** Parents named by records and not there yet. */
   missing: Set<string>;
@@ -44,10 +61,13 @@ export interface OpenRun {
 /** A sealed run in memory: just sealed, or brought back by a late record. */
 interface SealedRun {
   records: Map<string, RunRecord>;
+  aliases: Set<string>;
   /** What the rows hold of it. */
   applied: Contribution;
   /** Records came since. */
   isChanged: boolean;
+  /** The archive has it as it is: it was only looked at. */
+  isKept: boolean;
   /** Last record, or where that is not known any more, when it was kept. */
   lastArrivalMs: number;
 }
@@ -68,6 +88,8 @@ export class Ledger {
   readonly gaps = new Map<string, number>();
   readonly #archive: Archive;
   readonly #sealed = new Map<string, SealedRun>();
+  /** Ids of the runs in memory that are known by another id. */
+  readonly #aliases = new Map<string, string>();
   #sealedRecords = 0;
   #openRecords = 0;
   readonly #tasks: Set<string>;
@@ -111,15 +133,34 @@ export class Ledger {
     if (isNewTask && !this.rows.hasRoomForTasks(this.#tasks.size)) {
       return "the workspace has its most tasks already: leave ids out of task names, or use another workspace";
     }
-    const open = this.open.get(runId);
-    const sealed = open === undefined ? (this.#sealed.get(runId) ?? this.#bringBack(runId)) : null;
-    if (sealed === "expired") return "its run was sealed more than 24 hours ago";
+    const found = this.#find(runId);
+    if (found === "expired") return "its run was sealed more than 24 hours ago";
     if (isNewTask) this.#tasks.add(task);
-    if (sealed !== null) return this.#takeLate(sealed, record, nowMs, result);
-    const run = open ?? newRun(record, nowMs);
-    if (open === undefined) this.open.set(runId, run);
-    else this.#noteGap(run.first, isWhole(run), nowMs - run.lastArrivalMs);
-    run.lastArrivalMs = Math.max(run.lastArrivalMs, nowMs);
+    let refused: string | null;
+    if (found?.sealed !== undefined) refused = this.#takeLate(found.sealed, record, nowMs, result);
+    else {
+      const run = found?.open ?? newRun(record, nowMs);
+      if (found === null) this.open.set(runId, run);
+      else this.#noteGap(run.first, isWhole(run), nowMs - run.lastArrivalMs);
+      run.lastArrivalMs = Math.max(run.lastArrivalMs, nowMs);
+      refused = this.#putOpen(run, record, result);
+    }
+    const { joins } = record.rest;
+    if (refused !== null || joins === undefined || joins.length > JOINS_PER_RECORD_MAX) return refused;
+    for (const other of joins) this.#join(runId, other);
+    return null;
+  }
+
+  /** The run in memory that goes by this id, brought there where it was kept; null where the id is new. */
+  #find(id: string): Found | "expired" | null {
+    const runId = this.#aliases.get(id) ?? id;
+    const open = this.open.get(runId);
+    if (open !== undefined) return { runId, open };
+    const sealed = this.#sealed.get(runId);
+    return sealed !== undefined ? { runId, sealed } : this.#bringBack(id);
+  }
+
+  #putOpen(run: OpenRun, record: RunRecord, result: Ingested): string | null {
     const size = run.records.size;
     const refused = put(run.records, record, result);
     if (run.records.size > size) {
@@ -135,33 +176,93 @@ export class Ledger {
     const refused = put(run.records, record, result);
     if (result.changes === changes) return refused;
     if (run.records.size > size) {
-      const probe = newRun(record, nowMs);
-      for (const known of run.records.values()) {
-        if (known === record) continue;
-        probe.records.set(known.executionId, known);
-        addToOpen(probe, known);
-      }
-      this.#noteGap(probe.first, isWhole(probe), nowMs - run.lastArrivalMs);
+      const gapMs = nowMs - run.lastArrivalMs;
+      if (gapMs > QUIET_MIN_MS / GAP_FACTOR) this.#noteLateGap(run, record, gapMs);
       this.#sealedRecords++;
     }
     run.lastArrivalMs = nowMs;
     run.isChanged = true;
+    run.isKept = false;
     return null;
   }
 
-  #bringBack(runId: string): SealedRun | "expired" | null {
-    const found = this.#archive.find(runId);
+  #noteLateGap(run: SealedRun, record: RunRecord, gapMs: number): void {
+    const before = newRun(record, 0);
+    for (const known of run.records.values()) {
+      if (known === record) continue;
+      before.records.set(known.executionId, known);
+      addToOpen(before, known);
+    }
+    this.#noteGap(before.first, isWhole(before), gapMs);
+  }
+
+  #bringBack(id: string): Found | "expired" | null {
+    const found = this.#archive.find(id);
     if (found === null || found === "expired") return found;
-    const { records, keptMs } = found;
-    const run: SealedRun = {
+    const { runId, aliases, records, keptMs } = found;
+    const sealed: SealedRun = {
       records: new Map(records.map((record) => [record.executionId, record])),
+      aliases: new Set(aliases),
       applied: contributionOf(assembleRun(records)),
       isChanged: false,
+      isKept: true,
       lastArrivalMs: keptMs,
     };
-    this.#sealed.set(runId, run);
+    this.#sealed.set(runId, sealed);
+    for (const alias of aliases) this.#aliases.set(alias, runId);
     this.#sealedRecords += records.length;
-    return run;
+    return { runId, sealed };
+  }
+
+  // ── Joining ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Makes the runs of two ids one. Does nothing where they are, where one has expired, or beyond the bounds. */
+  #join(id: string, otherId: string): void {
+    const run = this.#find(id);
+    const other = this.#find(otherId);
+    if (run === null || run === "expired" || other === "expired" || run.runId === other?.runId) return;
+    const into = run.open ?? run.sealed!;
+    if (other === null) {
+      if (into.aliases.size >= ALIASES_MAX) return;
+      into.aliases.add(otherId);
+      this.#aliases.set(otherId, run.runId);
+      if (run.sealed !== undefined) run.sealed.isKept = false;
+      return;
+    }
+    const from = other.open ?? other.sealed!;
+    if (into.aliases.size + from.aliases.size + 1 > ALIASES_MAX) return;
+    if (into.records.size + from.records.size > RUN_RECORDS_MAX) return;
+    // A sealed one takes in an open one; of two alike the larger takes in the smaller.
+    const isSwapped =
+      (other.sealed !== undefined) === (run.sealed !== undefined)
+        ? from.records.size > into.records.size
+        : other.sealed !== undefined;
+    if (isSwapped) this.#merge(run, other);
+    else this.#merge(other, run);
+  }
+
+  #merge(from: Found, into: Found): void {
+    const source = from.open ?? from.sealed!;
+    const target = into.open ?? into.sealed!;
+    const moved: Ingested = { accepted: 0, duplicates: 0, refused: [], changes: 0 };
+    for (const record of source.records.values()) {
+      const renamed = { ...record, runId: into.runId };
+      if (into.open !== undefined) this.#putOpen(into.open, renamed, moved);
+      else if (put(target.records, renamed, moved) === null) this.#sealedRecords++;
+    }
+    for (const alias of [from.runId, ...source.aliases]) {
+      target.aliases.add(alias);
+      this.#aliases.set(alias, into.runId);
+    }
+    target.lastArrivalMs = Math.max(target.lastArrivalMs, source.lastArrivalMs);
+    if (into.sealed !== undefined) Object.assign(into.sealed, { isChanged: true, isKept: false });
+    if (from.open !== undefined) {
+      this.open.delete(from.runId);
+      this.#openRecords -= source.records.size;
+    } else {
+      this.rows.apply(from.sealed!.applied, -1);
+      this.#sealed.delete(from.runId);
+    }
   }
 
   #noteGap(first: RunRecord, isWholeRun: boolean, gapMs: number): void {
@@ -218,8 +319,8 @@ export class Ledger {
       const run = assembleRun(open.records.values());
       const applied = contributionOf(run);
       this.rows.apply(applied, 1);
-      const { lastArrivalMs } = open;
-      this.#sealed.set(runId, { records: open.records, applied, isChanged: false, lastArrivalMs });
+      const { records, aliases, lastArrivalMs } = open;
+      this.#sealed.set(runId, { records, aliases, applied, isChanged: false, isKept: false, lastArrivalMs });
       this.#sealedRecords += open.records.size;
       if (run.executions.length > 0) learn(run);
     }
@@ -242,21 +343,29 @@ export class Ledger {
     for (const run of this.open.values()) yield contributionOf(assembleRun(run.records.values()));
   }
 
-  /** Settles and hands over all sealed runs in memory, each with its records; from now on the archive answers for them. */
-  takeSealed(): { runId: string; records: RunRecord[] }[] {
+  /** Settles and hands over the sealed runs in memory that the archive does not have; from now on it answers for all. */
+  takeSealed(): KeptRun[] {
     this.settle();
-    const taken = [...this.#sealed].map(([runId, run]) => ({ runId, records: [...run.records.values()] }));
+    const taken: KeptRun[] = [];
+    for (const [runId, { records, aliases, isKept }] of this.#sealed) {
+      for (const alias of aliases) this.#aliases.delete(alias);
+      if (!isKept) taken.push({ runId, aliases: [...aliases], records: [...records.values()] });
+    }
     this.#sealed.clear();
     this.#sealedRecords = 0;
     return taken;
   }
 
   /** An open run as it was stored. */
-  restoreOpen(records: RunRecord[], lastArrivalMs: number): void {
+  restoreOpen({ runId, aliases, records }: KeptRun, lastArrivalMs: number): void {
     const [first] = records;
     if (first === undefined) return;
     const run = newRun(first, lastArrivalMs);
-    this.open.set(first.runId, run);
+    this.open.set(runId, run);
+    for (const alias of aliases) {
+      run.aliases.add(alias);
+      this.#aliases.set(alias, runId);
+    }
     for (const record of records) {
       run.records.set(record.executionId, record);
       if (record.task !== null) this.#tasks.add(record.task);
@@ -267,8 +376,11 @@ export class Ledger {
 }
 
 function newRun(first: RunRecord, nowMs: number): OpenRun {
-  return { records: new Map(), lastArrivalMs: nowMs, missing: new Set(), hasRoot: false, first };
+  return { records: new Map(), aliases: new Set(), lastArrivalMs: nowMs, missing: new Set(), hasRoot: false, first };
 }
+
+/** A run in memory, open or sealed. */
+type Found = { runId: string } & ({ open: OpenRun; sealed?: undefined } | { open?: undefined; sealed: SealedRun });
 
 /** Puts a record in its place, or tells why not. */
 function put(records: Map<string, RunRecord>, record: RunRecord, result: Ingested): string | null {
@@ -308,5 +420,6 @@ function gapKey(task: string, isWholeRun: boolean): string {
 function isFuller(record: RunRecord, known: RunRecord): boolean {
   const difference = (record.endMs ?? 0) - (known.endMs ?? 0);
   if (difference !== 0) return difference > 0;
-  return JSON.stringify(record) > JSON.stringify(known);
+  // Without the run's id: of joined runs either may have given it.
+  return JSON.stringify({ ...record, runId: "" }) > JSON.stringify({ ...known, runId: "" });
 }

@@ -119,10 +119,6 @@ const STATUSES = ["ok", "error", "timeout"] as const;
 
 /** Positional: id, parent or 0, index of the task or -1, start or null, duration in µs or null, status, rest if any. */
 type PackedRecord = [string, string | 0, number, number | null, number | null, number, RecordRest?];
-export interface PackedRun {
-  runId: string;
-  records: PackedRecord[];
-}
 /** A batch: names once, then runs with their records. */
 interface Packed {
   tasks: string[];

@@ -13,14 +13,14 @@ import engineModule from "../../build/engine.wasm";
 import { chainsOf, type MinedChain } from "../core/chains.ts";
 import { type ChainEngine, createEngine, EngineError, loadEngine } from "../core/engine.ts";
 import { type GraphFilter, graphAnswer, profilesOf } from "../core/graph.ts";
-import { Ledger } from "../core/ledger.ts";
+import { type KeptRun, Ledger } from "../core/ledger.ts";
 import { hashVersion } from "../core/predict.ts";
 import { type AssembledRun, assembleRun, observedRun } from "../core/profile.ts";
 import { packRecords, type RunRecord, unpackRecords } from "../core/records.ts";
 import { taskCountsOf } from "../core/rows.ts";
 import type { Env } from "./env.ts";
 import { type Flush, prepareFlush, readRows, writeFlush } from "./graph-store.ts";
-import { WriterStore } from "./writer/writer-store.ts";
+import { runsOfText, textOfRuns, WriterStore } from "./writer/writer-store.ts";
 
 /** Publishing costs some ten rows and 40 ms for an 8 MiB image. */
 const PUBLISH_MS = 10_000;
@@ -373,20 +373,23 @@ function without(records: RunRecord[], refused: { record: RunRecord }[]): RunRec
   return records.filter((record) => !gone.has(record));
 }
 
-/** Open runs as text: arrivals by run, then records. */
+/** Open runs as text: a line of arrivals by run, then the runs. */
 function checkpointTexts(ledger: Ledger): string[] {
   const texts: string[] = [];
   let arrivals: Record<string, number> = {};
-  let records: RunRecord[] = [];
+  let runs: KeptRun[] = [];
+  let records = 0;
   const close = () => {
-    if (records.length > 0) texts.push(JSON.stringify([arrivals, packRecords(records)]));
+    if (runs.length > 0) texts.push(`${JSON.stringify(arrivals)}\n${textOfRuns(runs)}`);
     arrivals = {};
-    records = [];
+    runs = [];
+    records = 0;
   };
   for (const [runId, run] of ledger.open) {
     arrivals[runId] = run.lastArrivalMs;
-    for (const record of run.records.values()) records.push(record);
-    if (records.length >= CHECKPOINT_RECORDS) close();
+    runs.push({ runId, aliases: [...run.aliases], records: [...run.records.values()] });
+    records += run.records.size;
+    if (records >= CHECKPOINT_RECORDS) close();
   }
   close();
   return texts;
@@ -394,13 +397,8 @@ function checkpointTexts(ledger: Ledger): string[] {
 
 function restoreOpenRuns(ledger: Ledger, texts: string[]): void {
   for (const text of texts) {
-    const [arrivals, packed] = JSON.parse(text) as [Record<string, number>, string];
-    const runs = new Map<string, RunRecord[]>();
-    for (const record of unpackRecords(packed)) {
-      const records = runs.get(record.runId);
-      if (records === undefined) runs.set(record.runId, [record]);
-      else records.push(record);
-    }
-    for (const [runId, records] of runs) ledger.restoreOpen(records, arrivals[runId] ?? 0);
+    const line = text.indexOf("\n");
+    const arrivals = JSON.parse(text.slice(0, line)) as Record<string, number>;
+    for (const run of runsOfText(text.slice(line + 1))) ledger.restoreOpen(run, arrivals[run.runId] ?? 0);
   }
 }

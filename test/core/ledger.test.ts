@@ -1,20 +1,27 @@
 // Runs on their way into the rows: sealing, late records, and the property that order, repetition and batches play no part.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type Archive, Ledger, OPEN_RECORDS_MAX, QUIET_MIN_MS } from "../../src/core/ledger.ts";
+import {
+  ALIASES_MAX,
+  type Archive,
+  type KeptRun,
+  Ledger,
+  OPEN_RECORDS_MAX,
+  QUIET_MIN_MS,
+} from "../../src/core/ledger.ts";
 import type { RunRecord } from "../../src/core/records.ts";
 import { GraphRows, newestDayOf, trimDays } from "../../src/core/rows.ts";
 import { BASE_MS, ledger, record, rowsText, transitionsOfRows } from "./run.ts";
 
 /** An archive in memory, as GraphWriter's packs are on disk. */
 class MemoryArchive implements Archive {
-  readonly runs = new Map<string, RunRecord[]>();
+  readonly runs = new Map<string, KeptRun>();
   find(runId: string) {
-    const records = this.runs.get(runId);
-    return records === undefined ? null : { records, keptMs: 0 };
+    const run = this.runs.get(runId);
+    return run === undefined ? null : { ...run, keptMs: 0 };
   }
   take(from: Ledger): void {
-    for (const { runId, records } of from.takeSealed()) this.runs.set(runId, records);
+    for (const run of from.takeSealed()) for (const id of [run.runId, ...run.aliases]) this.runs.set(id, run);
   }
 }
 
@@ -28,6 +35,8 @@ const anyRun = fc.nat(3).chain((number) =>
         task: fc.constantFrom("a", "b", "c", "d", "-"),
         parent: fc.option(fc.nat(12), { nil: null }),
         link: fc.option(fc.nat(12), { nil: null, freq: 4 }),
+        /** The link leads into another run. */
+        join: fc.option(fc.nat(3), { nil: null, freq: 6 }),
         start: fc.nat(20),
         duration: fc.nat(6),
         isError: fc.boolean(),
@@ -38,11 +47,13 @@ const anyRun = fc.nat(3).chain((number) =>
     )
     .map((executions) =>
       executions.map((e, i) => {
-        const parent = e.parent === null ? "" : `< e${e.parent}`;
+        const parent = e.parent === null ? "" : `< e${number}x${e.parent}`;
+        const joins = e.join === null || e.join === number || e.link === null ? {} : { joins: [`run${e.join}`] };
         return record(
-          `e${i}:${e.task} ${parent} ${e.start}-${e.start + e.duration}${e.isError ? "!" : ""}`,
+          `e${number}x${i}:${e.task} ${parent} ${e.start}-${e.start + e.duration}${e.isError ? "!" : ""}`,
           {
-            ...(e.link === null ? {} : { links: [`e${e.link}`] }),
+            ...(e.link === null ? {} : { links: [`e${e.join ?? number}x${e.link}`] }),
+            ...joins,
             ...(e.isSpeculative ? { speculative: true as const } : {}),
             ...(e.attempt === null ? {} : { attempt: e.attempt }),
           },
@@ -120,6 +131,57 @@ describe("order, repetition and batches", () => {
     ].map((order) => inOnePiece(order));
     expect(rows[0]).toEqual(rows[1]);
     expect(rows[0]).toEqual(inOnePiece([ended]));
+  });
+});
+
+describe("joining", () => {
+  const producer = [record("a 0-20", {}, "one"), record("p:- < a 5-6", {}, "one")];
+  const consumer = [record("c 30-40", { links: ["p"], joins: ["one"] }, "two"), record("d < c 31-32", {}, "two")];
+  const expected = ["a -link-> c 1", "c -call-> d 1"];
+
+  test("26: a consumer's trace that links to its producer's is one run with it, whichever came first", () => {
+    for (const order of [
+      [...producer, ...consumer],
+      [...consumer, ...producer],
+    ]) {
+      const book = ledger();
+      const runs: number[] = [];
+      book.ingest(order, 0);
+      book.seal(book.due(QUIET_MIN_MS), (run) => runs.push(run.executions.length));
+      expect(transitionsOfRows(book.rows.rows)).toEqual(expected);
+      expect(runs).toEqual([3]);
+    }
+  });
+
+  test("26: also when both had been sealed and packed before, and once only", () => {
+    const archive = new MemoryArchive();
+    const book = new Ledger(new GraphRows(), [], archive);
+    book.ingest([...producer, consumer[1]!], 0);
+    book.seal(book.due(QUIET_MIN_MS), () => {});
+    archive.take(book);
+    for (const again of [1, 2]) {
+      expect(book.ingest([consumer[0]!], 60_000 * again)).toMatchObject({ accepted: 2 - again });
+      archive.take(book);
+      expect(transitionsOfRows(book.rows.rows)).toEqual(expected);
+    }
+  });
+
+  test("30: one declared run id over two traces is one run", () => {
+    const book = ledger();
+    const traces = ["one", "two"].map((runId, i) => record(`${"ab"[i]} ${i}-${i}`, { joins: ["workflow-7"] }, runId));
+    book.ingest(traces, 0);
+    expect(book.open.size).toBe(1);
+    expect(book.due(QUIET_MIN_MS)).toHaveLength(1);
+  });
+
+  test("a job that always links to its last run, and a batch that links to many, join no more than the bound", () => {
+    const book = ledger();
+    for (let n = 0; n < 200; n++) book.ingest([record("a 0-1", { links: ["x"], joins: [`t${n - 1}`] }, `t${n}`)], n);
+    for (const run of book.open.values()) expect(run.aliases.size).toBeLessThanOrEqual(ALIASES_MAX);
+    const batch = ledger();
+    batch.ingest([record("b 0-1", { links: ["x"], joins: Array.from({ length: 50 }, (_, i) => `m${i}`) }, "batch")], 0);
+    batch.ingest([record("m 0-1", {}, "m7")], 0);
+    expect(batch.open.size).toBe(2);
   });
 });
 

@@ -225,6 +225,27 @@ test("late records correct the rows of a run in a pack, over a crash, and the re
   expect(await writer.rows()).toEqual(expected.rows);
 });
 
+test("a trace that links to another's is one run with it, over packs and crashes", async () => {
+  const producer = runRecords(1);
+  const consumer = { ...producer[0]!, runId: "other-trace", executionId: "E1", parentId: null, task: "E" };
+  consumer.rest = { links: ["B1"], joins: ["run-1"] };
+  const later = { ...consumer, executionId: "F1", parentId: "E1", task: "F", rest: {} };
+  const expected = await undisturbed([producer, [consumer, later]]);
+  const writer = new Writer();
+  await writer.ingest(producer);
+  await writer.pass(6_000);
+  await writer.pass(30_000);
+  await writer.crash();
+  await writer.ingest([consumer]);
+  await writer.crash();
+  expect((await writer.ingest([later])).accepted).toBe(1);
+  await writer.pass(30_000);
+  await writer.crash();
+  expect((await writer.ingest([consumer, later])).duplicates).toBe(2);
+  expect(await writer.graph()).toEqual(expected.graph);
+  expect(await writer.rows()).toEqual(expected.rows);
+});
+
 test("a record a day after its run was sealed is refused with the reason, and counts nothing", async () => {
   const writer = new Writer();
   await writer.ingest(runRecords(1).slice(0, 3));

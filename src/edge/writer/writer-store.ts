@@ -1,6 +1,7 @@
 // GraphWriter's own SQLite. In and out: journal entries, packs of sealed runs, the checkpoint of open runs, the published model.
 // Every row written is billed, so: one row per journaled batch and per round of seals, packs instead of rows per run, parts of
 // a fixed key that are replaced instead of deleted and inserted.
+import type { KeptRun } from "../../core/ledger.ts";
 import { packRecords, type RunRecord, unpackRecords } from "../../core/records.ts";
 import { hashRunId, PackIndex } from "./pack-index.ts";
 
@@ -51,7 +52,8 @@ export interface StoredModel {
   profiles: string;
 }
 
-type Packed = Map<string, RunRecord[]> | "expired";
+/** Runs by all their ids. */
+type Packed = Map<string, KeptRun> | "expired";
 
 export class WriterStore {
   readonly #sql: SqlStorage;
@@ -189,12 +191,13 @@ export class WriterStore {
   // ── Packs ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** Keeps sealed runs. A run that is kept again is found in its newest pack. */
-  writePack(seq: number, runs: { runId: string; records: RunRecord[] }[], nowMs: number): void {
+  writePack(seq: number, runs: KeptRun[], nowMs: number): void {
     if (runs.length === 0) return;
     const pack = ++this.#lastPack;
-    const hashes = new Uint32Array(runs.length * 2);
-    for (const [i, { runId }] of runs.entries()) hashes.set(hashRunId(runId), i * 2);
-    const text = packRecords(runs.flatMap(({ records }) => records));
+    const ids = runs.flatMap(({ runId, aliases }) => [runId, ...aliases]);
+    const hashes = new Uint32Array(ids.length * 2);
+    for (const [i, id] of ids.entries()) hashes.set(hashRunId(id), i * 2);
+    const text = textOfRuns(runs);
     for (const [part, piece] of pieces(text).entries()) {
       this.#exec(
         "INSERT INTO pack (pack, part, seq, kept_ms, hashes, text) VALUES (?, ?, ?, ?, ?, ?)",
@@ -231,14 +234,14 @@ export class WriterStore {
     for (let pack = Math.max(this.#oldestLivePack, this.#lastPack - limit + 1); pack <= this.#lastPack; pack++) {
       const { packed } = this.#packed(pack);
       if (packed === "expired") continue;
-      for (const [runId, records] of packed) {
-        if (this.#index.candidates(hashRunId(runId)[0])[0] === pack) yield records;
+      for (const run of new Set(packed.values())) {
+        if (this.#index.candidates(hashRunId(run.runId)[0])[0] === pack) yield run.records;
       }
     }
   }
 
   /** ledger.ts Archive. */
-  find(runId: string): { records: RunRecord[]; keptMs: number } | "expired" | null {
+  find(runId: string): (KeptRun & { keptMs: number }) | "expired" | null {
     const [first, second] = hashRunId(runId);
     for (const pack of this.#index.candidates(first)) {
       const { packed, keptMs } = this.#packed(pack);
@@ -246,8 +249,8 @@ export class WriterStore {
         if (this.#hasHash(pack, first, second)) return "expired";
         continue;
       }
-      const records = packed.get(runId);
-      if (records !== undefined) return { records, keptMs };
+      const run = packed.get(runId);
+      if (run !== undefined) return { ...run, keptMs };
     }
     return null;
   }
@@ -269,10 +272,8 @@ export class WriterStore {
     const isExpired = rows.length === 0 || rows.some(({ text }) => text === null);
     const packed: Packed = isExpired ? "expired" : new Map();
     if (packed !== "expired") {
-      for (const record of unpackRecords(rows.map(({ text }) => text).join(""))) {
-        const records = packed.get(record.runId);
-        if (records === undefined) packed.set(record.runId, [record]);
-        else records.push(record);
+      for (const run of runsOfText(rows.map(({ text }) => text).join(""))) {
+        for (const id of [run.runId, ...run.aliases]) packed.set(id, run);
       }
     }
     const [oldest] = this.#cache.keys();
@@ -388,4 +389,24 @@ function pieces(text: string): string[] {
 function entryOf(row: { seq: number; kind: number; at_ms: number; text: string }): JournalEntry {
   if (row.kind === 1) return { kind: "seals", seq: row.seq, runIds: JSON.parse(row.text) as string[] };
   return { kind: "records", seq: row.seq, atMs: row.at_ms, records: unpackRecords(row.text) };
+}
+
+/** Runs as text: a line of the aliases that there are, then the records. */
+export function textOfRuns(runs: KeptRun[]): string {
+  const aliases: Record<string, string[]> = {};
+  for (const run of runs) if (run.aliases.length > 0) aliases[run.runId] = run.aliases;
+  return `${JSON.stringify(aliases)}\n${packRecords(runs.flatMap(({ records }) => records))}`;
+}
+
+export function runsOfText(text: string): KeptRun[] {
+  const line = text.indexOf("\n");
+  const aliases = JSON.parse(text.slice(0, line)) as Record<string, string[]>;
+  const runs = new Map<string, KeptRun>();
+  for (const record of unpackRecords(text.slice(line + 1))) {
+    const { runId } = record;
+    const run = runs.get(runId);
+    if (run === undefined) runs.set(runId, { runId, aliases: aliases[runId] ?? [], records: [record] });
+    else run.records.push(record);
+  }
+  return [...runs.values()];
 }
