@@ -204,7 +204,7 @@ function columnCosts(input: PlacementInput, index: FleetIndex) {
     let coldStartMs = 0;
     for (let i = 0; i < columns.length; i++) {
       const { task, weight, states } = columns[i]!;
-      if (states[vm] === TASK_WARM) continue;
+      if (states[vm] === TASK_WARM || isPrepared(task, cluster.cluster, vm, input, index)) continue;
       const startMs = states[vm] === TASK_STARTING ? task.coldStartMs / 2 : task.coldStartMs;
       const leadMs = i > 0 && demand.members.has(task.task) ? (task.lead?.p10 ?? 0) + headStartMs : 0;
       coldStartMs += weight * Math.max(0, startMs - leadMs);
@@ -217,6 +217,14 @@ function columnCosts(input: PlacementInput, index: FleetIndex) {
       boundMs: servicesMs + coldStartMs + queueMs + hopsMs + priceMs,
     };
   };
+}
+
+/**
+ * An earlier plan of this run has prepared the task here. The fleet's view is up to a second old and does not show it yet:
+ * without this, a run would leave what was prepared for it.
+ */
+function isPrepared(task: TaskDemand, cluster: string, vm: number, input: PlacementInput, index: FleetIndex): boolean {
+  return cluster === input.heldCluster && input.heldVms[task.task] === index.vms[vm]!.vm;
 }
 
 /** How much a ms of one execution of the task matters, times the probability that it comes. */
@@ -264,6 +272,7 @@ function transfers(pair: Pair, input: PlacementInput, index: FleetIndex): number
   const cached = index.vms[pair.vm]!.uris;
   let sumMs = 0;
   for (const [i, task] of whole.tasks.entries()) {
+    if (isPrepared(task, index.view.clusters[pair.cluster]!.cluster, pair.vm, input, index)) continue;
     const leadMs = i > 0 && pair.demand.members.has(task.task) ? (task.lead?.p10 ?? 0) + headStartMs : 0;
     for (const object of task.objects) {
       if (cached.includes(object.uri)) continue;

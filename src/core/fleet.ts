@@ -64,8 +64,8 @@ export const TASK_WARM = 3;
 /** Links that nobody declared or measured: slow, so that known near ones win. */
 export const LATENCY_UNKNOWN_MS = 20;
 export const BANDWIDTH_UNKNOWN_BYTES_PER_SECOND = 20e6;
-/** Utilisation is capped here, or the queueing formula has no end. */
-const UTILISATION_MAX = 0.98;
+/** Utilisation is capped here: one sample of a second says little of a queue's steady state, and the formula has no end. */
+const UTILISATION_MAX = 0.9;
 
 /** A snapshot laid out for scoring: struct-of-arrays over VMs and clusters, columns per task and per peer built when asked. */
 export class FleetIndex {

@@ -55,6 +55,16 @@ describe("allocate", () => {
     expect((await place(fleetOf(clearly), requestOf({ heldCluster: "b" }))).cluster).toBe("a");
   });
 
+  it("does not leave what an earlier plan of the run has prepared, though the view does not show it yet", async () => {
+    const clusters = [clusterOf("a", { vms: [vmOf("a-vm", { warm: { B: 1, C: 1 } })] }), clusterOf("b")];
+    const request = requestOf({ task: "B", path: ["A"] });
+    expect((await place(fleetOf(clusters), request)).cluster).toBe("a");
+    const held = requestOf({ task: "B", path: ["A"], heldCluster: "b", heldVms: { B: "b-vm", C: "b-vm" } });
+    const answer = await place(fleetOf(clusters), held);
+    expect(answer.cluster).toBe("b");
+    expect(answer.alternatives[0]!.terms.coldStartMs).toBe(0);
+  });
+
   it("places a smaller chain where the whole one does not fit, and charges what it leaves out", async () => {
     const small = clusterOf("small", { vms: [vmOf("small-vm", { memoryBytes: 200 * MIB })] });
     const heavy = modelOf({
