@@ -92,6 +92,7 @@ export class Ledger {
   readonly #aliases = new Map<string, string>();
   #sealedRecords = 0;
   #openRecords = 0;
+  #isUnsettled = false;
   readonly #tasks: Set<string>;
 
   /** `rows` as they were stored; `tasks` are the names they hold. */
@@ -108,6 +109,11 @@ export class Ledger {
   /** Open runs hold more records than memory should: seal what is due, and the quietest beyond. */
   get isFull(): boolean {
     return this.#openRecords > OPEN_RECORDS_MAX;
+  }
+
+  /** Late records came that the rows do not hold yet: see `settle`. */
+  get isUnsettled(): boolean {
+    return this.#isUnsettled;
   }
 
   /** Sealed runs in memory are to be taken: see `takeSealed`. */
@@ -183,6 +189,7 @@ export class Ledger {
     run.lastArrivalMs = nowMs;
     run.isChanged = true;
     run.isKept = false;
+    this.#isUnsettled = true;
     return null;
   }
 
@@ -255,7 +262,10 @@ export class Ledger {
       this.#aliases.set(alias, into.runId);
     }
     target.lastArrivalMs = Math.max(target.lastArrivalMs, source.lastArrivalMs);
-    if (into.sealed !== undefined) Object.assign(into.sealed, { isChanged: true, isKept: false });
+    if (into.sealed !== undefined) {
+      Object.assign(into.sealed, { isChanged: true, isKept: false });
+      this.#isUnsettled = true;
+    }
     if (from.open !== undefined) {
       this.open.delete(from.runId);
       this.#openRecords -= source.records.size;
@@ -328,6 +338,8 @@ export class Ledger {
 
   /** Counts the late records that came since the last call. */
   settle(): void {
+    if (!this.#isUnsettled) return;
+    this.#isUnsettled = false;
     for (const run of this.#sealed.values()) {
       if (!run.isChanged) continue;
       const contribution = contributionOf(assembleRun(run.records.values()));

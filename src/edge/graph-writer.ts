@@ -156,6 +156,8 @@ export class GraphWriter extends DurableObject<Env> {
     const nowMs = Date.now();
     this.#sealDue(state, nowMs, true);
     if (isPublishDue(state, nowMs)) this.#publish(state, nowMs);
+    // Late runs are counted when a flush may come, not at every alarm: one that grows by batches is assembled once.
+    if (state.ledger.isUnsettled && nowMs >= flushAtMs(state)) state.ledger.settle();
     try {
       if (isFlushDue(state, nowMs)) await this.#flush(state, nowMs);
     } finally {
@@ -327,7 +329,7 @@ export class GraphWriter extends DurableObject<Env> {
     const sealMs = state.ledger.nextDueMs();
     if (sealMs !== null) times.push(sealMs);
     if (state.unpublished > 0) times.push(state.publishedMs + PUBLISH_MS);
-    if (state.ledger.rows.changed.size > 0) times.push(flushAtMs(state));
+    if (state.ledger.isUnsettled || state.ledger.rows.changed.size > 0) times.push(flushAtMs(state));
     if (times.length > 0) this.#arm(Math.max(nowMs + ALARM_MIN_MS, Math.min(...times)));
   }
 
