@@ -142,14 +142,16 @@ export class Ledger {
     const found = this.#find(runId);
     if (found === "expired") return "its run was sealed more than 24 hours ago";
     if (isNewTask) this.#tasks.add(task);
+    // Known by another id: what is kept of a run has one.
+    const named = found === null || found.runId === runId ? record : { ...record, runId: found.runId };
     let refused: string | null;
-    if (found?.sealed !== undefined) refused = this.#takeLate(found.sealed, record, nowMs, result);
+    if (found?.sealed !== undefined) refused = this.#takeLate(found.sealed, named, nowMs, result);
     else {
       const run = found?.open ?? newRun(record, nowMs);
       if (found === null) this.open.set(runId, run);
       else this.#noteGap(run.first, isWhole(run), nowMs - run.lastArrivalMs);
       run.lastArrivalMs = Math.max(run.lastArrivalMs, nowMs);
-      refused = this.#putOpen(run, record, result);
+      refused = this.#putOpen(run, named, result);
     }
     const { joins } = record.rest;
     if (refused !== null || joins === undefined || joins.length > JOINS_PER_RECORD_MAX) return refused;

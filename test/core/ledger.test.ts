@@ -9,11 +9,11 @@ import {
   OPEN_RECORDS_MAX,
   QUIET_MIN_MS,
 } from "../../src/core/ledger.ts";
-import type { RunRecord } from "../../src/core/records.ts";
+import { packRecords, type RunRecord, unpackRecords } from "../../src/core/records.ts";
 import { GraphRows, newestDayOf, trimDays } from "../../src/core/rows.ts";
 import { BASE_MS, ledger, record, rowsText, transitionsOfRows } from "./run.ts";
 
-/** An archive in memory, as GraphWriter's packs are on disk. */
+/** An archive in memory, of text, as GraphWriter's packs are on disk. */
 class MemoryArchive implements Archive {
   readonly runs = new Map<string, KeptRun>();
   find(runId: string) {
@@ -21,7 +21,11 @@ class MemoryArchive implements Archive {
     return run === undefined ? null : { ...run, keptMs: 0 };
   }
   take(from: Ledger): void {
-    for (const run of from.takeSealed()) for (const id of [run.runId, ...run.aliases]) this.runs.set(id, run);
+    for (const { runId, aliases, records } of from.takeSealed()) {
+      const text = unpackRecords(packRecords(records));
+      const run = { runId, aliases, records: text.filter((record) => record.runId === runId) };
+      for (const id of [runId, ...aliases]) this.runs.set(id, run);
+    }
   }
 }
 
