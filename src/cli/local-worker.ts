@@ -30,6 +30,8 @@ export interface LocalWorkerOptions {
   /** 0: any free port. */
   port: number;
   stateFolder: string;
+  /** Worker's entry instead of wrangler.toml's: benchmarks serve bare routes beside the real ones. */
+  entry?: string;
   /** Told what is being done, for people. */
   onProgress(line: string): void;
 }
@@ -56,7 +58,7 @@ export async function startLocalWorker(options: LocalWorkerOptions): Promise<Loc
     const logPath = join(state, "worker.log");
     writeFileSync(logPath, "", { mode: 0o600 });
     const adminKey = await prepareDatabase(state, logPath);
-    const group = await startWrangler(state, port, logPath);
+    const group = await startWrangler(state, port, logPath, options.entry);
     const url = `http://${HOST}:${port}`;
     try {
       await waitUntilHealthy(url, group, logPath);
@@ -170,8 +172,17 @@ async function wrangler(operands: string[], state: string, logPath: string): Pro
   }
 }
 
-async function startWrangler(state: string, port: number, logPath: string): Promise<ProcessGroup> {
-  const operands = ["dev", "--ip", HOST, "--port", String(port), "--inspector-port", "0"];
+async function startWrangler(state: string, port: number, logPath: string, entry?: string): Promise<ProcessGroup> {
+  const operands = [
+    "dev",
+    ...(entry === undefined ? [] : [entry]),
+    "--ip",
+    HOST,
+    "--port",
+    String(port),
+    "--inspector-port",
+    "0",
+  ];
   operands.push("--persist-to", join(state, "storage"), "--env-file", join(state, "worker.env"));
   operands.push("--show-interactive-dev-session=false", "--log-level", "info");
   const group = await startGroup("worker", [...WRANGLER, ...operands], { cwd: ROOT, env: wranglerEnv(state) });

@@ -35,6 +35,11 @@ const SUMMARY_EVERY_MS = 1_000;
 const FLUSH_AFTER_MS = 3_000;
 /** Ready, expired, and no word from the agent for this long: waste. An object may lie in a cache for long and still be used, ms. */
 const SILENT_AFTER_MS = { warm: 30_000, prefetch: 3_600_000 } as const;
+/**
+ * Cores are held for a run's whole time although it is busy for parts of it, and too many runs only slow each other; memory
+ * that is not there fails. So cores may be promised several times.
+ */
+const CPU_OVERCOMMIT = 4;
 /** Ended commands and flushed outcomes are kept this long for late and repeated reports, ms. */
 const KEPT_MS = 3_600_000;
 const PRUNE_EVERY_MS = 600_000;
@@ -128,7 +133,7 @@ export class ClusterHub extends DurableObject<Env> {
     const heldCores = this.#ledger.cpuCores - (own?.cpuCores ?? 0);
     if (heldBytes + offer.reservation.memoryBytes > freeMemoryBytes)
       return `memory: ${mib(freeMemoryBytes)} free, ${mib(heldBytes)} of it held, the chain needs ${mib(offer.reservation.memoryBytes)}`;
-    if (heldCores + offer.reservation.cpuCores > cpuCores)
+    if (heldCores + offer.reservation.cpuCores > cpuCores * CPU_OVERCOMMIT)
       return `CPU: ${heldCores.toFixed(1)} of ${cpuCores} cores held, the chain needs ${offer.reservation.cpuCores.toFixed(1)}`;
     return null;
   }

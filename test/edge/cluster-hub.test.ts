@@ -354,7 +354,7 @@ describe("capacity", () => {
   test("CPU bounds too", async () => {
     const cores = (cpuCores: number) =>
       admit(offer([], { reservation: { memoryBytes: 0, cpuCores, expiresMs: Date.now() + 60_000 } }));
-    expect(await cores(3)).toMatchObject({ ok: true });
+    expect(await cores(15)).toMatchObject({ ok: true });
     expect(await cores(2)).toMatchObject({ ok: false, reason: expect.stringContaining("CPU") });
   });
 });
