@@ -117,6 +117,8 @@ export interface Served {
   refused: ClusterRefusal[];
   /** Plan was sent (active, or a canary's run); in shadow and paused it is only told. */
   acted: boolean;
+  /** Expected ms of each later task's start that is hidden by the plan or by runtimes that are idle now. */
+  hiddenMs: Record<string, number>;
   /** For the continuation: see TaskRequest. */
   branch: string | null;
 }
@@ -166,7 +168,12 @@ export async function serve(
   const refused = [...ranking.refused];
   // Optimistic: the view may be a second old, the hub knows. Refused there, the next best is asked.
   for (const candidate of ranking.candidates.slice(0, RESERVE_ATTEMPTS_MAX)) {
-    const plan = planFor(candidate, fleet, { nowMs: ports.nowMs, newId: ports.newId, heldVms: request.heldVms, branch });
+    const plan = planFor(candidate, fleet, {
+      nowMs: ports.nowMs,
+      newId: ports.newId,
+      heldVms: request.heldVms,
+      branch,
+    });
     const offer = offerOf(request, candidate, acted ? plan.commands : [], allocationId, ports.nowMs);
     const admission = request.dryRun ? ADMITTED_DRY : await ports.admit(offer);
     if (!admission.ok) {
@@ -182,6 +189,7 @@ export async function serve(
       vm: candidate.vm.vm,
       url: candidate.vm.url,
       vms: plan.vms,
+      hiddenMs: plan.hiddenMs,
       ...admitted(plan, admission),
       alternatives: alternativesOf(ranking),
       refused,

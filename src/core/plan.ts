@@ -35,6 +35,8 @@ export interface Plan {
   skipped: SkippedItem[];
   /** Where each later task is expected to run. */
   vms: Record<string, string>;
+  /** Expected ms of each later task's start that this plan, or a runtime that is idle now, hides. */
+  hiddenMs: Record<string, number>;
 }
 
 export interface PlanInput {
@@ -64,6 +66,7 @@ interface Weighing {
   /** Expected delay of everything after a task, ms, by task: its own wait and the waits before it. */
   delaysMs: Map<string, number>;
   later: Map<string, TaskDemand>;
+  hiddenMs: Record<string, number>;
 }
 
 interface Weighed {
@@ -90,6 +93,7 @@ export function planFor(candidate: Candidate, fleet: FleetView, input: PlanInput
     // Lead times exclude cold starts; while the root itself still has to start, everything after it has that much longer.
     delaysMs: new Map([[root.task, index.statesOf(root.task)[rootVm] === TASK_WARM ? 0 : root.coldStartMs]]),
     later: new Map(later.map((task) => [task.task, task])),
+    hiddenMs: {},
   };
   const vms: Record<string, string> = {};
   for (const task of later) {
@@ -101,7 +105,7 @@ export function planFor(candidate: Candidate, fleet: FleetView, input: PlanInput
     vms[task.task] = index.vms[vm]!.vm;
     weighTask(task, vm, root.task, weighing);
   }
-  return { ...cut(weighing, fleet.policy.fanOutMax), vms };
+  return { ...cut(weighing, fleet.policy.fanOutMax), vms, hiddenMs: weighing.hiddenMs };
 }
 
 function weighTask(task: TaskDemand, vm: number, root: string, weighing: Weighing): void {
@@ -117,7 +121,9 @@ function weighTask(task: TaskDemand, vm: number, root: string, weighing: Weighin
   }
   for (const object of task.objects) weighPrefetch(object, task, timing, vm, weighing);
   if (weighWarm(task, timing, vm, weighing)) {
-    weighing.delaysMs.set(task.task, delayMs + Math.max(0, task.coldStartMs - timing.leadP50Ms));
+    const hiddenMs = Math.min(task.coldStartMs, timing.leadP50Ms);
+    weighing.hiddenMs[task.task] = hiddenMs;
+    weighing.delaysMs.set(task.task, delayMs + task.coldStartMs - hiddenMs);
   }
 }
 
@@ -164,7 +170,9 @@ function weighWarm(task: TaskDemand, timing: Timing, vm: number, weighing: Weigh
     if (netMs <= 0 || probability < ACT_FLOOR) {
       // Further ones are less likely still: one line tells it.
       const reason = belowGate(probability, savedMs, wasteMs, idleMs);
-      skipped.push(skip("warm", { ...task, probability }, planned > 0 ? `instance ${planned + 1}: ${reason}` : reason, savedMs));
+      skipped.push(
+        skip("warm", { ...task, probability }, planned > 0 ? `instance ${planned + 1}: ${reason}` : reason, savedMs),
+      );
       break;
     }
     const number = planned === 0 ? "" : ` #${planned}`;

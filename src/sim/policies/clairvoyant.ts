@@ -29,12 +29,7 @@ export function runClairvoyant(seconds: number): Policy {
       for (const { task, offsetMs } of wanted) {
         const coldMs = worst(world.coldStarts[task]!);
         const neededMs = nowMs + offsetMs;
-        world.claim(
-          task,
-          Math.max(nowMs, neededMs - coldMs),
-          Math.max(neededMs, nowMs + coldMs) + SLACK_MS,
-          nowMs,
-        );
+        world.claim(task, Math.max(nowMs, neededMs - coldMs), Math.max(neededMs, nowMs + coldMs) + SLACK_MS, nowMs);
       }
     },
     keepAliveMs: () => seconds * 1000,

@@ -1,7 +1,9 @@
 // Forechain itself: every execution goes through the production pipeline (`serve`), and its commands are carried out here.
 // In: executions as they start. Out: claims on the world. Dial: ms of waiting that one GB·s is worth (policy `msPerGbSecond`).
 // The fleet is one cluster with one VM of any size, so that what is measured is prediction and planning, not placement.
+import { COLD_START_UNKNOWN_MS } from "../../core/demand.ts";
 import type { ClusterView, FleetView } from "../../core/fleet.ts";
+import { KeepAlive } from "../../core/keepalive.ts";
 import { type Admission, type Offer, type PlannedCommand, serve, type TaskRequest } from "../../core/pipeline.ts";
 import type { AssembledRun } from "../../core/profile.ts";
 import { Policy as PolicySchema } from "../../protocol.ts";
@@ -20,11 +22,15 @@ const STANDING_SWEEP = 4_096;
 interface Carried {
   vms: Record<string, string>;
   branch: string | null;
+  hiddenMs: Record<string, number>;
 }
 
 export interface ForechainOptions {
   msPerGbSecond: number;
+  /** The operator's keep-alive. */
   keepAliveMs: number;
+  /** Holds learned per task; else the operator's keep-alive stands for all. */
+  learnsHolds: boolean;
 }
 
 export class Forechain implements Policy {
@@ -39,12 +45,14 @@ export class Forechain implements Policy {
   readonly #carried = new WeakMap<ActiveRun, Carried[]>();
   /** Commands that stand, by key, with their end, ms: one command per distinct thing, as at the hub. */
   readonly #standing = new Map<string, { claim: Claim; expiresMs: number }>();
+  readonly #holds: KeepAlive;
   #world!: World;
   #idCounter = 0;
 
   constructor(learner: Learner, taskNames: string[], options: ForechainOptions) {
     this.#learner = learner;
     this.#options = options;
+    this.#holds = new KeepAlive({ msPerGbSecond: options.msPerGbSecond, fixedMs: options.keepAliveMs });
     this.dial = options.msPerGbSecond;
     this.#policy = PolicySchema.parse({ mode: "active", msPerGbSecond: options.msPerGbSecond, fanOutMax: 1024 });
     this.#taskNames = taskNames;
@@ -69,7 +77,12 @@ export class Forechain implements Policy {
     this.#world.accounts.decisions++;
     if (served.kind !== "allocated") throw new Error(`nothing suitable: ${JSON.stringify(served.refused)}`);
     for (const command of served.plan) this.#carryOut(command, nowMs);
-    this.#carriedOf(run)[i] = { vms: { ...request.heldVms, ...served.vms }, branch: served.branch };
+    this.#carriedOf(run)[i] = {
+      vms: { ...request.heldVms, ...served.vms },
+      branch: served.branch,
+      hiddenMs: served.hiddenMs,
+    };
+    this.#noteCall(run, i, request.task, nowMs);
   }
 
   /** As the hub does: a command joins the one that stands for the same thing, unless that one ends too early. */
@@ -98,15 +111,27 @@ export class Forechain implements Policy {
 
   /** The agent tells how long each start took, once. */
   taken(_run: ActiveRun, _i: number, instance: Instance): void {
-    if (instance.uses === 1) this.#learner.starts.note(this.#taskNames[instance.task]!, instance.readyMs - instance.bornMs);
+    if (instance.uses === 1)
+      this.#learner.starts.note(this.#taskNames[instance.task]!, instance.readyMs - instance.bornMs);
   }
 
   runEnded(run: ActiveRun, nowMs: number): void {
     this.#world.at(nowMs + LEARN_DELAY_MS, () => this.#learner.learn(asSimulated(run)));
   }
 
-  keepAliveMs(): number {
-    return this.#options.keepAliveMs;
+  /** What a warm runtime saves this execution beyond what the plans before it hide. */
+  #noteCall(run: ActiveRun, i: number, task: string, nowMs: number): void {
+    const profile = this.#learner.model.profiles.get(task);
+    const hiddenMs = this.#carriedOf(run)[run.replay.pathTriggers[i]!]?.hiddenMs[task] ?? 0;
+    const coldStartMs = profile?.coldStartMs?.p50 ?? COLD_START_UNKNOWN_MS;
+    const savableMs = Math.max(0, coldStartMs - hiddenMs) * (profile?.latencySensitivity ?? 1);
+    this.#holds.called(task, nowMs, savableMs, this.#world.pools[run.replay.tasks[i]!]!.gb);
+  }
+
+  keepAliveMs(task: number, nowMs: number): number {
+    const name = this.#taskNames[task]!;
+    this.#holds.released(name, nowMs, this.#world.pools[task]!.gb);
+    return this.#options.learnsHolds ? this.#holds.holdMs(name) : this.#options.keepAliveMs;
   }
 
   #carriedOf(run: ActiveRun): Carried[] {

@@ -1,0 +1,281 @@
+// How long a runtime is held after use, learned per task. In: each call of a task with what a warm runtime saves it beyond what
+// prewarming hides, and each release. Out: a hold, ms.
+//
+// Idle times are observed as if everything were held for RANGE: a stack of releases, of which each call takes the newest. So the cost
+// of every hold is known whatever was done, and nothing has to be tried out on users. Per bin of idle time: how many runtimes came
+// to it (at risk), how many were called in it, what that saved, and how many of these calls would have waited.
+//
+// Four policies compete by exponential weights on their realised cost (fixed share, so that a change is followed):
+//   none        chain prewarming alone
+//   fixed       the operator's keep-alive
+//   histogram   the hold of least expected cost over the bins (survival estimate of Kaplan and Meier 1958)
+//   keep-warm   RANGE: for tasks whose lead time is shorter than their start
+// Cost = ms waited + msPerGbSecond × GB·s held. Whoever found a warm runtime under the operator's keep-alive is not made to wait:
+// a shorter hold is taken only where next to no call would notice.
+// Sources: M. Herbster, M. Warmuth, "Tracking the best expert" (1998); M. Shahrad et al., "Serverless in the Wild" (ATC 2020).
+
+/** Upper ends of the bins of idle time, ms. The last is the range: nothing is held longer. */
+const BIN_ENDS_MS = [
+  1_000, 2_000, 5_000, 10_000, 20_000, 30_000, 60_000, 120_000, 300_000, 600_000, 1_200_000, 2_400_000, 4_800_000,
+  9_600_000, 14_400_000,
+] as const;
+const BINS = BIN_ENDS_MS.length;
+const RANGE_MS = BIN_ENDS_MS[BINS - 1]!;
+/** Releases remembered per task: bounds memory; the oldest beyond it count as never called again. */
+const RELEASES_MAX = 4_096;
+/** Before so many runtimes were seen idle, the operator's keep-alive stands. */
+const EVIDENCE_MIN = 10;
+/** At so many the counts are halved: the last few hundred count. */
+const EVIDENCE_HALVED_AT = 1_024;
+/** Share of calls that a hold shorter than the operator's may make wait: a run has a dozen of them, and at most one run in a hundred may notice. */
+const HARM_MAX = 0.0003;
+/** A wait below this is none, ms. */
+const HARM_MS = 1;
+/** Learning rate of the weights per unit of cost, relative to the mean cost of one idle time. */
+const RATE = 0.1;
+/** Share of the weight that is spread evenly at each step: the best may change. */
+const SPREAD = 0.01;
+
+export const HOLD_POLICIES = ["none", "fixed", "histogram", "keep-warm"] as const;
+export type HoldPolicy = (typeof HOLD_POLICIES)[number];
+
+export interface KeepAliveOptions {
+  /** The operator's dial. */
+  msPerGbSecond: number;
+  /** The operator's keep-alive, ms. */
+  fixedMs: number;
+}
+
+/** What was learned of one task, for people. */
+export interface LearnedHold {
+  task: string;
+  policy: HoldPolicy;
+  holdMs: number;
+  weights: Record<HoldPolicy, number>;
+}
+
+interface TaskState {
+  gb: number;
+  /** Release times of what would be idle now, oldest first. */
+  releasesMs: number[];
+  /** How many of them have passed each bin's end. */
+  passed: Int32Array;
+  atRisk: Float64Array;
+  called: Float64Array;
+  savedMs: Float64Array;
+  harmed: Float64Array;
+  calls: number;
+  seen: number;
+  /** By HOLD_POLICIES. */
+  logWeights: Float64Array;
+  meanCostMs: number;
+  histogramMs: number;
+  holdMs: number;
+}
+
+export class KeepAlive {
+  readonly #options: KeepAliveOptions;
+  readonly #tasks = new Map<string, TaskState>();
+
+  constructor(options: KeepAliveOptions) {
+    this.#options = options;
+  }
+
+  /** An execution of the task began; a warm runtime saves it `savableMs` (0: prewarming hides the whole start). */
+  called(task: string, nowMs: number, savableMs: number, gb: number): void {
+    const state = this.#stateOf(task, gb);
+    this.#age(state, nowMs);
+    state.calls++;
+    const releasedMs = state.releasesMs.pop();
+    if (releasedMs === undefined) return;
+    for (let bin = 0; bin < BINS; bin++) {
+      if (state.passed[bin]! > state.releasesMs.length) state.passed[bin] = state.releasesMs.length;
+    }
+    const idleMs = nowMs - releasedMs;
+    const bin = binOf(idleMs);
+    state.atRisk[bin]!++;
+    state.called[bin]!++;
+    state.savedMs[bin]! += savableMs;
+    if (savableMs > HARM_MS) state.harmed[bin]!++;
+    this.#charge(state, bin, idleMs - (BIN_ENDS_MS[bin - 1] ?? 0), savableMs, idleMs);
+    if (++state.seen >= EVIDENCE_HALVED_AT) halve(state);
+    this.#decide(state);
+  }
+
+  /** A runtime of the task became idle. */
+  released(task: string, nowMs: number, gb: number): void {
+    const state = this.#stateOf(task, gb);
+    this.#age(state, nowMs);
+    state.releasesMs.push(nowMs);
+    if (state.releasesMs.length > RELEASES_MAX) this.#forgetOldest(state);
+  }
+
+  /** How long a runtime that just became idle is held, ms. */
+  holdMs(task: string): number {
+    return this.#tasks.get(task)?.holdMs ?? this.#options.fixedMs;
+  }
+
+  learned(): LearnedHold[] {
+    return [...this.#tasks].map(([task, state]) => {
+      const weights = weightsOf(state);
+      const best = bestOf(state);
+      return {
+        task,
+        policy: HOLD_POLICIES[best]!,
+        holdMs: state.holdMs,
+        weights: Object.fromEntries(HOLD_POLICIES.map((policy, p) => [policy, weights[p]!])) as LearnedHold["weights"],
+      };
+    });
+  }
+
+  #stateOf(task: string, gb: number): TaskState {
+    let state = this.#tasks.get(task);
+    if (state === undefined) {
+      state = {
+        gb,
+        releasesMs: [],
+        passed: new Int32Array(BINS),
+        atRisk: new Float64Array(BINS),
+        called: new Float64Array(BINS),
+        savedMs: new Float64Array(BINS),
+        harmed: new Float64Array(BINS),
+        calls: 0,
+        seen: 0,
+        logWeights: new Float64Array(HOLD_POLICIES.length),
+        meanCostMs: 0,
+        histogramMs: this.#options.fixedMs,
+        holdMs: this.#options.fixedMs,
+      };
+      this.#tasks.set(task, state);
+    }
+    state.gb = gb;
+    return state;
+  }
+
+  /** Counts what has passed the end of a bin without being called. Releases are in order, so each bin keeps one mark. */
+  #age(state: TaskState, nowMs: number): void {
+    const { releasesMs, passed } = state;
+    for (let bin = 0; bin < BINS; bin++) {
+      const endMs = BIN_ENDS_MS[bin]!;
+      let mark = passed[bin]!;
+      const before = mark;
+      while (mark < releasesMs.length && nowMs - releasesMs[mark]! >= endMs) mark++;
+      if (mark === before) break; // What has not passed this end has passed no later one.
+      passed[bin] = mark;
+      const count = mark - before;
+      state.atRisk[bin]! += count;
+      state.seen += bin === 0 ? count : 0;
+      const widthMs = endMs - (BIN_ENDS_MS[bin - 1] ?? 0);
+      for (let i = 0; i < count; i++) this.#charge(state, bin, widthMs, 0, null);
+    }
+    while (passed[BINS - 1]! > 0) this.#forgetOldest(state);
+  }
+
+  #forgetOldest(state: TaskState): void {
+    state.releasesMs.shift();
+    for (let bin = 0; bin < BINS; bin++) if (state.passed[bin]! > 0) state.passed[bin]!--;
+  }
+
+  /**
+   * One runtime spent `spentMs` of a bin idle; `idleMs`: then it was called, which a warm runtime saves `savableMs`. Every policy
+   * pays for what it would have held, and for the wait where it would not have held.
+   */
+  #charge(state: TaskState, bin: number, spentMs: number, savableMs: number, idleMs: number | null): void {
+    const fromMs = BIN_ENDS_MS[bin - 1] ?? 0;
+    const msPerMs = (state.gb * this.#options.msPerGbSecond) / 1000;
+    const { logWeights } = state;
+    let most = Number.NEGATIVE_INFINITY;
+    let costs = 0;
+    for (let p = 0; p < logWeights.length; p++) {
+      const holdMs = this.#holdOf(p, state);
+      const heldMs = Math.max(0, Math.min(spentMs, holdMs - fromMs));
+      const costMs = heldMs * msPerMs + (idleMs !== null && idleMs > holdMs ? savableMs : 0);
+      costs += costMs;
+      logWeights[p]! -= state.meanCostMs > 0 ? (RATE * costMs) / state.meanCostMs : 0;
+      if (logWeights[p]! > most) most = logWeights[p]!;
+    }
+    state.meanCostMs += (costs / logWeights.length - state.meanCostMs) * 0.01;
+    let sum = 0;
+    for (let p = 0; p < logWeights.length; p++) sum += Math.exp(logWeights[p]! - most);
+    for (let p = 0; p < logWeights.length; p++) {
+      const weight = Math.exp(logWeights[p]! - most) / sum;
+      logWeights[p] = Math.log((1 - SPREAD) * weight + SPREAD / logWeights.length);
+    }
+  }
+
+  #holdOf(policy: number, state: TaskState): number {
+    switch (HOLD_POLICIES[policy]) {
+      case "fixed":
+        return this.#options.fixedMs;
+      case "histogram":
+        return state.histogramMs;
+      case "keep-warm":
+        return RANGE_MS;
+      default:
+        return 0;
+    }
+  }
+
+  #decide(state: TaskState): void {
+    if (state.seen < EVIDENCE_MIN) return;
+    state.histogramMs = this.#cheapest(state);
+    const holdMs = this.#holdOf(bestOf(state), state);
+    state.holdMs = holdMs >= this.#options.fixedMs ? holdMs : Math.max(holdMs, this.#harmless(state));
+  }
+
+  /** The bin's end up to which holding costs least, by the survival estimate. */
+  #cheapest(state: TaskState): number {
+    const msPerMs = (state.gb * this.#options.msPerGbSecond) / 1000;
+    let survival = 1;
+    let netMs = 0;
+    let bestMs = 0;
+    let holdMs = 0;
+    for (let bin = 0; bin < BINS; bin++) {
+      const atRisk = state.atRisk[bin]!;
+      if (atRisk === 0) break;
+      const rate = state.called[bin]! / atRisk;
+      const widthMs = BIN_ENDS_MS[bin]! - (BIN_ENDS_MS[bin - 1] ?? 0);
+      netMs += survival * (state.savedMs[bin]! / atRisk - widthMs * (1 - rate / 2) * msPerMs);
+      survival *= 1 - rate;
+      if (netMs > bestMs) [bestMs, holdMs] = [netMs, BIN_ENDS_MS[bin]!];
+    }
+    return holdMs;
+  }
+
+  /** The shortest hold, up to the operator's, that lets next to nobody wait who would have found a warm runtime. */
+  #harmless(state: TaskState): number {
+    let harmed = 0;
+    for (let bin = BINS - 1; bin >= 0; bin--) {
+      const fromMs = BIN_ENDS_MS[bin - 1] ?? 0;
+      if (fromMs >= this.#options.fixedMs) continue;
+      harmed += state.harmed[bin]!;
+      if (harmed > HARM_MAX * Math.max(1, state.calls)) return Math.min(BIN_ENDS_MS[bin]!, this.#options.fixedMs);
+    }
+    return 0;
+  }
+}
+
+function binOf(idleMs: number): number {
+  let bin = 0;
+  while (bin < BINS - 1 && idleMs >= BIN_ENDS_MS[bin]!) bin++;
+  return bin;
+}
+
+function bestOf(state: TaskState): number {
+  let best = 0;
+  for (let p = 1; p < state.logWeights.length; p++) if (state.logWeights[p]! > state.logWeights[best]!) best = p;
+  return best;
+}
+
+function weightsOf(state: TaskState): Float64Array {
+  const sum = state.logWeights.reduce((total, log) => total + Math.exp(log), 0);
+  return state.logWeights.map((log) => Math.exp(log) / sum);
+}
+
+function halve(state: TaskState): void {
+  for (const counts of [state.atRisk, state.called, state.savedMs, state.harmed]) {
+    for (let bin = 0; bin < BINS; bin++) counts[bin]! /= 2;
+  }
+  state.calls /= 2;
+  state.seen /= 2;
+}
