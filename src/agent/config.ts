@@ -97,16 +97,18 @@ const ObjectsConfig = z.strictObject({
 });
 export type ObjectsConfig = z.infer<typeof ObjectsConfig>;
 
+const Listen = z.strictObject({
+  host: z.string().min(1).default("127.0.0.1"),
+  port: z.number().int().min(0).max(65_535).default(8700),
+});
+
 const AgentFields = z.strictObject({
   url: VmUrl,
   key: z.string().min(1).optional(),
   keyFile: z.string().min(1).optional(),
   cluster: PlaceName,
   vm: PlaceName,
-  listen: z.strictObject({
-    host: z.string().min(1).default("127.0.0.1"),
-    port: z.number().int().min(0).max(65_535).default(8700),
-  }),
+  listen: Listen.default(Listen.parse({})),
   announceUrl: z.union([z.literal("auto"), VmUrl]).optional(),
   stateFolder: z.string().min(1),
   cache: z.strictObject({

@@ -122,7 +122,12 @@ export class Containers implements ObjectStore {
     const beganMs = this.#nowMs();
     const progress = await this.engine.pull(referenceOf(uri));
     await new Promise<void>((resolve, reject) => {
-      this.engine.modem.followProgress(progress, (error) => (error ? reject(error) : resolve()));
+      this.engine.modem.followProgress(progress, (error, lines: { error?: string }[]) => {
+        // Docker ends the stream with an error, podman with a line that tells of one.
+        const told = lines?.find((line) => line.error !== undefined)?.error;
+        if (error ?? told) reject(error ?? new Error(told));
+        else resolve();
+      });
     });
     const found = await this.#find(uri);
     if (found === null || found.bytes === 0)
