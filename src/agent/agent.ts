@@ -10,7 +10,9 @@ import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { mkdir } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
+import { join } from "node:path";
 import type { Heartbeat, HeartbeatAnswer } from "../protocol.ts";
+import { Bundles, TaskCode } from "./bundles.ts";
 import { ObjectCache } from "./cache.ts";
 import { HubClock } from "./clock.ts";
 import { Commands } from "./commands.ts";
@@ -28,6 +30,7 @@ import { metricsOf, prometheusText } from "./metrics.ts";
 import { TaskObjects } from "./objects.ts";
 import type { Sent } from "./outbox.ts";
 import { Prepared } from "./prepared.ts";
+import { Probes } from "./probes.ts";
 import { type Reaper, startReaper } from "./reaper.ts";
 import { createReports } from "./reports.ts";
 import { RuntimePool } from "./runtimes.ts";
@@ -74,6 +77,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
   const { port } = server.address() as AddressInfo;
   parts.place.port = port;
   log(`agent ${config.cluster}/${config.vm} listens on ${config.listen.host}:${port}, hub ${config.url}`);
+  parts.probes.start();
   const stopped = hub.run(stopping.signal).then(async (why) => {
     stop();
     log("stopping: finishing what runs");
@@ -110,6 +114,10 @@ async function assemble(config: AgentConfig, stopping: AbortSignal, log: Log) {
   });
   cache.onEvict = (uri) => prepared.evictedObject(uri);
   const objects = new TaskObjects(store, prepared, nowMs);
+  const code = new TaskCode(
+    objects,
+    await Bundles.open(join(config.cache.folder, "bundles"), config.cache.maxBytes, nowMs),
+  );
   const reaper: Reaper = startReaper();
   const pool = new RuntimePool({
     tasks,
@@ -118,10 +126,13 @@ async function assemble(config: AgentConfig, stopping: AbortSignal, log: Log) {
     objectsUrl: () => `http://${loopbackOf(config.listen.host)}:${place.port}/objects`,
     keepAliveMs: (task) => declared(task)?.keepAliveMs ?? tasks[task]!.keepAliveMs,
     loadObjects: (runtime) => objects.readAll(runtime, objectsOf(tasks[runtime.task]!)),
+    unpackCode: (runtime) => code.of(runtime, tasks[runtime.task]!),
     fetchedMs: (runtime) => objects.waitedMs(runtime),
     onEnd: (runtime, reason) => {
       prepared.endedRuntime(runtime, reason);
-      if (reason !== "replaced") objects.settle(runtime);
+      if (reason === "replaced") return;
+      objects.settle(runtime);
+      code.release(runtime);
     },
     nowMs,
   });
@@ -140,7 +151,10 @@ async function assemble(config: AgentConfig, stopping: AbortSignal, log: Log) {
     report: (item) => reports.add({ list: "results", item }),
     log,
   });
-  const cpuLoad = cpuMeter();
+  const services = () => hub.answer?.services ?? [];
+  const probeHosts = [...config.probes.hosts, ...config.objects.hosts];
+  const probes = new Probes({ everyMs: config.probes.everyMs, hosts: probeHosts, services, nowMs });
+  const cpuLoad = cpuMeter(config);
   const identity = { agentVersion: AGENT_VERSION, instanceId: randomUUID() };
   const hub: HubLoop = new HubLoop({
     link,
@@ -150,6 +164,7 @@ async function assemble(config: AgentConfig, stopping: AbortSignal, log: Log) {
       ...identity,
       ...describe(config, place.port, await readCapacity(config), { pool, cache, containers, clock }),
       load: { cpu: cpuLoad(), memoryBytes: pool.memoryUsedBytes(), executions: invoker.running() },
+      probes: probes.list(),
     }),
   });
   const server = createAgentServer({
@@ -163,7 +178,7 @@ async function assemble(config: AgentConfig, stopping: AbortSignal, log: Log) {
     healthy: () => ({ ok: hub.answer !== null, detail: hub.answer === null ? hub.lastError : "linked to its hub" }),
     metrics: () => prometheusText(metricsOf({ pool, cache, invoker, commands, spool, reports, clock })),
   });
-  return { place, clock, spool, reports, cache, prepared, reaper, pool, invoker, commands, hub, server };
+  return { place, clock, spool, reports, cache, prepared, reaper, pool, invoker, commands, probes, hub, server };
 }
 
 /** The image of a container is what it needs to start like any object: prefetched, waited for and told the same way. */
@@ -187,7 +202,7 @@ function describe(
   port: number,
   capacity: Capacity,
   parts: { pool: RuntimePool; cache: ObjectCache; containers: Containers | null; clock: HubClock },
-): Omit<Heartbeat, "agentVersion" | "instanceId" | "load" | "leaving"> {
+): Omit<Heartbeat, "agentVersion" | "instanceId" | "load" | "probes" | "leaving"> {
   const url = config.announceUrl === "auto" ? `http://${config.listen.host}:${port}` : config.announceUrl;
   const { pool, cache, containers, clock } = parts;
   const uris = [...(containers?.uris() ?? []), ...cache.uris(HEARTBEAT_URIS_MAX)].slice(0, HEARTBEAT_URIS_MAX);
@@ -209,8 +224,9 @@ function describe(
 
 /** The order matters: calls end before runtimes, runtimes before the last reports, which tell of their ends. */
 async function wind(parts: Parts, graceMs: number): Promise<void> {
-  const { commands, server, invoker, prepared, pool, cache, spool, reports, reaper } = parts;
+  const { commands, probes, server, invoker, prepared, pool, cache, spool, reports, reaper } = parts;
   commands.stop();
+  probes.stop();
   server.close();
   const idle = new AbortController();
   await Promise.race([invoker.untilIdle(), delay(graceMs, idle.signal)]);

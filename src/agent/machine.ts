@@ -2,6 +2,7 @@
 import { statfs } from "node:fs/promises";
 import { availableParallelism, cpus, totalmem } from "node:os";
 import type { AgentConfig } from "./config.ts";
+import { treeUsage } from "./drivers/proc.ts";
 
 export interface Capacity {
   cpuCores: number;
@@ -21,8 +22,27 @@ export async function readCapacity(config: AgentConfig): Promise<Capacity> {
   };
 }
 
-/** Busy share of all cores since the last call, 0–1. */
-export function cpuMeter(): () => number {
+/**
+ * Busy share of this VM's cores since the last call, 0–1. An agent whose configuration names its cores has a part of a machine:
+ * what runs beside it is not its load, so only its own processes count.
+ */
+export function cpuMeter(config: AgentConfig): () => number {
+  const { cpuCores } = config.capacity;
+  return cpuCores === undefined || treeUsage(process.pid) === null ? machineMeter() : ownMeter(cpuCores);
+}
+
+function ownMeter(cpuCores: number): () => number {
+  const read = () => ({ cpuMs: treeUsage(process.pid)?.cpuMs ?? 0, atMs: performance.now() });
+  let before = read();
+  return () => {
+    const now = read();
+    const busy = (now.cpuMs - before.cpuMs) / ((now.atMs - before.atMs) * cpuCores);
+    before = now;
+    return Number.isFinite(busy) ? Math.min(1, Math.max(0, busy)) : 0;
+  };
+}
+
+function machineMeter(): () => number {
   let before = cpuTimes();
   return () => {
     const now = cpuTimes();
