@@ -1,5 +1,6 @@
 // JSON documents larger than memory. In: chunks of one document, of several after each other, or of lines. Out: the elements of
-// the arrays under the asked top-level keys (or of a top-level array) one by one, then what is left of the document.
+// the arrays under the asked top-level keys (or of a top-level array) one by one, then what is left of the document. Elements are objects or
+// arrays, as records are; a bare number or string between them makes its neighbour malformed.
 // Only brackets and strings are followed here; JSON.parse does the parsing, element by element.
 import type { Content } from "./format.ts";
 
