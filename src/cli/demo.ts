@@ -112,7 +112,13 @@ async function demo(options: DemoOptions, folder: string): Promise<number> {
   const after = await phase(mode, stage, requests);
   const faster = after.report.p95Ms < before.report.p95Ms;
   const tookS = (performance.now() - startedMs) / 1000;
-  const summary = { seed: options.seed, before: before.report, after: after.report, faster, tookS };
+  const summary = {
+    seed: options.seed,
+    before: { ...before.report, records: before.records },
+    after: { ...after.report, records: after.records },
+    faster,
+    tookS,
+  };
   if (options.json) process.stdout.write(`${JSON.stringify(summary)}\n`);
   else process.stdout.write(`\n${tableOf(before.report, after.report)}\n`);
   say(

@@ -20,8 +20,8 @@ import {
 const MAIN = fileURLToPath(new URL("../main.ts", import.meta.url));
 /** Objects loaded ahead at the same time: a chain's worth. */
 const PREFETCH_CONCURRENCY = 8;
-/** Runtimes started ahead at the same time: their starts mostly wait for the link, not for a core. */
-const WARM_CONCURRENCY = 4;
+/** Runtimes started ahead at the same time: one per core. */
+const WARM_CONCURRENCY = 2;
 
 export interface AgentPlace {
   cluster: DemoCluster;

@@ -63,7 +63,7 @@ export interface DemoTask {
 }
 
 function task(name: string, program: string, model: string, env: Record<string, string>): DemoTask {
-  const file = fileURLToPath(new URL(`./tasks/${program}.ts`, import.meta.url));
+  const file = fileURLToPath(new URL(`./tasks/${program}.mjs`, import.meta.url));
   const uri = `${STORE_URI}/models/${model}.bin`;
   return { task: name, program: file, model: uri, env: { ...env, STORE: STORE_URI, MODEL: uri } };
 }
