@@ -39,6 +39,8 @@ const ProcessTask = z.strictObject({
   driver: z.literal("process"),
   command: z.array(z.string().min(1)).min(1).max(256),
   cwd: z.string().optional(),
+  /** URI of a tar archive, plain or gzip: unpacked once, and the program's working folder unless `cwd` says otherwise. */
+  code: Uri.optional(),
   env: z.record(z.string(), z.string()).default({}),
 });
 
@@ -102,6 +104,11 @@ const Listen = z.strictObject({
   port: z.number().int().min(0).max(65_535).default(8700),
 });
 
+const ProbesConfig = z.strictObject({
+  everyMs: z.number().min(100).max(86_400_000).default(30_000),
+  hosts: z.array(HostPattern).max(256).default([]),
+});
+
 const AgentFields = z.strictObject({
   url: VmUrl,
   key: z.string().min(1).optional(),
@@ -129,6 +136,8 @@ const AgentFields = z.strictObject({
     .default({}),
   /** The engine of tasks with driver `container` and of `oci:` objects. */
   containers: z.strictObject({ socketPath: z.string().startsWith("/") }).optional(),
+  /** Of the services that the operator declared with a probe URL. `hosts`: loopback addresses among them. */
+  probes: ProbesConfig.default(ProbesConfig.parse({})),
   warmConcurrency: z.number().int().min(1).max(256).optional(),
   stopGraceMs: z.number().nonnegative().max(3_600_000).default(30_000),
   tasks: z.record(TaskName, TaskConfig).default({}),
@@ -215,6 +224,7 @@ export async function readConfig(path: string): Promise<ConfigAnswer> {
 
 function withFolder(task: TaskConfig, baseFolder: string): TaskConfig {
   if (task.driver !== "process") return task;
+  if (task.cwd === undefined && task.code !== undefined) return task;
   return { ...task, cwd: resolve(baseFolder, task.cwd ?? ".") };
 }
 

@@ -48,7 +48,7 @@ export function checkUri(uri: string, rules: GuardRules): UriAnswer {
       return refuse(`host ${url.host} is not allowed here`);
     const literal = url.hostname.replace(/^\[|\]$/g, "");
     if (isIP(literal) !== 0) {
-      const refusal = refusedAddress(literal, loopbackListed(url.hostname, rules));
+      const refusal = refusedAddress(literal, loopbackListed(url.hostname, rules.hosts));
       if (refusal !== null) return refuse(refusal);
     }
   }
@@ -64,7 +64,7 @@ export function guardedLookup(rules: GuardRules): LookupFunction {
   return (hostname, options, callback) => {
     systemLookup(hostname, { ...options, all: true }, (error, addresses) => {
       if (error !== null) return callback(error, "", 0);
-      const loopback = loopbackListed(hostname, rules);
+      const loopback = loopbackListed(hostname, rules.hosts);
       for (const { address } of addresses) {
         const refusal = refusedAddress(address, loopback);
         if (refusal !== null) return callback(new AddressRefused(`${hostname} leads to ${refusal}`), "", 0);
@@ -103,9 +103,9 @@ function defaultPort(url: URL): string {
 }
 
 /** Loopback is allowed by name only: `*.example.net` must not open it to whoever controls that zone. */
-function loopbackListed(hostname: string, rules: GuardRules): boolean {
+export function loopbackListed(hostname: string, hosts: readonly string[]): boolean {
   if (!LOOPBACK_NAME.test(hostname)) return false;
-  return rules.hosts.some((pattern) => pattern.replace(/:\d+$/, "").toLowerCase() === hostname);
+  return hosts.some((pattern) => pattern.replace(/:\d+$/, "").toLowerCase() === hostname);
 }
 
 function refuse(detail: string): UriAnswer {

@@ -75,6 +75,8 @@ export interface PoolOptions {
   keepAliveMs: (task: string) => number;
   /** Loads the task's `objects`. Their failure is the start's failure. */
   loadObjects: (runtime: Runtime) => Promise<{ ok: true } | { ok: false; detail: string }>;
+  /** Unpacks the task's code; `folder` null where it has none. Its failure is the start's failure. */
+  unpackCode: (runtime: Runtime) => Promise<{ ok: true; folder: string | null } | { ok: false; detail: string }>;
   /** Wall time during which the runtime waited for objects so far. */
   fetchedMs: (runtime: Runtime) => number;
   onEnd: (runtime: Runtime, reason: EndReason) => void;
@@ -361,13 +363,17 @@ export class RuntimePool {
   }
 
   async #launch(runtime: Runtime): Promise<StartFailure | { ok: true }> {
+    const code = await this.#options.unpackCode(runtime);
+    if (!code.ok) return failure("start_failed", code.detail);
     const config = this.#options.tasks[runtime.task]!;
     const deadlineMs = this.#options.nowMs() + config.startTimeoutMs;
     for (let attempt = 1; ; attempt++) {
       const port = await freePort();
       const env = { PORT: String(port), FORECHAIN_OBJECTS: this.#options.objectsUrl(), FORECHAIN_TOKEN: runtime.token };
       if (!this.#runtimes.has(runtime.runtimeId)) return failure("stopped", "ended while it was being started");
-      const started = await this.#options.drivers.get(runtime.task)!.start({ runtimeId: runtime.runtimeId, env, port });
+      const started = await this.#options.drivers
+        .get(runtime.task)!
+        .start({ runtimeId: runtime.runtimeId, env, port, codeFolder: code.folder });
       runtime.started = started;
       // `end` may have come while the driver was at work, and found nothing to stop.
       if (!this.#runtimes.has(runtime.runtimeId)) await started.stop();

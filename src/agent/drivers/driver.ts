@@ -32,6 +32,8 @@ export interface StartOptions {
   /** PORT and FORECHAIN_… are added by the pool. */
   env: Record<string, string>;
   port: number;
+  /** Of the task's unpacked code, if it has any. */
+  codeFolder: string | null;
 }
 
 export interface Driver {

@@ -25,8 +25,13 @@ export function processDriver(task: TaskConfig & { driver: "process" }, reaper: 
         INHERITED_VARIABLES.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]])),
       );
       const child = spawn(program!, operands, {
-        cwd: task.cwd,
-        env: { ...inherited, ...task.env, ...options.env },
+        cwd: task.cwd ?? options.codeFolder ?? undefined,
+        env: {
+          ...inherited,
+          ...task.env,
+          ...options.env,
+          ...(options.codeFolder === null ? {} : { FORECHAIN_CODE: options.codeFolder }),
+        },
         detached: true,
         stdio: ["ignore", "pipe", "pipe"],
       });
