@@ -2,7 +2,7 @@
 // then with the simulated runs as they are sealed. In: assembled runs. Out: the model that `serve` asks.
 import { contributionOf } from "../core/contribution.ts";
 import { createEngine, RUN_EXECUTIONS_MAX, RUN_TRIGGERS_MAX, type WasmEngine } from "../core/engine.ts";
-import { type Model, profilesOf } from "../core/graph.ts";
+import { type Model, profilesOf, type TaskProfile } from "../core/graph.ts";
 import { hashVersion } from "../core/predict.ts";
 import { type AssembledRun, observedRun } from "../core/profile.ts";
 import { GraphRows } from "../core/rows.ts";
@@ -12,6 +12,12 @@ import { MeasuredStarts } from "../core/starts.ts";
 const PROFILES_EVERY_RUNS = 10;
 /** Below this many runs each one is read at once. */
 const PROFILES_EAGER_RUNS = 100;
+
+/** What the ablation leaves out. */
+export interface LearnerParts {
+  measuresStarts: boolean;
+  fansOut: boolean;
+}
 
 export class Learner {
   readonly starts = new MeasuredStarts();
@@ -23,7 +29,10 @@ export class Learner {
   #runs = 0;
   #stale = false;
 
-  constructor(module: WebAssembly.Module) {
+  readonly #parts: LearnerParts;
+
+  constructor(module: WebAssembly.Module, parts: LearnerParts) {
+    this.#parts = parts;
     this.#engine = createEngine(module, "default");
     this.#model = this.#publish();
   }
@@ -54,8 +63,15 @@ export class Learner {
       engine: this.#engine,
       tasks: this.#tasks,
       taskIds: this.#taskIds,
-      profiles: new Map(profilesOf(this.#rows.rows).map((profile) => [profile.task, this.starts.correct(profile)])),
+      profiles: new Map(profilesOf(this.#rows.rows).map((profile) => [profile.task, this.#profile(profile)])),
     };
+  }
+
+  #profile(profile: TaskProfile): TaskProfile {
+    const measured = this.#parts.measuresStarts ? this.starts.correct(profile) : profile;
+    if (this.#parts.fansOut) return measured;
+    const { rootsTogether: _, ...alone } = measured;
+    return { ...alone, successors: measured.successors.map(({ task, probability }) => ({ task, probability })) };
   }
 
   #intern(task: string): number {

@@ -36,11 +36,14 @@ export class Pool {
   claimedUntilMs = Number.NEGATIVE_INFINITY;
   readonly #task: number;
   readonly #accounts: Accounts;
+  /** Shared by all pools: what exists now. */
+  readonly #memory: { gb: number };
 
-  constructor(task: number, gb: number, accounts: Accounts) {
+  constructor(task: number, gb: number, accounts: Accounts, memory: { gb: number }) {
     this.#task = task;
     this.gb = gb;
     this.#accounts = accounts;
+    this.#memory = memory;
   }
 
   /** Idle or coming, beyond what is claimed. */
@@ -76,6 +79,7 @@ export class Pool {
       state,
       uses: state === "busy" ? 1 : 0,
     };
+    this.#memory.gb += this.gb;
     if (state === "starting") this.starting.push(instance);
     // What a request started for itself it uses from the first moment.
     else this.#accounts.usedGbMs += (readyMs - bornMs) * this.gb;
@@ -128,6 +132,7 @@ export class Pool {
     if (instance.isUsed) this.#accounts.idleGbMs += (nowMs - instance.idleSinceMs) * this.gb;
     else this.#accounts.wastedGbMs += (nowMs - instance.bornMs) * this.gb;
     this.#accounts.lifetimeGbMs += (nowMs - instance.bornMs) * this.gb;
+    this.#memory.gb -= this.gb;
     instance.state = "dead";
   }
 }

@@ -67,6 +67,7 @@ export class World {
   readonly #policy: Policy;
   readonly #seed: number;
   readonly #startsAhead: Uint32Array;
+  readonly #memory = { gb: 0 };
 
   constructor(input: WorldInput) {
     this.workload = input.workload;
@@ -77,7 +78,7 @@ export class World {
     this.accounts = new Accounts(input.arrivals.runs.length);
     this.pools = Array.from(
       input.workload.memoryBytes,
-      (bytes, task) => new Pool(task, gigabytes(bytes), this.accounts),
+      (bytes, task) => new Pool(task, gigabytes(bytes), this.accounts, this.#memory),
     );
     this.#startsAhead = new Uint32Array(this.pools.length);
   }
@@ -96,6 +97,11 @@ export class World {
     for (const pool of this.pools) for (const instance of [...pool.idle]) pool.kill(instance, endMs);
     this.accounts.check();
     return this.accounts;
+  }
+
+  /** Held by all instances now, GB. */
+  get memoryGb(): number {
+    return this.#memory.gb;
   }
 
   // ── For policies ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -167,10 +173,17 @@ export class World {
   #scheduleStart(run: ActiveRun, i: number): void {
     this.#calendar.add(run.readyMs[i]! + run.replay.gapMs[i]!, (nowMs) => {
       run.startMs[i] = nowMs;
+      const beganMs = performance.now();
       const pending = this.#policy.started?.(run, i, nowMs);
-      if (pending === undefined) this.#start(run, i, nowMs);
-      else return pending.then(() => this.#start(run, i, nowMs));
+      if (pending !== undefined) return pending.then(() => this.#decided(run, i, nowMs, beganMs));
+      return this.#decided(run, i, nowMs, beganMs);
     });
+  }
+
+  #decided(run: ActiveRun, i: number, nowMs: number, beganMs: number): void {
+    this.accounts.decisionMs += performance.now() - beganMs;
+    this.accounts.decisions++;
+    this.#start(run, i, nowMs);
   }
 
   #start(run: ActiveRun, i: number, nowMs: number): void {

@@ -7,7 +7,7 @@ import { KeepAlive } from "../../core/keepalive.ts";
 import { type Admission, type Offer, type PlannedCommand, serve, type TaskRequest } from "../../core/pipeline.ts";
 import type { AssembledRun } from "../../core/profile.ts";
 import { Policy as PolicySchema } from "../../protocol.ts";
-import type { Learner } from "../learner.ts";
+import type { Learner, LearnerParts } from "../learner.ts";
 import type { Claim, Instance } from "../pool.ts";
 import type { ActiveRun, Policy, World } from "../world.ts";
 
@@ -25,12 +25,16 @@ interface Carried {
   hiddenMs: Record<string, number>;
 }
 
-export interface ForechainOptions {
+export interface ForechainOptions extends LearnerParts {
   msPerGbSecond: number;
   /** The operator's keep-alive. */
   keepAliveMs: number;
   /** Holds learned per task; else the operator's keep-alive stands for all. */
   learnsHolds: boolean;
+  /** The path before an execution is told; else only the execution's own task. */
+  usesPath: boolean;
+  /** Simulated runs are learned; else only the first half of the log. */
+  learnsOn: boolean;
 }
 
 export class Forechain implements Policy {
@@ -66,15 +70,12 @@ export class Forechain implements Policy {
   async started(run: ActiveRun, i: number, nowMs: number): Promise<void> {
     const request = this.#requestOf(run, i);
     const fleet = this.fleet(nowMs);
-    const beganMs = performance.now();
     const served = await serve(request, this.#learner.model, fleet, {
       nowMs,
       newId: () => String(this.#idCounter++),
       random: () => 0,
       admit: async (offer) => this.#admit(offer),
     });
-    this.#world.accounts.decisionMs += performance.now() - beganMs;
-    this.#world.accounts.decisions++;
     if (served.kind !== "allocated") throw new Error(`nothing suitable: ${JSON.stringify(served.refused)}`);
     for (const command of served.plan) this.#carryOut(command, nowMs);
     this.#carriedOf(run)[i] = {
@@ -116,7 +117,7 @@ export class Forechain implements Policy {
   }
 
   runEnded(run: ActiveRun, nowMs: number): void {
-    this.#world.at(nowMs + LEARN_DELAY_MS, () => this.#learner.learn(asSimulated(run)));
+    if (this.#options.learnsOn) this.#world.at(nowMs + LEARN_DELAY_MS, () => this.#learner.learn(asSimulated(run)));
   }
 
   /** What a warm runtime saves this execution beyond what the plans before it hide. */
@@ -145,7 +146,7 @@ export class Forechain implements Policy {
     const path: string[] = [];
     const pathStartMs: number[] = [];
     const above = replay.pathTriggers[i]!;
-    for (let at = above; at >= 0; at = replay.pathTriggers[at]!) {
+    for (let at = this.#options.usesPath ? above : -1; at >= 0; at = replay.pathTriggers[at]!) {
       path.push(this.#taskNames[replay.tasks[at]!]!);
       pathStartMs.push(run.startMs[at]!);
     }

@@ -1,0 +1,196 @@
+// `forechain simulate FILE…`: what Forechain would have done for the user's own log, beside other policies. Nothing is sent anywhere.
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import Table from "cli-table3";
+import { Command, InvalidArgumentError, Option } from "commander";
+import type { RunRecord } from "../core/records.ts";
+import { recordOf } from "../importers/format.ts";
+import { READ_DEFAULTS, readLog } from "../importers/read.ts";
+import type { PolicyResult } from "../sim/accounting.ts";
+import { RUNS_DEFAULT } from "../sim/arrivals.ts";
+import { readLambdaPerf } from "../sim/cold-starts.ts";
+import { reportHtml } from "../sim/report.ts";
+import {
+  ablate,
+  DIAL_DEFAULT,
+  DIALS,
+  POLICY_NAMES,
+  policyAsks,
+  type Simulation,
+  type SimulationSpec,
+  simulate,
+  simulationFault,
+} from "../sim/simulate.ts";
+import { type Workload, workloadFault, workloadOf } from "../sim/workload.ts";
+import { buildEngine, ROOT } from "./build.ts";
+
+/** Seeds behind the confidence intervals of the report. */
+const REPORT_SEEDS = 10;
+const BYTES_PER_MB = 2 ** 20;
+
+const HELP = `
+The older half of the runs trains, the younger is replayed. Policies: ${POLICY_NAMES.join(", ")};
+a name alone sweeps its dial (${Object.entries(DIALS)
+  .map(([name, dials]) => `${name} ${dials.join(" ")}`)
+  .join("; ")}), name:dial asks for one.
+See docs/simulator.md for what is simulated and what is not.
+
+Examples:
+  $ forechain simulate traces.json.gz --arrivals poisson:300 --cold-starts lambda-perf:data/
+  $ forechain simulate log.csv --policies fixed:60,forechain --json
+  $ forechain simulate *.json.gz --arrivals poisson:1800 --html report.html`;
+
+interface Flags {
+  arrivals: string;
+  coldStarts: string;
+  memory: number;
+  policies: string;
+  runs: number;
+  seed: number;
+  seeds?: number;
+  json?: boolean;
+  html?: string;
+}
+
+export function simulateCommand(): Command {
+  return new Command("simulate")
+    .description("Replays an execution log under Forechain and other policies, and tells overhead and memory of each.")
+    .argument("<file...>", "execution logs of any format that `import` reads")
+    .option("--arrivals <how>", "trace, poisson:SECONDS or azure-llm:FILE", "trace")
+    .option("--cold-starts <what>", "log (as measured there), lambda-perf:FILE_OR_FOLDER, or a number of ms", "log")
+    .addOption(
+      new Option("--memory <MB>", "of tasks whose memory the log does not tell").default(256).argParser(atLeast(1)),
+    )
+    .option("--policies <names>", "which to simulate, by commas", POLICY_NAMES.join(","))
+    .addOption(
+      new Option("--runs <n>", "drawn with replacement; all runs with trace")
+        .default(RUNS_DEFAULT)
+        .argParser(atLeast(2)),
+    )
+    .addOption(new Option("--seed <n>", "of every draw").default(1).argParser(atLeast(0)))
+    .addOption(
+      new Option("--seeds <n>", `seeds for intervals in the report (default ${REPORT_SEEDS})`).argParser(atLeast(1)),
+    )
+    .option(
+      "--json",
+      "print one JSON value: {workload, policies:[{name, dial, coldRate, overheadMs, idleGbSeconds, …}]}",
+    )
+    .option("--html <file>", "write a report: one page that needs nothing else")
+    .addHelpText("after", HELP)
+    .action(run);
+}
+
+function atLeast(least: number) {
+  return (text: string): number => {
+    const value = Number(text);
+    if (!Number.isInteger(value) || value < least)
+      throw new InvalidArgumentError(`want a whole number of at least ${least}`);
+    return value;
+  };
+}
+
+async function run(files: string[], flags: Flags): Promise<void> {
+  const policies = policyAsks(flags.policies);
+  const { workload, formats } = await workloadFrom(files, flags.memory * BYTES_PER_MB);
+  const spec: SimulationSpec = {
+    arrivals: flags.arrivals,
+    coldStarts: coldStartsFrom(flags.coldStarts),
+    runs: flags.runs,
+    seed: flags.seed,
+    policies,
+    module: await compiledEngine(),
+    progress: (text) => void (process.stderr.isTTY && process.stderr.write(`${text}\n`)),
+  };
+  const simulation = await simulated(workload, spec);
+  const notes = [...workload.notes, ...simulation.notes];
+  const described = {
+    files,
+    formats,
+    runs: workload.runs.length,
+    executions: workload.executions,
+    tasks: workload.taskNames.length,
+    arrivals: flags.arrivals,
+    seed: flags.seed,
+    simulatedRuns: simulation.arrivals.runs.length,
+    simulatedExecutions: simulation.executions,
+    meanGapMs: simulation.arrivals.meanGapMs,
+    notes,
+  };
+  if (flags.html !== undefined) {
+    const seeds = [simulation.results];
+    for (let s = 1; s < (flags.seeds ?? REPORT_SEEDS); s++) {
+      seeds.push((await simulated(workload, { ...spec, seed: flags.seed + s })).results);
+    }
+    const ablation = await ablate(workload, spec, DIAL_DEFAULT);
+    writeFileSync(flags.html, reportHtml({ workload: described, seeds, ablation, dial: DIAL_DEFAULT }));
+  }
+  if (flags.json === true)
+    process.stdout.write(`${JSON.stringify({ workload: described, policies: simulation.results })}\n`);
+  else process.stdout.write(`${textOf(simulation.results, notes)}\n`);
+}
+
+async function compiledEngine(): Promise<WebAssembly.Module> {
+  await buildEngine();
+  // The Node types name the namespace but not the value.
+  const { WebAssembly: wasm } = globalThis as unknown as {
+    WebAssembly: { Module: new (bytes: Uint8Array) => WebAssembly.Module };
+  };
+  return new wasm.Module(readFileSync(join(ROOT, "build/engine.wasm")));
+}
+
+async function simulated(workload: Workload, spec: SimulationSpec): Promise<Simulation> {
+  const simulation = await simulate(workload, spec);
+  if ("reason" in simulation) throw new Error(simulationFault(simulation));
+  return simulation;
+}
+
+async function workloadFrom(files: string[], memoryBytes: number) {
+  const records: RunRecord[] = [];
+  const formats = new Set<string>();
+  const skipped = new Map<string, number>();
+  for (const file of files) {
+    for await (const { format, items } of readLog(file, READ_DEFAULTS)) {
+      if (format !== null) formats.add(format);
+      for await (const item of items) {
+        if (item.kind === "skipped") skipped.set(item.reason, (skipped.get(item.reason) ?? 0) + item.count);
+        const record = recordOf(item);
+        if (record !== null) records.push(record);
+      }
+    }
+  }
+  for (const [reason, count] of skipped) process.stderr.write(`skipped ${count}: ${reason}\n`);
+  const workload = workloadOf(records, memoryBytes);
+  if ("reason" in workload) throw new Error(workloadFault(workload));
+  return { workload, formats: [...formats] };
+}
+
+function coldStartsFrom(text: string): SimulationSpec["coldStarts"] {
+  if (text === "log") return { kind: "log" };
+  if (text.startsWith("lambda-perf:")) return { kind: "lambda-perf", rows: readLambdaPerf(text.slice(12)) };
+  const ms = Number(text);
+  if (text === "" || !(ms >= 0))
+    throw new Error(`cold starts: got ${JSON.stringify(text)}, expected log, lambda-perf:FILE or ms`);
+  return { kind: "fixed", ms };
+}
+
+function textOf(results: PolicyResult[], notes: string[]): string {
+  const table = new Table({
+    head: ["policy", "dial", "overhead ms", "p95", "cold", "idle GB·s", "wasted", "harmed", "µs"],
+    colAligns: ["left", "right", "right", "right", "right", "right", "right", "right", "right"],
+    style: { head: [], border: [] },
+  });
+  for (const result of results) {
+    table.push([
+      result.name,
+      result.dial,
+      result.overheadMs.mean.toFixed(1),
+      result.overheadMs.p95.toFixed(0),
+      `${(100 * result.coldRate).toFixed(1)} %`,
+      result.idleGbSeconds.toFixed(0),
+      result.wastedGbSeconds.toFixed(0),
+      `${(100 * result.harmedRuns).toFixed(2)} %`,
+      result.decisionMicros.toFixed(1),
+    ]);
+  }
+  return [table.toString(), "Simulated, not measured.", ...notes.map((note) => `Note: ${note}.`)].join("\n");
+}

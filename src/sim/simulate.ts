@@ -1,0 +1,230 @@
+// One simulation: policies over the same arrivals, the same cold starts and the same seed. In: a workload and what was asked for.
+// Out: a row of numbers for each policy and dial, against the baseline `fixed` 60.
+import type { Accounts, PolicyResult } from "./accounting.ts";
+import { resultOf } from "./accounting.ts";
+import { type Arrivals, arrivalsOf } from "./arrivals.ts";
+import { type ColdStarts, drawColdStarts, fixedColdStarts, measuredColdStarts } from "./cold-starts.ts";
+import { Learner } from "./learner.ts";
+import { clairvoyant, runClairvoyant } from "./policies/clairvoyant.ts";
+import { dependencySets } from "./policies/dependency-sets.ts";
+import { fixed } from "./policies/fixed.ts";
+import { Forechain, type ForechainOptions } from "./policies/forechain.ts";
+import { greedyDual } from "./policies/greedy-dual.ts";
+import { hybridHistogram } from "./policies/hybrid-histogram.ts";
+import { mostLikelyPath } from "./policies/most-likely-path.ts";
+import { halves, type ReplayRun, type Workload } from "./workload.ts";
+import { type Policy, World } from "./world.ts";
+
+export const POLICY_NAMES = [
+  "fixed",
+  "hybrid-histogram",
+  "greedy-dual",
+  "dependency-sets",
+  "most-likely-path",
+  "forechain",
+  "run-clairvoyant",
+  "clairvoyant",
+] as const;
+export type PolicyName = (typeof POLICY_NAMES)[number];
+
+/** Dials swept unless told: what each means stands in the policy's file. */
+export const DIALS: Record<PolicyName, readonly number[]> = {
+  fixed: [0, 10, 60, 600],
+  "hybrid-histogram": [10, 60, 240],
+  "greedy-dual": [1, 4, 16],
+  "dependency-sets": [10, 60, 600],
+  "most-likely-path": [10, 60, 600],
+  forechain: [0.02, 0.1, 0.5, 2, 5, 20, 100],
+  "run-clairvoyant": [60],
+  clairvoyant: [0],
+};
+/** What harm is measured against: the keep-alive that the operator had before. */
+export const BASELINE_SECONDS = 60;
+/** The operator's dial unless set (protocol.ts Policy): the ablation is told there. */
+export const DIAL_DEFAULT = 20;
+
+/** One part of Forechain left out at a time. */
+export const ABLATIONS: { name: string; without: Partial<ForechainOptions> }[] = [
+  { name: "all parts", without: {} },
+  { name: "without learned holds", without: { learnsHolds: false } },
+  { name: "without measured starts", without: { measuresStarts: false } },
+  { name: "without fan-out", without: { fansOut: false } },
+  { name: "without the path before", without: { usesPath: false } },
+  { name: "without learning on", without: { learnsOn: false } },
+];
+
+export interface PolicyAsk {
+  name: PolicyName;
+  dial: number;
+}
+
+export interface SimulationSpec {
+  arrivals: string;
+  coldStarts: { kind: "log" } | { kind: "fixed"; ms: number } | { kind: "lambda-perf"; rows: Float64Array[] };
+  runs: number;
+  seed: number;
+  policies: PolicyAsk[];
+  /** The compiled engine. */
+  module: WebAssembly.Module;
+  /** Told before each policy. */
+  progress(text: string): void;
+}
+
+export type SimulationFault =
+  | { reason: "longer-than-horizon"; longestMs: number; horizonMs: number }
+  | { reason: "no-gaps" };
+
+export function simulationFault(fault: SimulationFault): string {
+  switch (fault.reason) {
+    case "longer-than-horizon":
+      return (
+        `the longest run takes ${Math.round(fault.longestMs / 1000)} s and all arrivals come within ` +
+        `${Math.round(fault.horizonMs / 1000)} s: every run would overlap with every other; ask for more --runs or longer gaps`
+      );
+    case "no-gaps":
+      return "all runs arrive at one instant: no idle time can be told from that; give --arrivals poisson:SECONDS";
+  }
+}
+
+export interface Simulation {
+  arrivals: Arrivals;
+  results: PolicyResult[];
+  /** Simulated executions of each policy. */
+  executions: number;
+  notes: string[];
+}
+
+/** `poisson:30`, `fixed:60` …: a name alone asks for its whole sweep. Throws with what is wrong. */
+export function policyAsks(text: string): PolicyAsk[] {
+  return text.split(",").flatMap((part) => {
+    const [name, dial] = part.trim().split(":");
+    if (!POLICY_NAMES.includes(name as PolicyName)) {
+      throw new Error(`unknown policy ${JSON.stringify(name)}: one of ${POLICY_NAMES.join(", ")}`);
+    }
+    if (dial === undefined)
+      return DIALS[name as PolicyName].map((value) => ({ name: name as PolicyName, dial: value }));
+    const value = Number(dial);
+    if (dial === "" || !(value >= 0))
+      throw new Error(`dial of ${name}: got ${JSON.stringify(dial)}, expected a number of at least 0`);
+    return [{ name: name as PolicyName, dial: value }];
+  });
+}
+
+export async function simulate(workload: Workload, spec: SimulationSpec): Promise<Simulation | SimulationFault> {
+  const prepared = prepare(workload, spec);
+  if ("reason" in prepared) return prepared;
+  const { arrivals, coldStarts, notes } = prepared;
+  const input = { workload, arrivals, coldStarts, seed: spec.seed };
+  const baseline = await new World({ ...input, policy: fixed(BASELINE_SECONDS) }).simulate();
+  const results: PolicyResult[] = [];
+  for (const { name, dial } of spec.policies) {
+    spec.progress(`seed ${spec.seed}: ${name} ${dial}`);
+    const policy = policyOf(name, dial, workload, spec.module, {});
+    results.push(await resultFor({ ...input, policy }, baseline));
+  }
+  return { arrivals, results, executions: baseline.executions, notes };
+}
+
+/** Forechain at one dial with one part left out at a time. */
+export async function ablate(workload: Workload, spec: SimulationSpec, dial: number): Promise<PolicyResult[]> {
+  const prepared = prepare(workload, spec);
+  if ("reason" in prepared) return [];
+  const input = { workload, arrivals: prepared.arrivals, coldStarts: prepared.coldStarts, seed: spec.seed };
+  const baseline = await new World({ ...input, policy: fixed(BASELINE_SECONDS) }).simulate();
+  const results: PolicyResult[] = [];
+  for (const { name, without } of ABLATIONS) {
+    spec.progress(`seed ${spec.seed}: ablation, ${name}`);
+    const policy = policyOf("forechain", dial, workload, spec.module, without);
+    results.push({ ...(await resultFor({ ...input, policy }, baseline)), name });
+  }
+  return results;
+}
+
+async function resultFor(input: ConstructorParameters<typeof World>[0], baseline: Accounts): Promise<PolicyResult> {
+  const accounts = await new World(input).simulate();
+  return resultOf(input.policy.name, input.policy.dial, accounts, baseline);
+}
+
+interface Prepared {
+  arrivals: Arrivals;
+  coldStarts: ColdStarts;
+  notes: string[];
+}
+
+function prepare(workload: Workload, spec: SimulationSpec): Prepared | SimulationFault {
+  const arrivals = arrivalsOf(workload, spec.arrivals, spec.runs, spec.seed);
+  const horizonMs = (arrivals.atMs.at(-1) ?? 0) - (arrivals.atMs[0] ?? 0);
+  if (horizonMs <= 0) return { reason: "no-gaps" };
+  const longestMs = halves(workload.runs).replay.reduce((most, run) => Math.max(most, run.makespanMs), 0);
+  if (longestMs >= horizonMs) return { reason: "longer-than-horizon", longestMs, horizonMs };
+  const notes: string[] = [];
+  return { arrivals, coldStarts: coldStartsOf(workload, spec, notes), notes };
+}
+
+function coldStartsOf(workload: Workload, { coldStarts, seed }: SimulationSpec, notes: string[]): ColdStarts {
+  switch (coldStarts.kind) {
+    case "lambda-perf":
+      notes.push("cold starts are assumed: each task draws one measured configuration of at least 512 MB");
+      return drawColdStarts(workload, coldStarts.rows, seed);
+    case "fixed":
+      notes.push(`cold starts are assumed: ${coldStarts.ms} ms each`);
+      return fixedColdStarts(workload, coldStarts.ms);
+    case "log": {
+      const { coldStarts: measured, unknown } = measuredColdStarts(workload);
+      if (unknown > 0)
+        notes.push(`the log measures no cold start of ${unknown} of ${measured.length} tasks: 250 ms assumed`);
+      return measured;
+    }
+  }
+}
+
+function policyOf(
+  name: PolicyName,
+  dial: number,
+  workload: Workload,
+  module: WebAssembly.Module,
+  without: Partial<ForechainOptions>,
+): Policy {
+  const { train } = halves(workload.runs);
+  switch (name) {
+    case "fixed":
+      return fixed(dial);
+    case "hybrid-histogram":
+      return hybridHistogram(Math.max(1, Math.round(dial)));
+    case "greedy-dual":
+      return greedyDual(dial);
+    case "dependency-sets":
+      return dependencySets(dial, train);
+    case "most-likely-path":
+      return mostLikelyPath(dial, train);
+    case "run-clairvoyant":
+      return runClairvoyant(dial);
+    case "clairvoyant":
+      return clairvoyant();
+    case "forechain":
+      return forechainOf(dial, train, workload, module, without);
+  }
+}
+
+function forechainOf(
+  dial: number,
+  train: ReplayRun[],
+  workload: Workload,
+  module: WebAssembly.Module,
+  without: Partial<ForechainOptions>,
+): Forechain {
+  const options: ForechainOptions = {
+    msPerGbSecond: dial,
+    keepAliveMs: BASELINE_SECONDS * 1000,
+    learnsHolds: true,
+    measuresStarts: true,
+    fansOut: true,
+    usesPath: true,
+    learnsOn: true,
+    ...without,
+  };
+  const learner = new Learner(module, options);
+  for (const run of train) learner.learn(run.assembled);
+  learner.publish();
+  return new Forechain(learner, workload.taskNames, options);
+}
