@@ -542,6 +542,22 @@ export const AgentReportAnswer = z.object({
 });
 export type AgentReportAnswer = z.infer<typeof AgentReportAnswer>;
 
+/** What an agent says over its WebSocket (`…/socket`), as JSON text. `id` comes back with the answer. */
+export const AgentMessage = z.discriminatedUnion("type", [
+  z.strictObject({ type: z.literal("heartbeat"), id: z.number().int(), heartbeat: Heartbeat }),
+  z.strictObject({ type: z.literal("report"), id: z.number().int(), report: AgentReport }),
+]);
+export type AgentMessage = z.infer<typeof AgentMessage>;
+
+/** What it hears. Commands come as they become due, without being asked for; `ping` is answered `pong`. */
+export const HubMessage = z.discriminatedUnion("type", [
+  z.object({ type: z.literal("commands"), answer: CommandsAnswer }),
+  z.object({ type: z.literal("heartbeat"), id: z.number().int(), answer: HeartbeatAnswer }),
+  z.object({ type: z.literal("report"), id: z.number().int(), answer: AgentReportAnswer }),
+  z.object({ type: z.literal("refused"), id: z.number().int().nullable(), status: z.number().int(), detail: z.string() }),
+]);
+export type HubMessage = z.infer<typeof HubMessage>;
+
 /** Header that carries the JWT (HS256, `aud` = cluster/vm, `sub` = task, `exp` ≤ 60 s) on calls to an agent's /invoke. */
 export const INVOKE_SIGNATURE_HEADER = "forechain-signature";
 /** Base64url; on the way out of /v1/invoke it holds the path up to and with the task; several are joined by commas. */

@@ -6,26 +6,31 @@
 // this class gives them their clock, wakes who waits, and survives eviction: whatever must last is in SQLite, and
 // one alarm stands for the earliest thing that will be due.
 import { DurableObject } from "cloudflare:workers";
-import { HEARTBEAT_STALE_MS } from "../core/allocate.ts";
-import { type CommandFacts, settleEnd, settleFailure, settleMiss, settleUse } from "../core/feedback.ts";
-import type { Admission, Offer } from "../core/pipeline.ts";
+import type { Admission, Offer, PlannedCommand } from "../core/pipeline.ts";
 import {
+  AgentMessage,
   type AgentReport,
   type AgentReportAnswer,
+  type Command,
+  type CommandResult,
   type CommandsAnswer,
   type Heartbeat,
   type HeartbeatAnswer,
   Policy,
-  type PreparedEnd,
 } from "../protocol.ts";
 import type { Env } from "./env.ts";
-import { Ledger, type Reservation } from "./hub/ledger.ts";
+import { HourlySpending, NOTHING_SPENT, overBudget, type Spent } from "./hub/budget.ts";
+import { Calls, type Executed } from "./hub/calls.ts";
+import { Capacity } from "./hub/capacity.ts";
 import type { HubConfig, HubSummary } from "./hub/messages.ts";
 import { OutcomeBook } from "./hub/outcomes.ts";
-import { CommandQueue, type CommandRow } from "./hub/queue.ts";
+import { CommandQueue } from "./hub/queue.ts";
+import { Settlement } from "./hub/settlement.ts";
+import { MESSAGE_CHARACTERS_MAX, Sockets } from "./hub/sockets.ts";
 import { createTables, readMeta, writeMeta } from "./hub/tables.ts";
 import { Vms } from "./hub/vms.ts";
 import { Waiters } from "./hub/waiters.ts";
+import { vmKey } from "./secrets.ts";
 
 /** Agents hold a long-poll for at most this long, ms: below the idle time-outs of common proxies. */
 export const LONG_POLL_MS_MAX = 25_000;
@@ -35,11 +40,9 @@ const SUMMARY_EVERY_MS = 1_000;
 const FLUSH_AFTER_MS = 3_000;
 /** Ready, expired, and no word from the agent for this long: waste. An object may lie in a cache for long and still be used, ms. */
 const SILENT_AFTER_MS = { warm: 30_000, prefetch: 3_600_000 } as const;
-/**
- * Cores are held for a run's whole time although it is busy for parts of it, and too many runs only slow each other; memory
- * that is not there fails. So cores may be promised several times.
- */
-const CPU_OVERCOMMIT = 4;
+/** Commands of one message to a socket; what is left follows with the next alarm, report or plan. */
+const PUSHED_MAX = 100;
+const CLOSE_SUPERSEDED = 4001;
 /** Ended commands and flushed outcomes are kept this long for late and repeated reports, ms. */
 const KEPT_MS = 3_600_000;
 const PRUNE_EVERY_MS = 600_000;
@@ -53,13 +56,30 @@ export type HeartbeatResult =
   | { ok: true; answer: Omit<HeartbeatAnswer, "invokeKey"> }
   | { ok: false; reason: "superseded"; detail: string };
 
+/** A call for a VM without a URL. `request` never names a command line: the agent knows what its task is. */
+export interface ExecuteCall {
+  commandId: string;
+  runId: string;
+  executionId: string;
+  vm: string;
+  task: string;
+  timeoutMs: number;
+  request: NonNullable<Command["request"]>;
+}
+
 export class ClusterHub extends DurableObject<Env> {
   readonly #sql: SqlStorage;
   readonly #queue: CommandQueue;
-  readonly #ledger = new Ledger();
+  readonly #capacity: Capacity;
   readonly #book: OutcomeBook;
   readonly #vms: Vms;
   readonly #waiters = new Waiters();
+  readonly #sockets: Sockets;
+  readonly #calls = new Calls();
+  readonly #spending: HourlySpending;
+  readonly #settlement: Settlement;
+  /** What the workspace's other clusters have spent, as Fleet last told. */
+  #spentElsewhere: Spent = NOTHING_SPENT;
   #identity: Identity | null;
   #config: HubConfig | null;
   #alarmAtMs: number | null = null;
@@ -78,16 +98,10 @@ export class ClusterHub extends DurableObject<Env> {
     this.#queue = new CommandQueue(this.#sql);
     this.#book = new OutcomeBook(this.#sql);
     this.#vms = new Vms(this.#sql, nowMs);
-    for (const row of this.#sql.exec<{ run_id: string; memory_bytes: number; cpu_cores: number; expires_ms: number }>(
-      "SELECT run_id, memory_bytes, cpu_cores, expires_ms FROM reservations WHERE expires_ms > ?",
-      nowMs,
-    )) {
-      this.#ledger.hold(row.run_id, {
-        memoryBytes: row.memory_bytes,
-        cpuCores: row.cpu_cores,
-        expiresMs: row.expires_ms,
-      });
-    }
+    this.#capacity = new Capacity(this.#sql, this.#vms, nowMs);
+    this.#sockets = new Sockets(ctx);
+    this.#spending = new HourlySpending(this.#sql, nowMs);
+    this.#settlement = new Settlement(this.#queue, this.#book, this.#spending);
     // An alarm that was overdue when the object was evicted may never fire (workerd #3138): set again what is needed.
     if (this.#book.unflushed > 0) this.#flushAtMs = nowMs;
     this.#armBy(Math.min(this.#nextDueMs(), this.#flushAtMs ?? Number.POSITIVE_INFINITY));
@@ -99,75 +113,81 @@ export class ClusterHub extends DurableObject<Env> {
   async admit(workspace: string, offer: Offer): Promise<Admission> {
     const nowMs = Date.now();
     this.#know(workspace, offer.cluster);
-    const refusal = this.#refusal(offer, nowMs);
+    const refusal = this.#capacity.refusal(offer, this.#config, nowMs);
     if (refusal !== null) return { ok: false, reason: refusal };
-    this.#hold(offer.runId, offer.reservation);
+    this.#capacity.hold(offer.runId, offer.reservation);
     const admission: Admission = { ok: true, commandIds: {}, refusedKeys: {} };
     const woken = new Set<string>();
     let dueMs = Number.POSITIVE_INFINITY;
+    let bytesInFlight = offer.commands.some(({ kind }) => kind === "prefetch") ? this.#queue.bytesInFlight() : 0;
     for (const command of offer.commands) {
       const name = `${command.vm} ${command.key}`;
-      const reason = this.#refusalOf(command.vm, command.task, nowMs);
+      const reason = this.#refusalOf(command, bytesInFlight, nowMs);
       if (reason !== null) {
         admission.refusedKeys[name] = reason;
         continue;
       }
       admission.commandIds[name] = this.#queue.enqueue(command, offer.runId, nowMs);
+      bytesInFlight += command.bytes ?? 0;
       dueMs = Math.min(dueMs, command.expiresMs);
       woken.add(command.vm);
     }
-    for (const vm of woken) this.#waiters.wake(vm, this.#queue.nextDueMs(vm), nowMs);
+    this.#deliver(woken, nowMs);
     this.#changed(nowMs, dueMs);
     return admission;
   }
 
-  #refusal(offer: Offer, nowMs: number): string | null {
-    if (this.#config?.draining) return "cluster is draining";
-    const vm = this.#vmRefusal(offer.vm, nowMs);
-    if (vm !== null) return `${offer.vm}: ${vm}`;
-    const { freeMemoryBytes, cpuCores } = this.#vms.capacity(nowMs, this.#config);
-    const ended = this.#ledger.expire(nowMs);
-    if (ended.length > 0) this.#sql.exec("DELETE FROM reservations WHERE expires_ms <= ?", nowMs);
-    const own = this.#ledger.of(offer.runId);
-    const heldBytes = this.#ledger.memoryBytes - (own?.memoryBytes ?? 0);
-    const heldCores = this.#ledger.cpuCores - (own?.cpuCores ?? 0);
-    if (heldBytes + offer.reservation.memoryBytes > freeMemoryBytes)
-      return `memory: ${mib(freeMemoryBytes)} free, ${mib(heldBytes)} of it held, the chain needs ${mib(offer.reservation.memoryBytes)}`;
-    if (heldCores + offer.reservation.cpuCores > cpuCores * CPU_OVERCOMMIT)
-      return `CPU: ${heldCores.toFixed(1)} of ${cpuCores} cores held, the chain needs ${offer.reservation.cpuCores.toFixed(1)}`;
-    return null;
-  }
-
-  #vmRefusal(vm: string, nowMs: number): string | null {
-    const state = this.#vms.get(vm);
-    if (!state) return "no agent has reported yet";
-    if (this.#config?.vms[vm]?.draining) return "is draining";
-    if (nowMs - state.heartbeatMs > HEARTBEAT_STALE_MS) return "its agent is silent";
-    return null;
-  }
-
-  #refusalOf(vm: string, task: string | null, nowMs: number): string | null {
+  #refusalOf(command: PlannedCommand, bytesInFlight: number, nowMs: number): string | null {
     const { mode, budgets } = this.#policy();
     if (mode === "paused") return "paused";
-    if (this.#queue.inFlight >= budgets.inFlightCommands)
-      return `budget of ${budgets.inFlightCommands} commands in flight`;
-    const refusal = this.#vmRefusal(vm, nowMs);
-    if (refusal !== null) return refusal;
-    if (task !== null && !this.#vms.get(vm)!.tasks.has(task)) return "its agent does not have the task";
+    const own = this.#spending.current(nowMs);
+    const spent: Spent = {
+      inFlight: this.#queue.inFlight + this.#spentElsewhere.inFlight,
+      bytes: own.bytes + bytesInFlight + this.#spentElsewhere.bytes,
+      gbSeconds: own.gbSeconds + this.#spentElsewhere.gbSeconds,
+    };
+    const beyond = overBudget(budgets, spent, command) ?? this.#capacity.vmRefusal(command.vm, this.#config, nowMs);
+    if (beyond !== null) return beyond;
+    if (command.task !== null && !this.#vms.get(command.vm)!.tasks.has(command.task))
+      return "its agent does not have the task";
     return null;
   }
 
-  #hold(runId: string, reservation: Reservation): void {
-    this.#ledger.hold(runId, reservation);
-    this.#sql.exec(
-      `INSERT INTO reservations (run_id, memory_bytes, cpu_cores, expires_ms) VALUES (?, ?, ?, ?)
-       ON CONFLICT (run_id) DO UPDATE SET memory_bytes = excluded.memory_bytes, cpu_cores = excluded.cpu_cores,
-         expires_ms = excluded.expires_ms`,
-      runId,
-      Math.round(reservation.memoryBytes),
-      reservation.cpuCores,
-      Math.round(reservation.expiresMs),
-    );
+  /**
+   * Runs that were answered: their reservations end before they expire. `over`: nothing more is expected. Else the run's first
+   * call was answered: it is over if other calls came while that ran, and else may go on by calls that its caller makes.
+   */
+  async release(runs: { runId: string; over: boolean }[]): Promise<void> {
+    for (const { runId, over } of runs) if (over || this.#capacity.callsOf(runId) > 1) this.#capacity.release(runId);
+    this.#changed(Date.now());
+  }
+
+  /** Runs a call on a VM that only its own agent can reach. Resolves with the task's response, or why there is none. */
+  async execute(workspace: string, cluster: string, call: ExecuteCall): Promise<Executed> {
+    const nowMs = Date.now();
+    this.#know(workspace, cluster);
+    const refusal = this.#capacity.vmRefusal(call.vm, this.#config, nowMs);
+    if (refusal !== null) return { ok: false, reason: "failed", detail: `refused: ${refusal}` };
+    const command: PlannedCommand = {
+      commandId: call.commandId,
+      key: `execute ${call.executionId}`,
+      vm: call.vm,
+      kind: "execute",
+      task: call.task,
+      version: null,
+      uri: null,
+      bytes: null,
+      probability: 1,
+      savedMs: 0,
+      notBeforeMs: nowMs,
+      deadlineMs: nowMs,
+      expiresMs: nowMs + call.timeoutMs,
+    };
+    const executed = this.#calls.wait(call.commandId, call.timeoutMs);
+    this.#queue.enqueue(command, call.runId, nowMs, JSON.stringify(call.request));
+    this.#deliver([call.vm], nowMs);
+    this.#changed(nowMs, command.expiresMs);
+    return executed;
   }
 
   // ── From agents ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -187,7 +207,7 @@ export class ClusterHub extends DurableObject<Env> {
     if (heartbeat.leaving) {
       this.#vms.remove(vm);
       for (const row of this.#queue.cancelQueued("its agent left", nowMs, { vm }))
-        this.#fail(row, "its agent left", nowMs);
+        this.#settlement.fail(cluster, row, "its agent left", nowMs);
     }
     this.#changed(nowMs);
     // Whoever joins or leaves is known to Fleet at once; and the first heartbeat waits for what the operator declared.
@@ -213,7 +233,8 @@ export class ClusterHub extends DurableObject<Env> {
 
   /** Runtimes died with the old process; its leases will never be reported. */
   #forgetProcess(vm: string, reason: "crashed" | "stopped", nowMs: number): void {
-    for (const row of this.#queue.unsettledOn(vm)) if (row.kind === "warm") this.#waste(row, reason, nowMs);
+    for (const row of this.#queue.unsettledOn(vm))
+      if (row.kind === "warm") this.#settlement.waste(this.#identity!.cluster, row, reason, nowMs);
     this.#queue.releaseLeases(vm, nowMs);
   }
 
@@ -236,97 +257,91 @@ export class ClusterHub extends DurableObject<Env> {
     return this.#policy().mode !== "paused";
   }
 
+  /** Something may be due on these VMs: it goes out by socket, or a poll is woken. What is due later has its alarm or timer. */
+  #deliver(vms: Iterable<string>, nowMs: number): void {
+    for (const vm of vms) {
+      if (this.#sockets.has(vm)) this.#push(vm, nowMs);
+      else this.#waiters.wake(vm, this.#queue.nextDueMs(vm), nowMs);
+    }
+  }
+
+  #push(vm: string, nowMs: number): void {
+    const commands = this.#deliverable() ? this.#queue.lease(vm, PUSHED_MAX, nowMs) : [];
+    if (commands.length > 0) {
+      this.#sockets.send(vm, { type: "commands", answer: { nowMs, commands } });
+      this.#armBy(nowMs + Math.min(...commands.map((command) => command.leaseMs)));
+    }
+    this.#armBy(this.#queue.nextDueMs(vm) ?? Number.POSITIVE_INFINITY);
+  }
+
+  // ── Agents' sockets ────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Opens a VM's socket. The Worker has checked the key and the names, and tells them in the URL's query. */
+  override async fetch(request: Request): Promise<Response> {
+    const query = new URL(request.url).searchParams;
+    const [workspace, cluster, vm] = ["workspace", "cluster", "vm"].map((name) => query.get(name)!) as [
+      string,
+      string,
+      string,
+    ];
+    this.#know(workspace, cluster);
+    this.#waiters.dismiss(vm);
+    const response = this.#sockets.accept(vm);
+    this.#push(vm, Date.now());
+    return response;
+  }
+
+  override async webSocketMessage(socket: WebSocket, text: string | ArrayBuffer): Promise<void> {
+    const vm = this.#sockets.vmOf(socket);
+    const { workspace, cluster } = this.#identity!;
+    const refuse = (id: number | null, status: number, detail: string) =>
+      this.#sockets.send(vm, { type: "refused", id, status, detail });
+    if (typeof text !== "string" || text.length > MESSAGE_CHARACTERS_MAX)
+      return void refuse(null, 413, "text of at most 2 MiB");
+    let message: AgentMessage;
+    try {
+      message = AgentMessage.parse(JSON.parse(text));
+    } catch (error) {
+      return void refuse(null, 422, error instanceof Error ? error.message.slice(0, 1_000) : "malformed");
+    }
+    if (message.type === "report") {
+      const answer = await this.report(workspace, cluster, vm, message.report);
+      this.#sockets.send(vm, { type: "report", id: message.id, answer });
+      return;
+    }
+    const result = await this.heartbeat(workspace, cluster, vm, message.heartbeat);
+    if (!result.ok) {
+      refuse(message.id, 409, result.detail);
+      socket.close(CLOSE_SUPERSEDED, "superseded");
+      return;
+    }
+    const { text: invokeKey } = await vmKey(this.env.FORECHAIN_SECRET, workspace, cluster, vm);
+    this.#sockets.send(vm, { type: "heartbeat", id: message.id, answer: { ...result.answer, invokeKey } });
+  }
+
+  override async webSocketClose(socket: WebSocket): Promise<void> {
+    // The runtime has closed its side; ours ends too. What the agent had leased is put back when its leases run out.
+    socket.close();
+  }
+
   async report(workspace: string, cluster: string, vm: string, report: AgentReport): Promise<AgentReportAnswer> {
     const nowMs = Date.now();
     this.#know(workspace, cluster);
-    const answer: AgentReportAnswer = { accepted: 0, refused: [] };
+    const { answer, ended } = this.#settlement.report(cluster, vm, report, nowMs);
     let dueMs = Number.POSITIVE_INFINITY;
-    const refuse = (commandId: string, reason: string) => answer.refused.push({ commandId, reason });
-    for (const result of report.results) {
-      const settled = this.#queue.settleResult(vm, result, nowMs);
-      if (!settled.ok) {
-        refuse(result.commandId, settled.reason);
-        continue;
-      }
-      answer.accepted++;
-      if (result.state === "done") dueMs = Math.min(dueMs, settled.command.expires_ms + SILENT_AFTER_MS.warm);
-      if (settled.failed !== null) this.#fail(settled.command, settled.failed, nowMs);
-      else if (result.state === "done" && settled.command.kind === "warm") this.#vms.noteWarm(vm, settled.command.task);
-    }
-    for (const use of report.uses) {
-      const command = this.#owned(use.commandId, vm);
-      if (!command) refuse(use.commandId, "unknown command");
-      else if (!this.#settle(command, settleUse(this.#facts(command), use), nowMs))
-        refuse(use.commandId, "settled before");
-      else answer.accepted++;
-    }
-    for (const end of report.ends) {
-      const command = this.#owned(end.commandId, vm);
-      if (!command) refuse(end.commandId, "unknown command");
-      else if (this.#end(command, end, nowMs)) answer.accepted++;
-      else refuse(end.commandId, "settled before");
-    }
-    for (const miss of report.misses) {
-      if (this.#book.write(settleMiss(miss, cluster, vm))) answer.accepted++;
+    for (const { command, result } of ended) {
+      if (command.kind === "execute") this.#calls.settle(command.command_id, executedOf(result));
+      if (result.state !== "done") continue;
+      dueMs = Math.min(dueMs, command.expires_ms + SILENT_AFTER_MS.warm);
+      if (command.kind === "warm") this.#vms.noteWarm(vm, command.task);
     }
     // A failed command may be due again.
-    this.#waiters.wake(vm, this.#queue.nextDueMs(vm), nowMs);
+    this.#deliver([vm], nowMs);
     this.#changed(nowMs, dueMs);
     return answer;
   }
 
-  #owned(commandId: string, vm: string): CommandRow | null {
-    const command = this.#queue.get(commandId);
-    return command?.vm === vm ? command : null;
-  }
-
-  /** An end of something used settles nothing, but from now on the thing is gone. */
-  #end(command: CommandRow, end: PreparedEnd, nowMs: number): boolean {
-    this.#queue.retire(command.command_id);
-    const outcome = settleEnd(this.#facts(command), end);
-    return outcome === null || this.#settle(command, outcome, nowMs);
-  }
-
   // ── Outcomes ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-  #settle(command: CommandRow, outcome: Parameters<OutcomeBook["write"]>[0], nowMs: number): boolean {
-    if (command.settled === 1 || !this.#book.write(outcome)) return false;
-    this.#queue.markSettled(command.command_id, nowMs);
-    this.#queue.retire(command.command_id);
-    return true;
-  }
-
-  #fail(command: CommandRow, reason: string, nowMs: number): void {
-    if (command.settled === 0) this.#book.write(settleFailure(this.#facts(command), nowMs, reason));
-  }
-
-  #waste(command: CommandRow, reason: PreparedEnd["reason"], nowMs: number): void {
-    const heldMs = Math.max(0, Math.min(nowMs, command.expires_ms) - (command.ready_ms ?? nowMs));
-    const end = {
-      commandId: command.command_id,
-      endedMs: nowMs,
-      used: false,
-      reason,
-      heldMs,
-      memoryBytes: 0,
-      bytes: 0,
-    };
-    const outcome = settleEnd(this.#facts(command), end);
-    if (outcome) this.#settle(command, outcome, nowMs);
-  }
-
-  #facts(command: CommandRow): CommandFacts {
-    return {
-      commandId: command.command_id,
-      kind: command.kind,
-      cluster: this.#identity!.cluster,
-      vm: command.vm,
-      task: command.task,
-      uri: command.uri,
-      runId: command.run_id,
-      bytes: command.loaded_bytes,
-    };
-  }
 
   /** Brings outcomes to D1 now: whoever reads them wants them all. */
   async flush(): Promise<number> {
@@ -358,7 +373,8 @@ export class ClusterHub extends DurableObject<Env> {
     const before = this.#config;
     this.#config = config;
     writeMeta(this.#sql, "config", config);
-    if (config.policy.mode === "paused" && before?.policy.mode !== "paused") {
+    // On the way out too: what was put back meanwhile is the backlog that resuming must not send.
+    if (config.policy.mode !== before?.policy.mode && [config.policy.mode, before?.policy.mode].includes("paused")) {
       this.#queue.cancelQueued("paused", nowMs);
     }
     for (const [task, { version }] of Object.entries(config.tasks)) {
@@ -376,14 +392,12 @@ export class ClusterHub extends DurableObject<Env> {
 
   #summary(): HubSummary {
     const nowMs = Date.now();
-    this.#ledger.expire(nowMs);
     return {
       atMs: nowMs,
-      reservedMemoryBytes: this.#ledger.memoryBytes,
-      reservedCpuCores: this.#ledger.cpuCores,
+      ...this.#capacity.held(nowMs),
       vms: this.#vms.summaries(this.#queue.warming(nowMs)),
       unflushedOutcomes: this.#book.unflushed,
-      inFlightCommands: this.#queue.inFlight,
+      spent: { inFlight: this.#queue.inFlight, ...this.#spending.current(nowMs) },
     };
   }
 
@@ -393,7 +407,8 @@ export class ClusterHub extends DurableObject<Env> {
     const { workspace, cluster } = this.#identity!;
     const fleet = this.env.FLEET.getByName(workspace);
     const news = await fleet.hubReport(workspace, cluster, this.#summary(), this.#config?.version ?? null);
-    if (news !== null) await this.#apply(news);
+    this.#spentElsewhere = news.spentElsewhere;
+    if (news.config !== null) await this.#apply(news.config);
   }
 
   /** Fleet being down costs freshness only; the next change tries again. */
@@ -410,10 +425,15 @@ export class ClusterHub extends DurableObject<Env> {
   override async alarm(): Promise<void> {
     const nowMs = Date.now();
     this.#alarmAtMs = null;
-    for (const { command, reason } of this.#queue.sweep(nowMs)) this.#fail(command, reason, nowMs);
+    // Without an identity nothing was ever asked of this hub.
+    const cluster = this.#identity?.cluster ?? "";
+    for (const { command, reason } of this.#queue.sweep(nowMs)) {
+      this.#settlement.fail(cluster, command, reason, nowMs);
+      this.#calls.settle(command.command_id, { ok: false, reason: "failed", detail: reason });
+    }
     for (const kind of ["warm", "prefetch"] as const) {
       for (const row of this.#queue.silentlyEnded(kind, nowMs - SILENT_AFTER_MS[kind]))
-        this.#waste(row, "expired", nowMs);
+        this.#settlement.waste(cluster, row, "expired", nowMs);
     }
     if (this.#flushAtMs !== null && this.#flushAtMs <= nowMs) await this.#flushOrLater(nowMs);
     if (nowMs - this.#prunedMs > PRUNE_EVERY_MS) {
@@ -421,8 +441,8 @@ export class ClusterHub extends DurableObject<Env> {
       this.#queue.prune(nowMs - KEPT_MS);
       this.#book.prune(nowMs - KEPT_MS);
     }
-    for (const vm of this.#waiters.vms()) this.#waiters.wake(vm, this.#queue.nextDueMs(vm), nowMs);
-    this.#changed(nowMs, this.#nextDueMs());
+    this.#deliver(new Set([...this.#queue.dueVms(nowMs), ...this.#waiters.vms()]), nowMs);
+    this.#changed(nowMs, Math.min(this.#nextDueMs(), this.#queue.nextDueMs(null) ?? Number.POSITIVE_INFINITY));
   }
 
   /** After every change: a summary to Fleet within a second, and the alarm if what happened is due before it. */
@@ -467,6 +487,7 @@ export class ClusterHub extends DurableObject<Env> {
 
 const POLICY_DEFAULT = Policy.parse({});
 
-function mib(bytes: number): string {
-  return `${Math.max(0, Math.round(bytes / 2 ** 20))} MiB`;
+function executedOf(result: CommandResult): Executed {
+  if (result.state === "done" && result.response) return { ok: true, response: result.response };
+  return { ok: false, reason: "failed", detail: result.reason ?? "the agent told no response" };
 }

@@ -17,7 +17,8 @@ import {
 } from "./declarations.ts";
 import type { Env } from "./env.ts";
 import { joinFleet } from "./fleet-view.ts";
-import type { HubConfig, HubSummary } from "./hub/messages.ts";
+import { NOTHING_SPENT, type Spent } from "./hub/budget.ts";
+import type { FleetNews, HubConfig, HubSummary } from "./hub/messages.ts";
 
 /** Hubs asked at the same time; a Durable Object has six connections, calls to others are cheaper but not free. */
 const HUBS_AT_ONCE = 16;
@@ -69,9 +70,9 @@ export class Fleet extends DurableObject<Env> {
   /** What waits at each hub, for monitoring. */
   async waiting(workspace: string): Promise<Record<string, { inFlightCommands: number; unflushedOutcomes: number }>> {
     await this.#declared(workspace);
-    const waiting = [...this.#summaries].map(([cluster, { inFlightCommands, unflushedOutcomes }]) => [
+    const waiting = [...this.#summaries].map(([cluster, { spent, unflushedOutcomes }]) => [
       cluster,
-      { inFlightCommands, unflushedOutcomes },
+      { inFlightCommands: spent.inFlight, unflushedOutcomes },
     ]);
     return Object.fromEntries(waiting);
   }
@@ -151,16 +152,30 @@ export class Fleet extends DurableObject<Env> {
 
   // ── Hubs ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** A hub tells what it has; the answer is its configuration if the one it knows is out of date, else null. */
+  /** A hub tells what it has, and hears what it must know. */
   async hubReport(
     workspace: string,
     cluster: string,
     summary: HubSummary,
     knownVersion: string | null,
-  ): Promise<HubConfig | null> {
+  ): Promise<FleetNews> {
     const declared = await this.#declared(workspace);
     this.#summaries.set(cluster, summary);
-    return knownVersion === this.#version ? null : this.#configOf(declared, cluster);
+    return {
+      config: knownVersion === this.#version ? null : this.#configOf(declared, cluster),
+      spentElsewhere: this.#spentBut(cluster),
+    };
+  }
+
+  #spentBut(cluster: string): Spent {
+    const sum = { ...NOTHING_SPENT };
+    for (const [other, { spent }] of this.#summaries) {
+      if (other === cluster) continue;
+      sum.inFlight += spent.inFlight;
+      sum.bytes += spent.bytes;
+      sum.gbSeconds += spent.gbSeconds;
+    }
+    return sum;
   }
 
   async #announce(workspace: string, declared: Declarations, clusters: string[]): Promise<void> {

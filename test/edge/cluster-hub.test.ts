@@ -165,7 +165,7 @@ describe("leases", () => {
     expect(second!.leaseId).not.toBe(first.leaseId);
     expect(await done(first)).toMatchObject({ accepted: 0, refused: [{ reason: "stale lease" }] });
     expect(await done(second!)).toEqual({ accepted: 1, refused: [] });
-    expect((await world.hub(CLUSTER).summary(world.workspace, CLUSTER)).inFlightCommands).toBe(0);
+    expect((await world.hub(CLUSTER).summary(world.workspace, CLUSTER)).spent.inFlight).toBe(0);
   });
 
   test("three that run out are a failure, told once", async () => {

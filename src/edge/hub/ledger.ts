@@ -10,7 +10,7 @@ export interface Reservation {
 const BUCKET_MS = 1_000;
 
 export class Ledger {
-  readonly #byRun = new Map<string, Reservation>();
+  readonly #byRun = new Map<string, Reservation & { calls: number }>();
   readonly #buckets = new Map<number, Set<string>>();
   #oldestBucket = Number.POSITIVE_INFINITY;
   #memoryBytes = 0;
@@ -24,17 +24,18 @@ export class Ledger {
     return this.#cpuCores;
   }
 
-  get runs(): number {
-    return this.#byRun.size;
-  }
-
   of(runId: string): Reservation | null {
     return this.#byRun.get(runId) ?? null;
   }
 
-  hold(runId: string, reservation: Reservation): void {
+  /** Allocations that the run's reservation has stood for; 0 where it has none. */
+  callsOf(runId: string): number {
+    return this.#byRun.get(runId)?.calls ?? 0;
+  }
+
+  hold(runId: string, reservation: Reservation, calls = this.callsOf(runId) + 1): void {
     this.release(runId);
-    this.#byRun.set(runId, reservation);
+    this.#byRun.set(runId, { ...reservation, calls });
     this.#memoryBytes += reservation.memoryBytes;
     this.#cpuCores += reservation.cpuCores;
     const bucket = bucketOf(reservation.expiresMs);

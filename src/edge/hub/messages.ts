@@ -1,6 +1,7 @@
 // What Fleet and the hubs tell each other, as plain data that crosses Durable Object calls.
 import type { VmView } from "../../core/fleet.ts";
 import type { Policy, TaskDeclaration, VmDeclaration } from "../../protocol.ts";
+import type { Spent } from "./budget.ts";
 
 /** From a hub to Fleet, at most once a second. */
 export interface HubSummary {
@@ -10,7 +11,8 @@ export interface HubSummary {
   vms: VmSummary[];
   /** Outcomes that D1 does not have yet. */
   unflushedOutcomes: number;
-  inFlightCommands: number;
+  /** This hour's. */
+  spent: Spent;
 }
 
 /** One VM as its agent last described it. `announcedUrl` counts only where the operator approved its host. */
@@ -18,6 +20,12 @@ export interface VmSummary extends Omit<VmView, "url" | "draining" | "networkByt
   announcedUrl: string | null;
   lastHeartbeatMs: number;
   probes: { service: string; latencyMs: number; bandwidthBytesPerSecond: number | null }[];
+}
+
+/** Fleet's answer: the hub's configuration if the one it knows is out of date, and what the other clusters have spent. */
+export interface FleetNews {
+  config: HubConfig | null;
+  spentElsewhere: Spent;
 }
 
 /** From Fleet to a hub: what the operator declared, whenever the hub's version is another. */

@@ -187,6 +187,27 @@ export class CommandQueue {
     return cursor.one().at;
   }
 
+  /** VMs on which something is due now. */
+  dueVms(nowMs: number): string[] {
+    return this.#sql
+      .exec<{ vm: string }>(
+        "SELECT DISTINCT vm FROM commands WHERE state = 'queued' AND not_before_ms <= ? AND expires_ms > ?",
+        nowMs,
+        nowMs,
+      )
+      .toArray()
+      .map(({ vm }) => vm);
+  }
+
+  /** What the prefetches under way are expected to load. */
+  bytesInFlight(): number {
+    return this.#sql
+      .exec<{ bytes: number }>(
+        "SELECT coalesce(sum(bytes), 0) AS bytes FROM commands WHERE state IN ('queued', 'leased') AND kind = 'prefetch'",
+      )
+      .one().bytes;
+  }
+
   get(commandId: string): CommandRow | null {
     return this.#sql.exec<CommandRow>("SELECT * FROM commands WHERE command_id = ?", commandId).toArray()[0] ?? null;
   }
@@ -267,13 +288,14 @@ export class CommandQueue {
     );
   }
 
-  /** Used or ended: the next plan for the same thing needs a command of its own. */
+  /** Gone: the next plan for the same thing needs a command of its own. */
   retire(commandId: string): void {
     this.#sql.exec("UPDATE commands SET live = 0 WHERE command_id = ?", commandId);
   }
 
-  markSettled(commandId: string, nowMs: number): void {
-    this.#sql.exec("UPDATE commands SET settled = 1, changed_ms = ? WHERE command_id = ?", nowMs, commandId);
+  /** Its outcome is written, or there is none to write; the next plan for the same thing needs a command of its own. */
+  finish(commandId: string, nowMs: number): void {
+    this.#sql.exec("UPDATE commands SET settled = 1, live = 0, changed_ms = ? WHERE command_id = ?", nowMs, commandId);
   }
 
   /** Done, past their expiry and without any word of use or end. */

@@ -53,7 +53,14 @@ export function createTables(sql: SqlStorage): void {
       run_id TEXT NOT NULL PRIMARY KEY,
       memory_bytes INTEGER NOT NULL,
       cpu_cores REAL NOT NULL,
-      expires_ms INTEGER NOT NULL
+      expires_ms INTEGER NOT NULL,
+      calls INTEGER NOT NULL -- allocations of the run on this cluster
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE IF NOT EXISTS spending (
+      hour INTEGER NOT NULL PRIMARY KEY, -- hours since the epoch
+      bytes INTEGER NOT NULL,
+      gb_seconds REAL NOT NULL
     ) STRICT, WITHOUT ROWID;
 
     CREATE TABLE IF NOT EXISTS outcomes (

@@ -130,9 +130,16 @@ function stateOf(heartbeat: Heartbeat, heartbeatMs: number, superseded: string[]
 function summaryOf(vm: string, state: VmState, urisMax: number): VmSummary {
   const { heartbeat } = state;
   const warm: Record<string, number> = Object.fromEntries(state.readySince);
+  const warmUntilMs: Record<string, number> = {};
   const starting: Record<string, number> = {};
   for (const runtime of heartbeat.runtimes) {
-    if (runtime.state === "ready") warm[runtime.task] = (warm[runtime.task] ?? 0) + 1;
+    if (runtime.state === "ready") {
+      warm[runtime.task] = (warm[runtime.task] ?? 0) + 1;
+      // One that became ready since then lives longer than can be told here.
+      if (runtime.expiresMs !== undefined && !state.readySince.has(runtime.task)) {
+        warmUntilMs[runtime.task] = Math.max(warmUntilMs[runtime.task] ?? 0, runtime.expiresMs);
+      }
+    }
     if (runtime.state === "starting") starting[runtime.task] = (starting[runtime.task] ?? 0) + 1;
   }
   return {
@@ -146,6 +153,7 @@ function summaryOf(vm: string, state: VmState, urisMax: number): VmSummary {
     executions: heartbeat.load.executions,
     tasks: [...state.tasks],
     warm,
+    warmUntilMs,
     starting,
     uris: heartbeat.cache.uris.slice(0, urisMax),
     probes: (heartbeat.probes ?? []).map((probe) => ({

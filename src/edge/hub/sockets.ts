@@ -1,0 +1,55 @@
+// Agents' WebSockets, which hibernate: between messages the hub may be evicted, and the socket stays. One socket per VM; a second
+// one takes the first one's place. What a socket says is src/protocol.ts `AgentMessage`, what it hears `HubMessage`.
+import type { HubMessage } from "../../protocol.ts";
+
+/** Close code for a socket whose VM has opened another, or whose process was superseded. */
+const CLOSE_REPLACED = 4000;
+/** A report may carry the response of an `execute` command. */
+export const MESSAGE_CHARACTERS_MAX = 2 * 1024 * 1024;
+
+export class Sockets {
+  readonly #ctx: DurableObjectState;
+
+  constructor(ctx: DurableObjectState) {
+    this.#ctx = ctx;
+    // Answered by the runtime without waking the hub.
+    ctx.setWebSocketAutoResponse(new WebSocketRequestResponsePair("ping", "pong"));
+  }
+
+  /** The response that opens a VM's socket. */
+  accept(vm: string): Response {
+    this.close(vm, "another socket of this VM was opened");
+    const { 0: client, 1: server } = new WebSocketPair();
+    this.#ctx.acceptWebSocket(server, [vm]);
+    server.serializeAttachment(vm);
+    return new Response(null, { status: 101, webSocket: client });
+  }
+
+  vmOf(socket: WebSocket): string {
+    return socket.deserializeAttachment() as string;
+  }
+
+  has(vm: string): boolean {
+    return this.#open(vm) !== undefined;
+  }
+
+  /** False where the VM has no socket, or it broke: the lease then runs out and the command is given again. */
+  send(vm: string, message: HubMessage): boolean {
+    const socket = this.#open(vm);
+    if (!socket) return false;
+    try {
+      socket.send(JSON.stringify(message));
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  close(vm: string, reason: string): void {
+    for (const socket of this.#ctx.getWebSockets(vm)) socket.close(CLOSE_REPLACED, reason);
+  }
+
+  #open(vm: string): WebSocket | undefined {
+    return this.#ctx.getWebSockets(vm).find((socket) => socket.readyState === WebSocket.OPEN);
+  }
+}
