@@ -21,6 +21,8 @@ export interface VmView {
   tasks: string[];
   /** Idle runtimes that said ready, by task. */
   warm: Record<string, number>;
+  /** When the last idle runtime of a task ends unless it is used, hub's clock; absent where it is not known. */
+  warmUntilMs?: Record<string, number>;
   /** Being started now, by task. */
   starting: Record<string, number>;
   /** Most recently used objects of the cache. */
@@ -100,9 +102,11 @@ export class FleetIndex {
   statesOf(task: string): Uint8Array {
     let states = this.taskStates.get(task);
     if (!states) {
+      const { view } = this;
       states = Uint8Array.from(this.vms, (vm) => {
         if (!vm.tasks.includes(task)) return TASK_ABSENT;
-        return vm.warm[task] ? TASK_WARM : vm.starting[task] ? TASK_STARTING : TASK_COLD;
+        if (vm.warm[task] && (vm.warmUntilMs?.[task] ?? Number.POSITIVE_INFINITY) > view.atMs) return TASK_WARM;
+        return vm.starting[task] ? TASK_STARTING : TASK_COLD;
       });
       this.taskStates.set(task, states);
     }

@@ -143,7 +143,9 @@ function weighWarm(task: TaskDemand, timing: Timing, vm: number, weighing: Weigh
   const { index, policy, input, weighed, skipped } = weighing;
   const vmView = index.vms[vm]!;
   const instances = instancesOf(task);
-  if ((vmView.warm[task.task] ?? 0) >= instances.length && timing.leadP90Ms <= WARM_TRUSTED_MS) {
+  const warmUntilMs = vmView.warmUntilMs?.[task.task] ?? input.nowMs + WARM_TRUSTED_MS;
+  const trustedMs = Math.min(WARM_TRUSTED_MS, warmUntilMs - input.nowMs);
+  if ((vmView.warm[task.task] ?? 0) >= instances.length && timing.leadP90Ms <= trustedMs) {
     skipped.push(skip("warm", task, `already warm on ${vmView.vm}`));
     return true;
   }

@@ -85,6 +85,7 @@ function joinVm(
     executions: reported?.executions ?? 0,
     tasks: share.of(reported?.tasks ?? []),
     warm: reported?.warm ?? {},
+    warmUntilMs: reported?.warmUntilMs ?? {},
     starting: reported?.starting ?? {},
     uris: reported?.uris.slice(0, urisMax) ?? [],
   };

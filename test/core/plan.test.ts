@@ -54,6 +54,21 @@ describe("plan", () => {
     expect(commands[0]!.deadlineMs).toBe(NOW_MS + 40 + 400);
   });
 
+  it("an idle runtime that ends before it is needed is held on, not trusted", async () => {
+    const until = (ms: number) => {
+      const vm = vmOf("vm", {
+        warm: { A: 1, B: 1, C: 1 },
+        warmUntilMs: { A: NOW_MS + 9_000, B: NOW_MS + ms, C: NOW_MS + ms },
+      });
+      return fleetOf([clusterOf("c", { vms: [vm] })]);
+    };
+    expect((await plan(LINEAR, until(9_000))).plan).toEqual([]);
+    expect((await plan(LINEAR, until(5))).plan.map(({ kind, task }) => [kind, task])).toEqual([
+      ["warm", "B"],
+      ["warm", "C"],
+    ]);
+  });
+
   it("100 equally likely successors: below the gate nothing, and each is told", async () => {
     const tasks = Array.from({ length: 100 }, (_, i) => `T${i}`);
     const each = (value: object) => Object.fromEntries(tasks.map((task) => [task, value]));
