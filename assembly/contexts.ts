@@ -52,14 +52,14 @@ export function hashContexts(version: u32): void {
   const order1 = fold(0, l1);
   const order2 = fold(order1, l2);
   const order3 = fold(order2, <u64>pathBack(2));
-  const set = fold(fold(pathSetA, pathSetB), l1);
+  const set = fold(fold(fold(0, pathSetA), pathSetB), l1);
   hashOrders(order1, order2, order3);
   put(CONTEXT_WHOLE, pathWhole);
   put(CONTEXT_SET, set);
   put(8, fold(pathBag, l1));
   put(9, fold(order1, countBucket(pathCount)));
   put(10, fold(fold(1, l2), <u64>pathBack(2)));
-  const runs = fold(fold(<u64>pathRun1, <u64>pathRun2), <u64>pathRun3);
+  const runs = fold(fold(fold(0, <u64>pathRun1), <u64>pathRun2), <u64>pathRun3);
   put(11, runs);
   put(12, fold(runs, countBucket(pathRunLength)));
   put(13, fold(order2, <u64>pathFollowed));

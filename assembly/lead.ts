@@ -20,6 +20,10 @@ const CELL_MULTIPLICITY: usize = 8;
 const CELL_BUCKETS: usize = 12;
 const BUCKET_COUNT_MAX: u32 = 255;
 const TOTAL_MAX: f32 = 1023;
+/** No bucket lies beyond this: the octaves of the longest time in f64 ms, four buckets each. */
+const BASE_MAX: i32 = 4200;
+/** As many executions as a run can have. */
+const MULTIPLICITY_MAX: f32 = 4096;
 const US_PER_MS: f64 = 1000;
 const LEAD_SALT: u64 = 0x1ead;
 /** Below this many lead times a cell's quantiles say less than those of a broader context. */
@@ -35,6 +39,8 @@ const LEVEL_RATE: f32 = 0.0003;
 const BUCKETS_OUTSIDE: f64 = 8;
 const LEVEL_MIN: f32 = -2;
 const LEVEL_MAX: f32 = 3;
+/** A level that falls on the edge between two values means the lower one, whatever its last bit says. */
+const TIE: f64 = 1e-3;
 const EVIDENCES: i32 = 8;
 
 /** Levels: (low f32, high f32) per context and octave of evidence. */
@@ -164,9 +170,13 @@ export function leadRead(symbol: u32): void {
   const best = choose(symbol);
   if (best < 0) return;
   const cell = cellOf(best);
-  leadMultiplicity = max(1, <f64>(load<f32>(cell, CELL_MULTIPLICITY) / load<f32>(cell, LINE_TOTAL)));
-  if (load<i32>(cell, CELL_BASE) == 0) return;
+  const mean = load<f32>(cell, CELL_MULTIPLICITY) / load<f32>(cell, LINE_TOTAL);
+  // Comparisons, not max: a cell from a hostile image may hold anything, and NaN compares false.
+  if (mean > 1 && mean <= MULTIPLICITY_MAX) leadMultiplicity = <f64>mean;
+  const base = load<i32>(cell, CELL_BASE);
+  if (base <= 0 || base > BASE_MAX) return;
   const at = levelsOf(best, cell);
+  if (!(load<f32>(at) >= LEVEL_MIN && load<f32>(at, 4) <= LEVEL_MAX && load<f32>(at) <= load<f32>(at, 4))) return;
   leadP10Ms = msOf(positionOf(cell, <f64>load<f32>(at)));
   leadP50Ms = max(leadP10Ms, msOf(positionOf(cell, 0.5)));
   leadP90Ms = max(leadP50Ms, msOf(positionOf(cell, <f64>load<f32>(at, 4))));
@@ -190,9 +200,10 @@ function positionOf(cell: usize, level: f64): f64 {
     last = i;
     sum += count;
   }
+  if (first < 0) return NaN;
   if (level <= 0) return base + <f64>first + level * BUCKETS_OUTSIDE;
   if (level >= 1) return base + <f64>(last + 1) + (level - 1) * BUCKETS_OUTSIDE;
-  const target = level * <f64>sum;
+  const target = level * <f64>sum - TIE;
   let below: f64 = 0;
   for (let i = first; i <= last; i++) {
     const count = <f64>load<u8>(cell + CELL_BUCKETS + <usize>i);

@@ -179,6 +179,9 @@ function evidence(counts: v128): v128 {
   return ln4(f32x4.add(f32x4.splat(1), f32x4.mul(counts, f32x4.splat(1 / ALPHA))));
 }
 
+/** A mixer may be this sure and no more, nats: one great surprise must not overturn layer 2. */
+const LOG_MIN: f32 = -20;
+
 function mixLayers(): void {
   let top = v128.load(CANDIDATE_SCORES);
   for (let s = 1; s < candidates; s++) top = f32x4.max(top, v128.load(CANDIDATE_SCORES + (<usize>s << 4)));
@@ -196,7 +199,7 @@ function mixLayers(): void {
   biasChoose();
   for (let s: usize = 0; s < <usize>candidates; s++) {
     const at = s << 4;
-    const log = f32x4.sub(v128.load(CANDIDATE_LOGS + at), logSum);
+    const log = f32x4.max(f32x4.sub(v128.load(CANDIDATE_LOGS + at), logSum), f32x4.splat(LOG_MIN));
     v128.store(CANDIDATE_LOGS + at, log);
     v128.store(CANDIDATE_SHARES + at, f32x4.mul(v128.load(CANDIDATE_SHARES + at), inverse));
     store<f32>(CANDIDATE_P + (s << 2), sum4(f32x4.mul(v, log)) + biasOf(load<u32>(CANDIDATE_SYMBOL + (s << 2))));
@@ -220,7 +223,13 @@ function softmax(): void {
     sum = f32x4.add(sum, share);
     v128.store(CANDIDATE_P + (s << 2), share);
   }
-  const inverse = f32x4.splat(1 / sum4(sum));
+  const total = sum4(sum);
+  // Only weights from a hostile image can make it NaN or infinite; then all candidates are alike.
+  if (!(total >= 1 && total <= f32.MAX_VALUE)) {
+    for (let s: usize = 0; s < <usize>candidates; s++) store<f32>(CANDIDATE_P + (s << 2), 1 / <f32>candidates);
+    return;
+  }
+  const inverse = f32x4.splat(1 / total);
   for (let s: usize = 0; s < padded; s += 4) {
     v128.store(CANDIDATE_P + (s << 2), f32x4.mul(v128.load(CANDIDATE_P + (s << 2)), inverse));
   }

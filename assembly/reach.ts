@@ -1,5 +1,6 @@
 // Does a task execute among the trigger-descendants of the path's last execution? In: the folded path; learning: the distinct
 // descendants (DESCENDANT_*). Out: a probability for each task that any context proposes.
+// A root may reach a hundred tasks and more, so a context may have 32 lines of seven.
 // Algorithm: a context line holds how often the context came (total) and in how many of those a task followed (counts).
 // Evidence = ln((hits + A) / (misses + A)), for absent tasks ln(A / (total + A)). Layer 1: four logistic mixers with weights by
 // confidence and by another view each; layer 2: one logistic mixer over their logits. Both descend binary log-loss.
@@ -9,7 +10,7 @@ import { CANDIDATE_SCORES, CANDIDATE_SYMBOL, candidateIfAny, candidateOf, candid
 import { fold } from "./hash";
 import { exp4, ln4, sum4 } from "./math";
 import { pathBack, pathLength, pathSetA, pathSetB, pathStart, pathWhole } from "./path";
-import { claimLine, findLine, halveContext, LINE_COUNTS, LINE_SYMBOLS, LINE_TOTAL, SYMBOLS_PER_LINE, wideHash } from "./table";
+import { claimLine, findLine, halveContext, LINE_COUNTS, LINE_SYMBOLS, LINE_TOTAL, SYMBOLS_PER_LINE, WIDE_LINES_MAX, wideHash } from "./table";
 import { halfOctave, isTime, periodOf } from "./time";
 import { WEIGHT_BYTES, weightsLearn, weightsLoad, weightsReset } from "./weights";
 
@@ -18,11 +19,11 @@ const ORDERS_MASK: u32 = 7;
 const CONTEXT_WHOLE: i32 = 3;
 const HASH: usize = memory.data(11 * 8, 64);
 const SALT: u64 = 0x7ea;
+/** Apart from SALT + index: a path of one task is its own order 1. */
+const HISTORY_SALT: u64 = 0x415;
 /** The load of the last minutes tells which work is going on: contexts of the whole path within a period of event time. */
 const PERIOD_MS: f64 = 300_000;
 const PERIODS: i64 = 1 << 40;
-/** A root may reach a hundred tasks and more: 32 lines of seven. */
-const LINES_MAX: i32 = 32;
 /** Hits and misses that a context is taken to have seen before its first. */
 const PRIOR: f32 = 0.15;
 /** At this total a context's counts are halved, so that it follows a change. */
@@ -108,7 +109,7 @@ function hashReachContexts(version: u32): void {
   if (pathLength > 2) put(2, fold(order2, <u64>pathBack(2)));
   else drop(2);
   put(CONTEXT_WHOLE, pathWhole);
-  put(4, fold(fold(pathSetA, pathSetB), order1));
+  put(4, fold(fold(fold(0, pathSetA), pathSetB), order1));
   if (version != 0) put(5, fold(order1, <u64>version));
   else drop(5);
   hashReachTimes();
@@ -129,7 +130,7 @@ function hashReachTimes(): void {
 
 /** What the path reached the last time, and the last two times: bursts and rotations of the callers show here. */
 function hashHistory(): void {
-  historyHash = fold(pathWhole, SALT);
+  historyHash = fold(pathWhole, HISTORY_SALT);
   const cell = findLine(historyHash);
   if (cell == 0) {
     drop(9);
@@ -143,7 +144,7 @@ function hashHistory(): void {
 
 function remember(count: i32): void {
   let reached: u64 = 0;
-  for (let i = 0; i < count; i++) reached += fold(SALT, <u64>load<u32>(DESCENDANT_SYMBOL + (<usize>i << 2)));
+  for (let i = 0; i < count; i++) reached += fold(HISTORY_SALT, <u64>load<u32>(DESCENDANT_SYMBOL + (<usize>i << 2)));
   const cell = claimLine(historyHash);
   store<u64>(cell, load<u64>(cell, HISTORY_LAST), HISTORY_BEFORE);
   store<u64>(cell, reached, HISTORY_LAST);
@@ -217,7 +218,7 @@ function gather(context: i32, first: usize): v128 {
   for (let k = 1; ; k++) {
     gatherLine(line, w4, total, absent);
     // A line that still has room is the context's last.
-    if (k >= LINES_MAX || load<u32>(line, LINE_SYMBOLS + 24) == 0) break;
+    if (k >= WIDE_LINES_MAX || load<u32>(line, LINE_SYMBOLS + 24) == 0) break;
     line = findLine(wideHash(hash, k));
     if (line == 0) break;
   }
@@ -315,7 +316,7 @@ function countHit(hash: u64, first: usize, symbol: u32): void {
       if (k > 1) store<f32>(line, load<f32>(line, LINE_TOTAL) + 1, LINE_TOTAL);
       return;
     }
-    if (k >= LINES_MAX) return;
+    if (k >= WIDE_LINES_MAX) return;
     line = claimLine(wideHash(hash, k));
   }
 }

@@ -12,6 +12,9 @@ export const LINE_SYMBOLS: usize = 4;
 export const LINE_COUNTS: usize = 32;
 export const LINE_TOTAL: usize = 60;
 
+/** Most lines that any context may have. */
+export const WIDE_LINES_MAX: i32 = 32;
+
 /** Step of the hash from a context's line k to its line k + 1: odd, and large in both halves. */
 const WIDE_STEP: u64 = 0xd1b54a32d192ed03;
 
@@ -113,11 +116,10 @@ function replaceRarest(line: usize, symbol: u32): void {
 /** Halves every count of the context. */
 export function halveContext(hash: u64, first: usize): void {
   let line = first;
-  let k = 0;
-  while (line != 0) {
+  for (let k = 1; line != 0 && k <= WIDE_LINES_MAX; k++) {
     for (let place: usize = line + LINE_COUNTS; place <= line + LINE_TOTAL; place += 4) {
       store<f32>(place, load<f32>(place) * 0.5);
     }
-    line = findLine(wideHash(hash, ++k));
+    line = findLine(wideHash(hash, k));
   }
 }

@@ -27,7 +27,7 @@ export function countBucket(count: i32): u64 {
   if (count <= 4) return <u64>count;
   const n = <u32>(count - 1);
   const high = 31 - clz(n);
-  return <u64>((high << 1) | ((n >> (high - 1)) & 1));
+  return <u64>(((high << 1) | ((n >> (high - 1)) & 1)) + 1);
 }
 
 /** Farthest that a time may be from the epoch, as in ECMAScript dates, ms: beyond it an hour has no meaning. */

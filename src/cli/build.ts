@@ -26,7 +26,8 @@ function isStale(output: string, sources: string[]): boolean {
 }
 
 /** Compiles the engine; returns whether it had to. Errors: throws with the compiler's diagnostics. */
-async function buildEngine(): Promise<boolean> {
+export async function buildEngine(): Promise<boolean> {
+  mkdirSync(join(ROOT, "build"), { recursive: true });
   const output = join(ROOT, "build/engine.wasm");
   if (!isStale(output, [join(ROOT, "assembly"), join(ROOT, "asconfig.json")])) return false;
   const startedMs = Date.now();
@@ -62,7 +63,6 @@ async function buildDashboard(): Promise<boolean> {
 
 /** Brings build/ up to date; tells the names of the parts that were made. */
 export async function build(): Promise<string[]> {
-  mkdirSync(join(ROOT, "build"), { recursive: true });
   const made: string[] = [];
   if (await buildEngine()) made.push("engine");
   if (await buildDashboard()) made.push("dashboard");

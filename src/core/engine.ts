@@ -155,7 +155,7 @@ function capacityOf(image: Uint8Array): Capacity {
 
 /** The exports of assembly/index.ts. Pointers are byte addresses in `memory`. */
 interface Exports {
-  readonly memory: WebAssembly.Memory;
+  readonly memory: { readonly buffer: ArrayBuffer };
   modelCreate(capacityBytes: number): number;
   modelLines(): number;
   modelSeal(): void;
@@ -182,6 +182,13 @@ interface Exports {
   observe(count: number): void;
 }
 
+// Node's types know the namespace only as types; the constructor is there in Node, Workers and browsers alike.
+const { Instance } = (
+  globalThis as unknown as {
+    WebAssembly: { Instance: new (module: WebAssembly.Module, imports: object) => { exports: object } };
+  }
+).WebAssembly;
+
 export class WasmEngine implements ChainEngine {
   readonly capacity: Capacity;
   readonly #wasm: Exports;
@@ -194,8 +201,7 @@ export class WasmEngine implements ChainEngine {
   readonly #outLeadMs: Float64Array;
 
   constructor(module: WebAssembly.Module, capacity: Capacity) {
-    const instance = new WebAssembly.Instance(module, { env: { abort: refuseAbort } });
-    const wasm = instance.exports as unknown as Exports;
+    const wasm = new Instance(module, { env: { abort: refuseAbort } }).exports as unknown as Exports;
     if (!wasm.modelCreate(CAPACITY_BYTES[capacity])) {
       throw new Error(`no memory for a model of ${CAPACITY_BYTES[capacity]} bytes`);
     }
@@ -291,18 +297,25 @@ export class WasmEngine implements ChainEngine {
 
   /** Copies the path in; returns its length. */
   #writePath(history: History): number {
+    checkHistory(history);
     const { tasks, startMs } = history;
     const length = tasks.length;
-    if (length > PATH_TASKS_MAX) throw new EngineError({ reason: "path-too-long", got: length, limit: PATH_TASKS_MAX });
-    const known = startMs === undefined ? 0 : Math.min(startMs.length, length);
-    for (let i = 0; i < length; i++) {
-      const task = tasks[i] as number;
-      if (task >= TASKS_MAX) throw new EngineError({ reason: "task-out-of-range", got: task, limit: TASKS_MAX - 1 });
-      this.#pathTasks[i] = task;
-      this.#pathStartMs[i] = i < known ? ((startMs as Float64Array)[i] as number) : Number.NaN;
-    }
+    const known = Math.min(startMs?.length ?? 0, length);
+    // Most paths are short: a loop costs less than making the views that `set` would need.
+    for (let i = 0; i < length; i++) this.#pathTasks[i] = tasks[i] as number;
+    for (let i = 0; i < known; i++) this.#pathStartMs[i] = (startMs as Float64Array)[i] as number;
+    for (let i = known; i < length; i++) this.#pathStartMs[i] = Number.NaN;
     return length;
   }
+}
+
+/** Throws EngineError on a path that is too long or names what cannot be a task. */
+export function checkHistory(history: History): void {
+  const { tasks } = history;
+  if (tasks.length > PATH_TASKS_MAX) {
+    throw new EngineError({ reason: "path-too-long", got: tasks.length, limit: PATH_TASKS_MAX });
+  }
+  for (let i = 0; i < tasks.length; i++) checkTask(tasks[i] as number);
 }
 
 function refuseAbort(): never {
@@ -313,13 +326,15 @@ function rowLimit(limit: number): number {
   return Math.max(0, Math.min(ROWS_MAX, Math.floor(limit) || 0));
 }
 
-function checkTask(task: number): void {
-  if (!(task >= 0 && task < TASKS_MAX)) {
+/** Throws EngineError on an id that cannot be a task. */
+export function checkTask(task: number): void {
+  if (!Number.isInteger(task) || task < 0 || task >= TASKS_MAX) {
     throw new EngineError({ reason: "task-out-of-range", got: task, limit: TASKS_MAX - 1 });
   }
 }
 
-function checkRun(run: ObservedRun): void {
+/** Throws EngineError where the run breaks a rule of ObservedRun. */
+export function checkRun(run: ObservedRun): void {
   const count = run.tasks.length;
   if (count > RUN_EXECUTIONS_MAX)
     throw new EngineError({ reason: "run-too-long", got: count, limit: RUN_EXECUTIONS_MAX });

@@ -1,0 +1,77 @@
+// The WASM engine and the oracle learn the same seeded runs and must give the same answers, to 1e-3.
+// Runs are few and the model large, so that no context gives way to another: forgetting is the engine's alone.
+import { expect, test } from "vitest";
+import { createEngine, type NextPrediction, type ReachPrediction } from "../../src/core/engine.ts";
+import { historyOf, OracleEngine } from "../oracle/engine.ts";
+import { randomFrom, randomRun } from "./runs.ts";
+import { wasmModule } from "./wasm.ts";
+
+const RUNS = 24;
+const TOLERANCE = 1e-3;
+const module = await wasmModule();
+
+/** Largest difference of a column, matched by task; infinite where the tasks differ. */
+function difference(
+  a: { tasks: Uint32Array },
+  columnA: Float64Array,
+  b: { tasks: Uint32Array },
+  columnB: Float64Array,
+  isRelative = false,
+): number {
+  if (a.tasks.length !== b.tasks.length) return Number.POSITIVE_INFINITY;
+  let worst = 0;
+  a.tasks.forEach((task, i) => {
+    const x = columnA[i] as number;
+    const y = columnB[b.tasks.indexOf(task)] ?? Number.POSITIVE_INFINITY;
+    if (Object.is(x, y)) return;
+    const d = Math.abs(x - y) / (isRelative ? Math.max(1e-6, Math.abs(y)) : 1);
+    worst = Math.max(worst, Number.isNaN(d) ? Number.POSITIVE_INFINITY : d);
+  });
+  return worst;
+}
+
+function nextDifference(a: NextPrediction, b: NextPrediction): number {
+  return Math.max(Math.abs(a.end - b.end), difference(a, a.probabilities, b, b.probabilities));
+}
+
+function reachDifference(a: ReachPrediction, b: ReachPrediction): number {
+  return Math.max(
+    difference(a, a.probabilities, b, b.probabilities),
+    difference(a, a.multiplicities, b, b.multiplicities),
+    difference(a, a.leadP10Ms, b, b.leadP10Ms, true),
+    difference(a, a.leadP50Ms, b, b.leadP50Ms, true),
+    difference(a, a.leadP90Ms, b, b.leadP90Ms, true),
+  );
+}
+
+test.each([1, 2, 3, 4, 5, 6, 7, 8])("agrees with the oracle on random runs, seed %i", (seed) => {
+  const random = randomFrom(seed);
+  const wasm = createEngine(module, "large");
+  const oracle = new OracleEngine("large");
+  for (let k = 0; k < RUNS; k++) {
+    const run = randomRun(random, 12, 25);
+    for (let i = 0; i < run.tasks.length; i++) {
+      const history = historyOf(run, i);
+      const where = `seed ${seed}, run ${k}, path ${history.tasks.join()}`;
+      expect(nextDifference(wasm.next(history, 255), oracle.next(history, 255)), where).toBeLessThan(TOLERANCE);
+      expect(reachDifference(wasm.reach(history, 0, 255), oracle.reach(history, 0, 255)), where).toBeLessThan(
+        TOLERANCE,
+      );
+    }
+    wasm.observe(run);
+    oracle.observe(run);
+  }
+});
+
+test("the comparison can fail: an oracle that missed one run differs", () => {
+  const random = randomFrom(1);
+  const wasm = createEngine(module, "large");
+  const oracle = new OracleEngine("large");
+  for (let k = 0; k < 4; k++) {
+    const run = randomRun(random, 12, 25);
+    wasm.observe(run);
+    if (k > 0) oracle.observe(run);
+  }
+  const history = { tasks: Uint32Array.of(0) };
+  expect(nextDifference(wasm.next(history, 255), oracle.next(history, 255))).toBeGreaterThan(TOLERANCE);
+});

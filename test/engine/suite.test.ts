@@ -1,0 +1,211 @@
+// One suite for every ChainEngine: the WASM engine and the oracle must both pass it.
+import { describe, expect, test } from "vitest";
+import {
+  type ChainEngine,
+  createEngine,
+  EngineError,
+  type History,
+  PATH_TASKS_MAX,
+  TASKS_MAX,
+} from "../../src/core/engine.ts";
+import { OracleEngine } from "../oracle/engine.ts";
+import { chainRun, type Row, randomFrom, runOf } from "./runs.ts";
+import { wasmModule } from "./wasm.ts";
+
+const module = await wasmModule();
+const engines: [string, () => ChainEngine][] = [
+  ["WASM", () => createEngine(module, "small")],
+  ["oracle", () => new OracleEngine("small")],
+];
+
+function path(...tasks: number[]): History {
+  return { tasks: Uint32Array.from(tasks) };
+}
+
+function probabilityOf(prediction: { tasks: Uint32Array; probabilities: Float64Array }, task: number): number {
+  return prediction.probabilities[prediction.tasks.indexOf(task)] ?? 0;
+}
+
+describe.each(engines)("%s engine", (_name, create) => {
+  test("an empty model answers: the end is certain, nothing is reached", () => {
+    const engine = create();
+    expect(engine.next(path(3, 1), 10)).toEqual({
+      tasks: new Uint32Array(0),
+      probabilities: new Float64Array(0),
+      end: 1,
+    });
+    expect(engine.reach(path(3, 1), 0, 10).tasks.length).toBe(0);
+  });
+
+  test("an empty path answers the same, also after learning", () => {
+    const engine = create();
+    engine.observe(chainRun([0, 1]));
+    expect(engine.next(path(), 10).end).toBe(1);
+    expect(engine.reach(path(), 0, 10).tasks.length).toBe(0);
+  });
+
+  test("a chain seen a few times is predicted to its end", () => {
+    const engine = create();
+    for (let i = 0; i < 20; i++) engine.observe(chainRun([0, 1, 2], i * 1000));
+    expect(probabilityOf(engine.next(path(0), 5), 1)).toBeGreaterThan(0.9);
+    expect(probabilityOf(engine.next(path(0, 1), 5), 2)).toBeGreaterThan(0.9);
+    expect(engine.next(path(0, 1, 2), 5).end).toBeGreaterThan(0.9);
+    const reach = engine.reach(path(0), 0.01, 10);
+    expect([...reach.tasks].sort()).toEqual([1, 2]);
+    expect(Math.min(...reach.probabilities)).toBeGreaterThan(0.9);
+  });
+
+  test("probabilities of next and of the end sum to 1, and limit only cuts the list", () => {
+    const engine = create();
+    for (let i = 0; i < 30; i++) engine.observe(chainRun([0, 1 + (i % 9)], i * 1000));
+    const all = engine.next(path(0), 100);
+    expect(all.end + all.probabilities.reduce((a, b) => a + b, 0)).toBeCloseTo(1, 5);
+    expect([...all.probabilities]).toEqual([...all.probabilities].sort((a, b) => b - a));
+    const two = engine.next(path(0), 2);
+    expect(two.tasks).toEqual(all.tasks.slice(0, 2));
+    expect(two.end).toBe(all.end);
+    expect(engine.next(path(0), 0).tasks.length).toBe(0);
+  });
+
+  test("a longer context decides where the last task alone cannot", () => {
+    const engine = create();
+    for (let i = 0; i < 40; i++) engine.observe(chainRun(i % 2 ? [0, 2, 3] : [1, 2, 4], i * 1000));
+    expect(probabilityOf(engine.next(path(0, 2), 5), 3)).toBeGreaterThan(0.9);
+    expect(probabilityOf(engine.next(path(1, 2), 5), 4)).toBeGreaterThan(0.9);
+  });
+
+  test("XOR: reach shares the probability between the branches, and knows better once one is taken", () => {
+    const engine = create();
+    const random = randomFrom(7);
+    for (let i = 0; i < 90; i++) engine.observe(chainRun(random() < 1 / 3 ? [0, 1, 3] : [0, 2, 4], i * 1000));
+    const reach = engine.reach(path(0), 0, 10);
+    expect(probabilityOf(reach, 3)).toBeGreaterThan(0.15);
+    expect(probabilityOf(reach, 3)).toBeLessThan(0.6);
+    expect(probabilityOf(reach, 3) + probabilityOf(reach, 4)).toBeCloseTo(1, 0);
+    expect(probabilityOf(engine.reach(path(0, 1), 0, 10), 3)).toBeGreaterThan(0.9);
+    expect(probabilityOf(engine.reach(path(0, 1), 0, 10), 4)).toBeLessThan(0.1);
+  });
+
+  test("AND: parallel branches and their join are all reached; next names the earliest", () => {
+    const engine = create();
+    const rows = (startMs: number): Row[] => [
+      { task: 0, startMs, triggers: [] },
+      { task: 1, startMs: startMs + 5, triggers: [0] },
+      { task: 2, startMs: startMs + 6, triggers: [0] },
+      { task: 3, startMs: startMs + 20, triggers: [1, 2] },
+    ];
+    for (let i = 0; i < 20; i++) engine.observe(runOf(rows(i * 1000)));
+    expect(probabilityOf(engine.next(path(0), 5), 1)).toBeGreaterThan(0.9);
+    const reach = engine.reach(path(0), 0.5, 10);
+    expect([...reach.tasks].sort()).toEqual([1, 2, 3]);
+    // The join executes once, although both branches cause it.
+    expect(reach.multiplicities[reach.tasks.indexOf(3)]).toBeCloseTo(1, 5);
+    expect(probabilityOf(engine.reach(path(0, 2), 0, 10), 3)).toBeGreaterThan(0.9);
+  });
+
+  test("loops and recursion: multiplicity counts repetitions, and the answer ends", () => {
+    const engine = create();
+    for (let i = 0; i < 20; i++) engine.observe(chainRun([0, 1, 1, 1, 1, 2], i * 1000));
+    const reach = engine.reach(path(0), 0.5, 10);
+    expect(reach.multiplicities[reach.tasks.indexOf(1)]).toBeCloseTo(4, 5);
+    expect(reach.multiplicities[reach.tasks.indexOf(2)]).toBeCloseTo(1, 5);
+    expect(probabilityOf(engine.reach(path(0, 1), 0, 10), 1)).toBeGreaterThan(0.9);
+  });
+
+  test("lead times: quantiles around the observed gap, in order, without cold starts", () => {
+    const engine = create();
+    const rows = (startMs: number, coldMs: number): Row[] => [
+      { task: 0, startMs, triggers: [], coldMs },
+      { task: 1, startMs: startMs + 100 + coldMs, triggers: [0] },
+    ];
+    for (let i = 0; i < 40; i++) engine.observe(runOf(rows(i * 10_000, i % 2 ? 500 : 0)));
+    const reach = engine.reach(path(0), 0, 5);
+    const [p10, p50, p90] = [reach.leadP10Ms[0] as number, reach.leadP50Ms[0] as number, reach.leadP90Ms[0] as number];
+    expect(p10).toBeGreaterThan(80);
+    expect(p10).toBeLessThanOrEqual(p50);
+    expect(p50).toBeLessThanOrEqual(p90);
+    expect(p90).toBeLessThan(125);
+  });
+
+  test("unknown times give NaN lead times, known probabilities", () => {
+    const engine = create();
+    for (let i = 0; i < 20; i++) engine.observe(chainRun([0, 1], Number.NaN));
+    const reach = engine.reach(path(0), 0, 5);
+    expect(reach.leadP50Ms[0]).toBeNaN();
+    expect(reach.probabilities[0]).toBeGreaterThan(0.8);
+  });
+
+  test("a version has statistics of its own and inherits where it is new", () => {
+    const engine = create();
+    const run = (version: number, target: number, startMs: number) =>
+      runOf([
+        { task: 0, startMs, triggers: [], version },
+        { task: target, startMs: startMs + 1, triggers: [0] },
+      ]);
+    for (let i = 0; i < 60; i++) engine.observe(i % 2 ? run(1, 5, i * 1000) : run(2, 6, i * 1000));
+    expect(probabilityOf(engine.next({ ...path(0), version: 1 }, 5), 5)).toBeGreaterThan(0.7);
+    expect(probabilityOf(engine.next({ ...path(0), version: 2 }, 5), 6)).toBeGreaterThan(0.7);
+    expect(probabilityOf(engine.next({ ...path(0), version: 3 }, 5), 5)).toBeGreaterThan(0.2);
+  });
+
+  test("learnNext prefix by prefix teaches next the same as observe at once", () => {
+    const [whole, prefixes] = [create(), create()];
+    for (let i = 0; i < 25; i++) {
+      const run = chainRun([0, 1, i % 3, 2, 3 + (i % 2)], i * 977);
+      whole.observe(run);
+      for (let j = 1; j <= run.tasks.length; j++) {
+        const history = { tasks: run.tasks.slice(0, j), startMs: run.startMs.slice(0, j) };
+        prefixes.learnNext(history, run.tasks[j] ?? null);
+      }
+    }
+    for (const history of [path(0), path(0, 1), path(0, 1, 2), path(0, 1, 0, 2)]) {
+      expect(prefixes.next(history, 10)).toEqual(whole.next(history, 10));
+    }
+  });
+
+  test("it follows a change of the workflow", () => {
+    const engine = create();
+    for (let i = 0; i < 200; i++) engine.observe(chainRun([0, 1], i * 1000));
+    for (let i = 200; i < 240; i++) engine.observe(chainRun([0, 2], i * 1000));
+    expect(probabilityOf(engine.next(path(0), 5), 2)).toBeGreaterThan(0.5);
+  });
+
+  test.each([
+    ["a task beyond the limit", () => create().next(path(TASKS_MAX), 1), "task-out-of-range"],
+    [
+      "a path that is too long",
+      () => create().next({ tasks: new Uint32Array(PATH_TASKS_MAX + 1) }, 1),
+      "path-too-long",
+    ],
+    ["a run that is too long", () => create().observe(chainRun(new Array(4097).fill(0))), "run-too-long"],
+    ["an actual that is no task", () => create().learnNext(path(0), -1), "task-out-of-range"],
+    [
+      "a trigger after its effect",
+      () => create().observe({ ...chainRun([0, 1]), triggers: Uint32Array.of(1) }),
+      "malformed-run",
+    ],
+    [
+      "a path trigger after its effect",
+      () => create().observe({ ...chainRun([0, 1]), pathTriggers: Int32Array.of(-1, 1) }),
+      "malformed-run",
+    ],
+    [
+      "offsets that go back",
+      () => create().observe({ ...chainRun([0, 1, 2]), triggerOffsets: Uint32Array.of(0, 2, 1, 2) }),
+      "malformed-run",
+    ],
+    [
+      "fields of different length",
+      () => create().observe({ ...chainRun([0]), startMs: new Float64Array(2) }),
+      "malformed-run",
+    ],
+  ])("refuses %s with a typed error", (_case, act, reason) => {
+    let fault: unknown;
+    try {
+      act();
+    } catch (error) {
+      fault = error instanceof EngineError ? error.fault.reason : error;
+    }
+    expect(fault).toBe(reason);
+  });
+});

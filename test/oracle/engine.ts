@@ -1,0 +1,124 @@
+// The plain reference of the prediction engine: the same model in Maps, strings and float64, with no thought of speed or memory.
+// In and out as src/core/engine.ts says. Where it and the WASM engine differ by more than 1e-3, one of them is wrong.
+import {
+  type Capacity,
+  type ChainEngine,
+  checkHistory,
+  checkRun,
+  checkTask,
+  type History,
+  type NextPrediction,
+  type ObservedRun,
+  type ReachPrediction,
+} from "../../src/core/engine.ts";
+import { LeadOracle } from "./lead.ts";
+import { END, NextOracle } from "./next.ts";
+import { ReachOracle } from "./reach.ts";
+
+const DESCENDANTS_MAX = 192;
+const LAST_SETS: Record<Capacity, number> = { small: 16, default: 64, large: 256 };
+
+export class OracleEngine implements ChainEngine {
+  readonly capacity: Capacity;
+  readonly #next: NextOracle;
+  readonly #reach: ReachOracle;
+  readonly #lead = new LeadOracle();
+
+  constructor(capacity: Capacity) {
+    this.capacity = capacity;
+    this.#next = new NextOracle(LAST_SETS[capacity]);
+    this.#reach = new ReachOracle(LAST_SETS[capacity]);
+  }
+
+  next(history: History, limit: number): NextPrediction {
+    checkHistory(history);
+    if (history.tasks.length === 0) return { tasks: new Uint32Array(0), probabilities: new Float64Array(0), end: 1 };
+    const { symbols, probabilities } = this.#next.mix(history);
+    const rows = symbols.map((task, s) => ({ task, probability: probabilities[s] as number })).slice(1);
+    rows.sort((a, b) => b.probability - a.probability);
+    return {
+      tasks: Uint32Array.from(rows.slice(0, limit), (row) => row.task),
+      probabilities: Float64Array.from(rows.slice(0, limit), (row) => row.probability),
+      end: probabilities[symbols.indexOf(END)] as number,
+    };
+  }
+
+  reach(history: History, floor: number, limit: number): ReachPrediction {
+    checkHistory(history);
+    const mixed = history.tasks.length === 0 ? { tasks: [], probabilities: [] } : this.#reach.mix(history);
+    const rows = mixed.tasks
+      .map((task, s) => ({ task, probability: mixed.probabilities[s] as number }))
+      .filter((row) => row.probability >= floor)
+      .sort((a, b) => b.probability - a.probability)
+      .slice(0, limit)
+      .map((row) => ({ ...row, lead: this.#lead.read(history, row.task) }));
+    return {
+      tasks: Uint32Array.from(rows, (row) => row.task),
+      probabilities: Float64Array.from(rows, (row) => row.probability),
+      multiplicities: Float64Array.from(rows, (row) => row.lead.multiplicity),
+      leadP10Ms: Float64Array.from(rows, (row) => row.lead.p10),
+      leadP50Ms: Float64Array.from(rows, (row) => row.lead.p50),
+      leadP90Ms: Float64Array.from(rows, (row) => row.lead.p90),
+    };
+  }
+
+  learnNext(history: History, actual: number | null): void {
+    if (actual !== null) checkTask(actual);
+    checkHistory(history);
+    if (history.tasks.length > 0) this.#next.learn(history, actual ?? END);
+  }
+
+  observe(run: ObservedRun): void {
+    checkRun(run);
+    const indices = [...run.tasks.keys()];
+    const histories = indices.map((i) => historyOf(run, i));
+    for (const i of indices) {
+      const successor = indices.find((j) => triggersOf(run, j).includes(i));
+      this.#next.learn(histories[i] as History, successor === undefined ? END : (run.tasks[successor] as number));
+    }
+    for (const i of indices) {
+      const reached = descendantsOf(run, i);
+      this.#reach.learn(histories[i] as History, [...reached.keys()]);
+      for (const [task, { leadMs, times }] of reached) this.#lead.learn(histories[i] as History, task, leadMs, times);
+    }
+  }
+
+  exportImage(): Uint8Array<ArrayBuffer> {
+    throw new Error("the oracle has no image");
+  }
+}
+
+function triggersOf(run: ObservedRun, i: number): number[] {
+  return [...run.triggers.slice(run.triggerOffsets[i], run.triggerOffsets[i + 1])];
+}
+
+/** The path of execution i, as serving would give it. */
+export function historyOf(run: ObservedRun, i: number): History {
+  const path: number[] = [];
+  for (let j = i; j >= 0; j = run.pathTriggers[j] as number) path.unshift(j);
+  return {
+    tasks: Uint32Array.from(path, (j) => run.tasks[j] as number),
+    startMs: Float64Array.from(path, (j) => run.startMs[j] as number),
+    version: run.versions[i] as number,
+  };
+}
+
+/** Distinct tasks among the trigger-descendants, in order of their first start, with lead time (cold starts excluded) and count. */
+export function descendantsOf(run: ObservedRun, source: number): Map<number, { leadMs: number; times: number }> {
+  const coldBefore = new Map([[source, 0]]);
+  const reached = new Map<number, { leadMs: number; times: number }>();
+  for (let i = source + 1; i < run.tasks.length; i++) {
+    const path = run.pathTriggers[i] as number;
+    const via = coldBefore.has(path) ? path : triggersOf(run, i).find((trigger) => coldBefore.has(trigger));
+    if (via === undefined) continue;
+    const cold = (coldBefore.get(via) as number) + (run.coldStartMs[via] as number);
+    coldBefore.set(i, cold);
+    const task = run.tasks[i] as number;
+    const known = reached.get(task);
+    if (known) known.times++;
+    else if (reached.size < DESCENDANTS_MAX) {
+      reached.set(task, { leadMs: (run.startMs[i] as number) - (run.startMs[source] as number) - cold, times: 1 });
+    }
+  }
+  return reached;
+}

@@ -1,0 +1,129 @@
+// The oracle of `next`: assembly/next.ts and assembly/bias.ts in plain TypeScript.
+import type { History } from "../../src/core/engine.ts";
+import { type Counter, count, FinalWeights, halve, softmax, totalOctave, Weights } from "./mixing.ts";
+import { nextKeys, type PathFacts, pathFacts } from "./views.ts";
+
+const ALPHA = 0.02;
+const RATE = 0.08;
+const RATE_FINAL = 0.0005;
+const RATE_BIAS = 0.007;
+const COUNT_LIMIT = 255;
+const LOG_MIN = -20;
+const SURE = 0.9995;
+/** The end as a symbol. */
+export const END = -1;
+
+interface Mixed {
+  keys: (string | null)[];
+  symbols: number[];
+  /** Contexts that take part: their weight keys in the four mixers and their evidence by candidate. */
+  active: { weightKeys: string[]; evidence: Map<number, number> }[];
+  finalKey: string;
+  logs: number[][];
+  shares: number[][];
+  probabilities: number[];
+  biasKeys: string[];
+}
+
+export class NextOracle {
+  readonly #counters = new Map<string, Counter>();
+  readonly #weights = new Weights(0.07);
+  readonly #finals = new FinalWeights();
+  readonly #biases = new Map<string, number>();
+  readonly #lastSets: number;
+
+  constructor(lastSets: number) {
+    this.#lastSets = lastSets;
+  }
+
+  mix(history: History): Mixed {
+    const facts = pathFacts(history);
+    const keys = nextKeys(history, facts).map((key, c) => (key === null ? null : `${c}:${key}`));
+    const lines = keys.map((key) => (key === null ? undefined : this.#counters.get(key)));
+    const isKnown = lines.map((line) => line !== undefined);
+    if (isKnown[1]) lines[0] = undefined;
+    const order = [5, 4, 3, 2, 1].find((c) => isKnown[c]) ?? 0;
+    const view = `${order},${isKnown[6]},${isKnown[7]},${isKnown[16]}`;
+    const sets = ["", `last${facts.back(0) % this.#lastSets}`, `known${view}`, `gap${gapBucket(facts)}`];
+    const symbols = [END];
+    const scores = [[0, 0, 0, 0]];
+    const active: Mixed["active"] = [];
+    for (const [c, line] of lines.entries()) {
+      if (line === undefined) continue;
+      const confidence = totalOctave(line.total, 7) * 2 + (line.symbols.length === 1 ? 1 : 0);
+      const weightKeys = sets.map((set) => `${set}|${c}|${confidence}`);
+      const evidence = new Map<number, number>();
+      for (const [i, symbol] of line.symbols.entries()) {
+        let s = symbols.indexOf(symbol);
+        if (s < 0) {
+          s = symbols.push(symbol) - 1;
+          scores.push([0, 0, 0, 0]);
+        }
+        const f = Math.log(1 + (line.counts[i] as number) / ALPHA);
+        evidence.set(s, f);
+        weightKeys.forEach((key, k) => {
+          (scores[s] as number[])[k] = ((scores[s] as number[])[k] as number) + this.#weights.get(key) * f;
+        });
+      }
+      active.push({ weightKeys, evidence });
+    }
+    return this.#layer2(facts, { keys, symbols, active, finalKey: view }, scores);
+  }
+
+  #layer2(facts: PathFacts, mixed: Pick<Mixed, "keys" | "symbols" | "active" | "finalKey">, scores: number[][]): Mixed {
+    const shares = [0, 1, 2, 3].map((k) => softmax(scores.map((score) => score[k] as number)));
+    const logs = shares.map((share) => share.map((p) => Math.max(LOG_MIN, Math.log(p))));
+    const v = this.#finals.get(mixed.finalKey);
+    const biasKeys = [
+      `${facts.back(0)}`,
+      `${facts.back(0)},${facts.back(1)}`,
+      `${facts.back(0)}|gap${gapBucket(facts)}`,
+      `${facts.back(0)}|position${Math.min(15, facts.length)}`,
+    ];
+    const z = mixed.symbols.map((symbol, s) => {
+      const bias = biasKeys.reduce((sum, key) => sum + (this.#biases.get(`${key}>${symbol}`) ?? 0), 0);
+      return v.reduce((sum, weight, k) => sum + weight * (logs[k]?.[s] as number), 0) + bias;
+    });
+    return { ...mixed, logs, shares, biasKeys, probabilities: softmax(z) };
+  }
+
+  learn(history: History, symbol: number): void {
+    const mixed = this.mix(history);
+    const actual = mixed.symbols.indexOf(symbol);
+    if (actual >= 0) this.#learnWeights(mixed, actual);
+    mixed.keys.forEach((key, c) => {
+      if (key === null) return;
+      const counter = this.#counters.get(key) ?? { total: 0, symbols: [], counts: [] };
+      this.#counters.set(key, counter);
+      counter.total++;
+      count(counter, symbol, c === 0 ? 8 : c === 1 ? 4 : 2, true);
+      if (counter.total >= COUNT_LIMIT) halve(counter);
+    });
+  }
+
+  #learnWeights(mixed: Mixed, actual: number): void {
+    const everySure = mixed.shares.every((share) => (share[actual] as number) >= SURE);
+    if (everySure && (mixed.probabilities[actual] as number) >= SURE) return;
+    const v = this.#finals.get(mixed.finalKey);
+    const gradient = [0, 0, 0, 0];
+    mixed.symbols.forEach((symbol, s) => {
+      const error = (s === actual ? 1 : 0) - (mixed.probabilities[s] as number);
+      for (let k = 0; k < 4; k++) gradient[k] = (gradient[k] as number) + error * (mixed.logs[k]?.[s] as number);
+      for (const key of mixed.biasKeys) {
+        this.#biases.set(`${key}>${symbol}`, (this.#biases.get(`${key}>${symbol}`) ?? 0) + RATE_BIAS * error);
+      }
+    });
+    for (let k = 0; k < 4; k++) v[k] = (v[k] as number) + RATE_FINAL * (gradient[k] as number);
+    for (const { weightKeys, evidence } of mixed.active) {
+      weightKeys.forEach((key, k) => {
+        let slope = 0;
+        for (const [s, f] of evidence) slope += f * ((s === actual ? 1 : 0) - (mixed.shares[k]?.[s] as number));
+        this.#weights.learn(key, slope, RATE);
+      });
+    }
+  }
+}
+
+function gapBucket(facts: PathFacts): number {
+  return Math.min(15, Math.floor(facts.gapOctave / 3));
+}
