@@ -118,10 +118,12 @@ async function run(files: string[], flags: Flags): Promise<void> {
   };
   if (flags.html !== undefined) {
     const seeds = [simulation.results];
+    const ablation = [await ablate(workload, spec, DIAL_DEFAULT)];
     for (let s = 1; s < (flags.seeds ?? REPORT_SEEDS); s++) {
-      seeds.push((await simulated(workload, { ...spec, seed: flags.seed + s })).results);
+      const other = { ...spec, seed: flags.seed + s };
+      seeds.push((await simulated(workload, other)).results);
+      ablation.push(await ablate(workload, other, DIAL_DEFAULT));
     }
-    const ablation = await ablate(workload, spec, DIAL_DEFAULT);
     writeFileSync(flags.html, reportHtml({ workload: described, seeds, ablation, dial: DIAL_DEFAULT }));
   }
   if (flags.json === true)

@@ -144,9 +144,15 @@ const routesOf = new WeakMap<Model, Map<string, Map<string, Route>>>();
 /** Most probable route to every task near `root`: Dijkstra over −log of the transition probabilities. Once per model and root. */
 export function routesFrom(root: string, model: Model): ReadonlyMap<string, Route> {
   let known = routesOf.get(model);
-  if (known === undefined) routesOf.set(model, (known = new Map()));
+  if (known === undefined) {
+    known = new Map();
+    routesOf.set(model, known);
+  }
   let routes = known.get(root);
-  if (routes === undefined) known.set(root, (routes = walkRoutes(root, model)));
+  if (routes === undefined) {
+    routes = walkRoutes(root, model);
+    known.set(root, routes);
+  }
   return routes;
 }
 

@@ -16,7 +16,10 @@ export class MeasuredStarts {
   note(task: string, startMs: number): void {
     if (!(startMs > 0)) return;
     let known = this.#starts.get(task);
-    if (known === undefined) this.#starts.set(task, (known = { counts: new Map(), total: 0, coldStartMs: null }));
+    if (known === undefined) {
+      known = { counts: new Map(), total: 0, coldStartMs: null };
+      this.#starts.set(task, known);
+    }
     const field = bucketField(LETTER, startMs);
     known.counts.set(field, (known.counts.get(field) ?? 0) + 1);
     known.coldStartMs = null;

@@ -81,7 +81,10 @@ export function workloadOf(records: Iterable<RunRecord>, memoryBytes = MEMORY_UN
   let overlapping: { executionId: string; count: number } | null = null;
   for (const record of records) {
     let run = byRun.get(record.runId);
-    if (run === undefined) byRun.set(record.runId, (run = new Map()));
+    if (run === undefined) {
+      run = new Map();
+      byRun.set(record.runId, run);
+    }
     const known = run.get(record.executionId);
     if (known === undefined) run.set(record.executionId, record);
     else if (known.task !== record.task) {
@@ -116,7 +119,8 @@ function build(
     for (const { task, record, endMs, coldStartMs } of run.executions) {
       let id = ids.get(task);
       if (id === undefined) {
-        ids.set(task, (id = ids.size));
+        id = ids.size;
+        ids.set(task, id);
         memory.push([]);
         coldStartsMs.push([]);
       }

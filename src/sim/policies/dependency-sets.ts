@@ -49,7 +49,8 @@ class Miner {
     const tasks = [...new Set(run.tasks)].sort((a, b) => a - b);
     for (const [at, task] of tasks.entries()) {
       this.#counts[task] = (this.#counts[task] ?? 0) + 1;
-      const pairs = (this.#pairs[task] ??= new Map());
+      const pairs = this.#pairs[task] ?? new Map<number, number>();
+      this.#pairs[task] = pairs;
       for (const other of tasks.slice(at + 1)) pairs.set(other, (pairs.get(other) ?? 0) + 1);
     }
   }

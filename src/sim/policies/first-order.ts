@@ -21,11 +21,15 @@ export class FirstOrder {
       const before = run.pathTriggers[i]!;
       if (before < 0) continue;
       let told = seen.get(before);
-      if (told === undefined) seen.set(before, (told = new Set()));
+      if (told === undefined) {
+        told = new Set();
+        seen.set(before, told);
+      }
       if (told.has(task)) continue;
       told.add(task);
       const source = run.tasks[before]!;
-      const followers = (this.#followers[source] ??= new Map());
+      const followers = this.#followers[source] ?? new Map<number, Follower>();
+      this.#followers[source] = followers;
       const follower = followers.get(task) ?? { runs: 0, leadMs: 0 };
       followers.set(task, follower);
       follower.runs++;

@@ -137,7 +137,10 @@ export class Forechain implements Policy {
 
   #carriedOf(run: ActiveRun): Carried[] {
     let carried = this.#carried.get(run);
-    if (carried === undefined) this.#carried.set(run, (carried = []));
+    if (carried === undefined) {
+      carried = [];
+      this.#carried.set(run, carried);
+    }
     return carried;
   }
 

@@ -1,0 +1,99 @@
+// A static trade-off plot: lines with dots over a logarithmic x axis, names beside their ends. In: series. Out: SVG that takes its
+// colours from the page. Nothing here is interactive: titles on dots tell the numbers.
+import { escapeHtml } from "./report.ts";
+
+export interface Series {
+  name: string;
+  points: { label: string; x: number; y: number; yHalf: number }[];
+}
+
+const WIDTH = 960;
+const HEIGHT = 480;
+const LEFT = 70;
+const RIGHT = 150;
+const TOP = 16;
+const BOTTOM = 54;
+/** Lines of the y axis, about. */
+const Y_TICKS = 6;
+/** The one that the page is about is drawn last and stronger. */
+const STRONG = "forechain";
+/** Names of lines are kept so far apart, px. */
+const NAME_GAP = 15;
+
+export function plotSvg(series: Series[], axes: { x: string; y: string }): string {
+  const points = series.flatMap((line) => line.points);
+  const positive = points.map(({ x }) => x).filter((x) => x > 0);
+  const low = Math.floor(Math.log10(Math.max(1, Math.min(...positive, 1e9))));
+  const high = Math.max(low + 1, Math.ceil(Math.log10(Math.max(10, ...positive))));
+  const yTop = Math.max(1, ...points.map(({ y, yHalf }) => y + yHalf));
+  // Nothing held at all has no logarithm: it stands at the left edge, where the axis says 0.
+  const px = (x: number) =>
+    x <= 0 ? LEFT : LEFT + 24 + ((Math.max(low, Math.log10(x)) - low) / (high - low)) * (WIDTH - LEFT - RIGHT - 24);
+  const py = (y: number) => HEIGHT - BOTTOM - (y / yTop) * (HEIGHT - TOP - BOTTOM);
+  const order = [...series.entries()].sort(([, a], [, b]) => Number(a.name === STRONG) - Number(b.name === STRONG));
+  const names = namesOf(series, px, py);
+  return `<svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${escapeHtml(axes.y)} against ${escapeHtml(axes.x)}, one line per policy">
+${yAxis(yTop, py)}${xAxis(low, high, px)}
+<text class="quiet" x="${(LEFT + WIDTH - RIGHT) / 2}" y="${HEIGHT - 10}" text-anchor="middle">${escapeHtml(axes.x)}</text>
+<text class="quiet" transform="translate(16 ${HEIGHT / 2}) rotate(-90)" text-anchor="middle">${escapeHtml(axes.y)}</text>
+${order.map(([s, line]) => lineSvg(line, s, names[s]!, px, py)).join("\n")}
+</svg>`;
+}
+
+function yAxis(yTop: number, py: (y: number) => number): string {
+  const rough = yTop / Y_TICKS;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= rough)!;
+  let svg = "";
+  for (let y = 0; y <= yTop; y += step) {
+    svg += `<line class="grid" x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${py(y)}" y2="${py(y)}"/>`;
+    svg += `<text class="quiet" x="${LEFT - 8}" y="${py(y) + 4}" text-anchor="end">${Number(y.toPrecision(6)).toLocaleString("en-GB")}</text>`;
+  }
+  return svg;
+}
+
+function xAxis(low: number, high: number, px: (x: number) => number): string {
+  const bottom = HEIGHT - BOTTOM;
+  let svg = `<line class="axis" x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${bottom}" y2="${bottom}"/>`;
+  svg += `<text class="quiet" x="${LEFT}" y="${bottom + 18}" text-anchor="middle">0</text>`;
+  for (let power = low; power <= high; power++) {
+    const x = px(10 ** power);
+    svg += `<line class="grid" x1="${x}" x2="${x}" y1="${TOP}" y2="${bottom}"/>`;
+    svg += `<text class="quiet" x="${x}" y="${bottom + 18}" text-anchor="middle">${(10 ** power).toLocaleString("en-GB")}</text>`;
+  }
+  return svg;
+}
+
+/** Where each name stands: beside its line's last point, moved down until it covers no other. */
+function namesOf(series: Series[], px: (x: number) => number, py: (y: number) => number): { x: number; y: number }[] {
+  const wanted = series.map((line, s) => {
+    const last = line.points.reduce((a, b) => (b.x > a.x ? b : a));
+    return { s, x: px(last.x) + 8, y: py(last.y) + 4 };
+  });
+  wanted.sort((a, b) => a.y - b.y);
+  const placed: { s: number; x: number; y: number }[] = [];
+  for (const name of wanted) {
+    let { y } = name;
+    for (const other of placed) if (Math.abs(other.x - name.x) < 130 && y < other.y + NAME_GAP) y = other.y + NAME_GAP;
+    placed.push({ ...name, y });
+  }
+  return placed.sort((a, b) => a.s - b.s);
+}
+
+function lineSvg(
+  { name, points }: Series,
+  s: number,
+  at: { x: number; y: number },
+  px: (x: number) => number,
+  py: (y: number) => number,
+): string {
+  const sorted = points.toSorted((a, b) => a.x - b.x);
+  const path = sorted.map(({ x, y }, i) => `${i === 0 ? "M" : "L"}${px(x).toFixed(1)} ${py(y).toFixed(1)}`).join("");
+  const dots = sorted.map(({ label, x, y, yHalf }) => {
+    const told = `${label}: ${y.toFixed(1)} ms, ${Math.round(x).toLocaleString("en-GB")} GB·s`;
+    const whisker = `<line class="whisker" x1="${px(x)}" x2="${px(x)}" y1="${py(y - yHalf)}" y2="${py(y + yHalf)}"/>`;
+    return `${yHalf > 0 ? whisker : ""}<circle class="dot" cx="${px(x)}" cy="${py(y)}" r="4"><title>${escapeHtml(told)}</title></circle>`;
+  });
+  const strong = name === STRONG ? " strong" : "";
+  return `<g class="s${s % 8}${strong}"><path class="line" d="${path}"/>${dots.join("")}<text class="name" x="${at.x}" y="${at.y}">${escapeHtml(name)}</text></g>`;
+}
