@@ -11,7 +11,7 @@ import { once } from "node:events";
 import { mkdir } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
-import type { Heartbeat, HeartbeatAnswer } from "../protocol.ts";
+import type { Command, Heartbeat, HeartbeatAnswer } from "../protocol.ts";
 import { Bundles, TaskCode } from "./bundles.ts";
 import { ObjectCache } from "./cache.ts";
 import { HubClock } from "./clock.ts";
@@ -35,6 +35,7 @@ import { type Reaper, startReaper } from "./reaper.ts";
 import { createReports } from "./reports.ts";
 import { RuntimePool } from "./runtimes.ts";
 import { createAgentServer } from "./server.ts";
+import { HubSocket } from "./socket.ts";
 import { delay, Transfers } from "./transfer.ts";
 
 export const AGENT_VERSION = "0.1.0";
@@ -156,10 +157,14 @@ async function assemble(config: AgentConfig, stopping: AbortSignal, log: Log) {
   const probes = new Probes({ everyMs: config.probes.everyMs, hosts: probeHosts, services, nowMs });
   const cpuLoad = cpuMeter(config);
   const identity = { agentVersion: AGENT_VERSION, instanceId: randomUUID() };
+  const receive = (command: Command) => commands.receive(command);
+  const socket = config.socket ? new HubSocket({ url: link.socketUrl(), key: config.key, receive, log }) : null;
+  link.socket = socket;
   const hub: HubLoop = new HubLoop({
     link,
+    socket,
     log,
-    receive: (command) => commands.receive(command),
+    receive,
     describe: async () => ({
       ...identity,
       ...describe(config, place.port, await readCapacity(config), { pool, cache, containers, clock }),

@@ -136,6 +136,8 @@ const AgentFields = z.strictObject({
     .default({}),
   /** The engine of tasks with driver `container` and of `oci:` objects. */
   containers: z.strictObject({ socketPath: z.string().startsWith("/") }).optional(),
+  /** Commands by WebSocket; long-polls only where one cannot be opened, or with `false`. */
+  socket: z.boolean().default(true),
   /** Of the services that the operator declared with a probe URL. `hosts`: loopback addresses among them. */
   probes: ProbesConfig.default(ProbesConfig.parse({})),
   warmConcurrency: z.number().int().min(1).max(256).optional(),

@@ -1,8 +1,10 @@
-// Keeps the agent linked to its hub: heartbeats at the pace that the hub asks for, and long-polls for commands. Both go on
-// through any failure, after a jittered and growing pause, until the agent stops or another process has taken its name.
+// Keeps the agent linked to its hub: heartbeats at the pace that the hub asks for, and commands by WebSocket, or by long-polls
+// where none can be opened (a proxy forbids it; it is tried again later). All go on through any failure, after a jittered and
+// growing pause, until the agent stops or another process has taken its name.
 import type { Command, Heartbeat, HeartbeatAnswer } from "../protocol.ts";
 import type { Link } from "./link.ts";
 import { backoffMs } from "./outbox.ts";
+import type { HubSocket } from "./socket.ts";
 import { delay } from "./transfer.ts";
 
 /** Of a long-poll: below the idle time-outs of common proxies. */
@@ -11,8 +13,16 @@ const COMMANDS_PER_POLL_MAX = 32;
 /** A hub that was away wants to know soon who is there. */
 const HEARTBEAT_RETRY_MS_MAX = 2_000;
 
+/** Between tries of the socket where it was forbidden: doubled each time from the first to the second. */
+const SOCKET_RETRY_MS_FIRST = 30_000;
+const SOCKET_RETRY_MS_MAX = 1_800_000;
+/** Share of a heartbeat's pace that is left to chance: agents that were started together must not stay together. */
+const HEARTBEAT_JITTER = 0.1;
+
 export interface HubLoopOptions {
   link: Link;
+  /** Null where the configuration forbids it. */
+  socket: HubSocket | null;
   describe: () => Promise<Omit<Heartbeat, "leaving">>;
   receive: (command: Command) => void;
   log: (line: string) => void;
@@ -37,7 +47,7 @@ export class HubLoop {
     const ended = new AbortController();
     const both = AbortSignal.any([signal, ended.signal]);
     const heartbeats = this.#heartbeats(both).finally(() => ended.abort());
-    await Promise.all([heartbeats, this.#polls(both)]);
+    await Promise.all([heartbeats, this.#commands(both)]);
     return heartbeats;
   }
 
@@ -55,7 +65,7 @@ export class HubLoop {
         this.answer = answer.answer;
         this.#linked();
         failures = 0;
-        await delay(answer.answer.nextHeartbeatMs, signal);
+        await delay(answer.answer.nextHeartbeatMs * (1 - HEARTBEAT_JITTER * Math.random()), signal);
         continue;
       }
       if (answer.reason === "superseded") {
@@ -69,11 +79,29 @@ export class HubLoop {
     return "asked";
   }
 
-  async #polls(signal: AbortSignal): Promise<void> {
+  async #commands(signal: AbortSignal): Promise<void> {
     const stopped = new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
     // Commands name instants of the hub's clock, which the first heartbeat teaches.
     await Promise.race([this.#untilLinked, stopped]);
-    for (let failures = 0; !signal.aborted; ) {
+    const { socket } = this.#options;
+    let retryMs = SOCKET_RETRY_MS_FIRST;
+    while (!signal.aborted) {
+      const how = socket === null ? "forbidden" : await socket.stay(signal);
+      if (signal.aborted) return;
+      if (how === "closed") {
+        // A deploy drops all sockets at once: their agents come back one by one.
+        retryMs = SOCKET_RETRY_MS_FIRST;
+        await delay(backoffMs(0, Math.random), signal);
+        continue;
+      }
+      await this.#polls(signal, socket === null ? Number.POSITIVE_INFINITY : retryMs * (0.5 + Math.random()));
+      retryMs = Math.min(SOCKET_RETRY_MS_MAX, retryMs * 2);
+    }
+  }
+
+  async #polls(signal: AbortSignal, forMs: number): Promise<void> {
+    const untilMs = performance.now() + forMs;
+    for (let failures = 0; !signal.aborted && performance.now() < untilMs; ) {
       const answer = await this.#options.link.commands(POLL_WAIT_MS, COMMANDS_PER_POLL_MAX, signal);
       if (answer.ok) {
         failures = 0;

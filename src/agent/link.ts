@@ -2,7 +2,7 @@
 // whether another try makes sense. Heartbeats teach the clock.
 import type { z } from "zod";
 import {
-  AgentReport,
+  type AgentReport,
   AgentReportAnswer,
   CommandsAnswer,
   type Heartbeat,
@@ -10,6 +10,7 @@ import {
   IngestAnswer,
 } from "../protocol.ts";
 import type { HubClock } from "./clock.ts";
+import type { HubSocket } from "./socket.ts";
 
 export interface LinkOptions {
   url: string;
@@ -41,17 +42,25 @@ export function retryable(failure: LinkFailure): boolean {
 export class Link {
   readonly #options: LinkOptions;
   readonly #agentUrl: string;
+  /** While it is open, heartbeats and reports go through it. */
+  socket: HubSocket | null = null;
 
   constructor(options: LinkOptions) {
     this.#options = options;
     this.#agentUrl = `/v1/agents/${options.cluster}/${options.vm}`;
   }
 
+  /** Where `HubSocket` connects to. */
+  socketUrl(): string {
+    return new URL(`${this.#agentUrl}/socket`, this.#options.url).href.replace(/^http/, "ws");
+  }
+
   async heartbeat(heartbeat: Heartbeat): Promise<LinkAnswer<HeartbeatAnswer>> {
     const { clock } = this.#options;
     const askedMs = clock.localMs();
     const path = `${this.#agentUrl}/heartbeat`;
-    const answer = await this.#call("POST", path, heartbeat, HeartbeatAnswer, CALL_MS_MAX);
+    const said = await this.socket?.say("heartbeat", { heartbeat });
+    const answer = said ?? (await this.#call("POST", path, heartbeat, HeartbeatAnswer, CALL_MS_MAX));
     if (answer.ok) clock.learn(askedMs, clock.localMs(), answer.answer.nowMs);
     return answer;
   }
@@ -62,8 +71,9 @@ export class Link {
     return this.#call("GET", path, undefined, CommandsAnswer, waitMs + POLL_MARGIN_MS, signal);
   }
 
-  report(report: z.input<typeof AgentReport>): Promise<LinkAnswer<AgentReportAnswer>> {
-    return this.#call("POST", `${this.#agentUrl}/results`, AgentReport.parse(report), AgentReportAnswer, CALL_MS_MAX);
+  async report(report: AgentReport): Promise<LinkAnswer<AgentReportAnswer>> {
+    const said = await this.socket?.say("report", { report });
+    return said ?? this.#call("POST", `${this.#agentUrl}/results`, report, AgentReportAnswer, CALL_MS_MAX);
   }
 
   executions(executions: unknown[]): Promise<LinkAnswer<IngestAnswer>> {
@@ -107,7 +117,7 @@ export class Link {
   }
 }
 
-function failureOf(status: number, text: string): LinkFailure {
+export function failureOf(status: number, text: string): LinkFailure {
   const detail = `${status} ${text.slice(0, DETAIL_CHARS_MAX)}`;
   if (status === 401 || status === 403) return { ok: false, reason: "unauthorised", detail };
   if (status === 409) return { ok: false, reason: "superseded", detail };

@@ -2,8 +2,10 @@
 // what it was told, and resolves waits when something that matches arrives, so that no test sleeps.
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
+import type { Duplex } from "node:stream";
 import { sign } from "hono/jwt";
 import {
+  AgentMessage,
   AgentReport,
   CONTEXT_HEADER,
   type Command,
@@ -17,6 +19,7 @@ import {
   type PreparedUse,
   type UnpreparedUse,
 } from "../../src/protocol.ts";
+import { acceptSocket, type ServerSocket } from "./frames.ts";
 
 export const TEST_KEY = "fck_test_secret";
 export const INVOKE_KEY = Buffer.alloc(32, 7).toString("base64url");
@@ -44,6 +47,12 @@ export class TestHub {
   /** The hub's clock against this machine's. */
   clockOffsetMs = 0;
   answer: Partial<HeartbeatAnswer> = {};
+  /** Whether WebSockets are accepted; a proxy in between may forbid them. */
+  acceptsSockets = false;
+  socket: ServerSocket | null = null;
+  /** Messages that came by socket, by type. */
+  answersPings = true;
+  readonly said: Record<string, number> = {};
   /** Every message that did not fit its schema. */
   readonly malformed: string[] = [];
   #queue: Command[] = [];
@@ -67,6 +76,7 @@ export class TestHub {
 
   static async start(): Promise<TestHub> {
     const hub = new TestHub();
+    hub.#server.on("upgrade", (request, stream) => hub.#upgrade(request, stream));
     await new Promise<void>((resolve) => hub.#server.listen(0, "127.0.0.1", resolve));
     return hub;
   }
@@ -81,6 +91,7 @@ export class TestHub {
 
   async stop(): Promise<void> {
     for (const wake of this.#polls) wake();
+    this.socket?.drop();
     this.#server.closeAllConnections();
     await new Promise((resolve) => this.#server.close(resolve));
   }
@@ -100,6 +111,7 @@ export class TestHub {
       ...command,
       commandId,
     });
+    if (this.socket !== null) this.#push();
     for (const wake of this.#polls) wake();
     return commandId;
   }
@@ -166,6 +178,63 @@ export class TestHub {
       default:
         return { status: 404, body: {} };
     }
+  }
+
+  #upgrade(request: IncomingMessage, stream: Duplex): void {
+    this.calls.socket = (this.calls.socket ?? 0) + 1;
+    const authorised = request.headers.authorization === `Bearer ${TEST_KEY}`;
+    if (!this.acceptsSockets || !authorised) {
+      stream.end("HTTP/1.1 403 Forbidden\r\nconnection: close\r\n\r\n");
+      this.#look();
+      return;
+    }
+    const socket = acceptSocket(request, stream, (text) => this.#hear(text, socket));
+    this.socket = socket;
+    stream.once("close", () => {
+      if (this.socket === socket) this.socket = null;
+    });
+    this.#push();
+    this.#look();
+  }
+
+  #push(): void {
+    if (this.#queue.length === 0) return;
+    this.socket?.send(
+      JSON.stringify({ type: "commands", answer: { nowMs: this.nowMs(), commands: this.#queue.splice(0) } }),
+    );
+  }
+
+  #hear(text: string, socket: ServerSocket): void {
+    if (text === "ping") {
+      this.said.ping = (this.said.ping ?? 0) + 1;
+      if (this.answersPings) socket.send("pong");
+      this.#look();
+      return;
+    }
+    const parsed = AgentMessage.safeParse(JSON.parse(text));
+    if (!parsed.success) {
+      this.malformed.push(`socket: ${parsed.error.message}`);
+      return;
+    }
+    const message = parsed.data;
+    this.said[message.type] = (this.said[message.type] ?? 0) + 1;
+    const route = message.type === "heartbeat" ? "heartbeat" : "results";
+    const status = this.failures[route].shift();
+    const { body } =
+      message.type === "heartbeat"
+        ? status === undefined
+          ? this.#heartbeat(JSON.stringify(message.heartbeat))
+          : { body: null }
+        : status === undefined
+          ? this.#report(JSON.stringify(message.report))
+          : { body: null };
+    const { id, type } = message;
+    socket.send(
+      JSON.stringify(
+        status === undefined ? { type, id, answer: body } : { type: "refused", id, status, detail: "on purpose" },
+      ),
+    );
+    this.#look();
   }
 
   #heartbeat(text: string): { status: number; body: unknown } {
