@@ -11,7 +11,10 @@ import {
   INVOKE_SIGNATURE_HEADER,
   type InvokeContext,
 } from "../protocol.ts";
-import { toBase64Url, vmKey } from "./secrets.ts";
+import type { Env } from "./env.ts";
+import { newId } from "./ids.ts";
+import { readWithin } from "./problem.ts";
+import { toBase64, toBase64Url, vmKey } from "./secrets.ts";
 
 /** Of one connection, never of the call (RFC 9110 section 7.6.1); and what would tell the VM the caller's secrets. */
 const DROPPED = new Set([
@@ -40,6 +43,9 @@ const SIGNATURE_REUSED_MS = 20_000;
 /** A VM that could not be reached is not asked again for so long, ms. */
 const UNREACHABLE_MS = 5_000;
 
+/** Of a call that goes through a hub's queue: with its headers in base64 it must stay below a row's 2 MB. */
+const EXECUTE_BODY_BYTES_MAX = 1024 * 1024;
+
 const signatures = new LRUCache<string, string>({ max: 10_000, ttl: SIGNATURE_REUSED_MS });
 const unreachable = new LRUCache<string, true>({ max: 10_000, ttl: UNREACHABLE_MS });
 
@@ -47,7 +53,8 @@ export interface Target {
   workspace: string;
   cluster: string;
   vm: string;
-  url: string;
+  /** Null: only its own agent reaches the VM, and the call becomes an `execute` command. */
+  url: string | null;
 }
 
 export interface Call {
@@ -62,15 +69,29 @@ export interface Call {
   /** For the task's own follow-up calls. */
   continuation: string;
   signal: AbortSignal;
+  timeoutMs: number;
 }
 
-export type Forwarded = { ok: true; response: Response } | { ok: false; reason: "not-begun" | "lost"; detail: string };
+export type Forwarded =
+  | { ok: true; response: Response }
+  | { ok: false; reason: "not-begun" | "lost" | "too-large" | "timeout"; detail: string };
 
-export async function forward(secret: string, target: Target, call: Call, nowMs: number): Promise<Forwarded> {
+export async function forward(
+  env: Pick<Env, "CLUSTER_HUB" | "FORECHAIN_SECRET">,
+  target: Target,
+  call: Call,
+  nowMs: number,
+): Promise<Forwarded> {
+  return target.url === null
+    ? executeAt(env.CLUSTER_HUB, target, call, nowMs)
+    : forwardTo(env.FORECHAIN_SECRET, target, target.url, call, nowMs);
+}
+
+async function forwardTo(secret: string, target: Target, url: string, call: Call, nowMs: number): Promise<Forwarded> {
   const headers = await headersFor(secret, target, call, nowMs);
   let response: Response;
   try {
-    response = await fetch(`${target.url.replace(/\/$/, "")}/invoke/${encodeURIComponent(call.task)}${call.rest}`, {
+    response = await fetch(`${url.replace(/\/$/, "")}/invoke/${encodeURIComponent(call.task)}${call.rest}`, {
       method: call.method,
       headers,
       body: call.body,
@@ -80,8 +101,8 @@ export async function forward(secret: string, target: Target, call: Call, nowMs:
   } catch (error) {
     if (call.signal.aborted) throw error;
     const soon = Date.now() - nowMs <= REFUSED_WITHIN_MS;
-    const closed = soon && !(await listens(target.url));
-    if (closed) unreachable.set(target.url, true);
+    const closed = soon && !(await listens(url));
+    if (closed) unreachable.set(url, true);
     return {
       ok: false,
       reason: closed ? "not-begun" : "lost",
@@ -95,9 +116,52 @@ export async function forward(secret: string, target: Target, call: Call, nowMs:
   return { ok: true, response };
 }
 
+/** As a command of the cluster's hub: small bodies only, since it goes through a queue. */
+async function executeAt(hubs: Env["CLUSTER_HUB"], target: Target, call: Call, nowMs: number): Promise<Forwarded> {
+  const { workspace, cluster, vm } = target;
+  const body = await wholeBody(call.body);
+  if (body === null) {
+    const detail = `VM ${cluster}/${vm} is reached through a queue, which takes bodies of at most ${EXECUTE_BODY_BYTES_MAX} bytes`;
+    return { ok: false, reason: "too-large", detail };
+  }
+  const headers = Object.fromEntries(ownHeaders(call));
+  const path = call.rest.startsWith("/") ? call.rest : `/${call.rest}`;
+  const executed = hubs.getByName(`${workspace}/${cluster}`).execute(workspace, cluster, {
+    commandId: newId(nowMs),
+    runId: call.context.runId,
+    executionId: call.context.executionId,
+    vm,
+    task: call.task,
+    timeoutMs: call.timeoutMs,
+    request: { method: call.method, path, headers, body: toBase64(body) },
+  });
+  const answer = await executed.catch((error: unknown) => ({
+    ok: false as const,
+    reason: "lost" as const,
+    detail: error instanceof Error ? error.message : "the hub broke off",
+  }));
+  if (!answer.ok) {
+    // Agents and hub say "refused" of what they did not begin.
+    const reason =
+      answer.reason !== "failed" ? answer.reason : answer.detail.startsWith("refused") ? "not-begun" : "lost";
+    return { ok: false, reason, detail: answer.detail };
+  }
+  const { status, headers: answered, body: text } = answer.response;
+  const isEmpty = status === 204 || status === 205 || status === 304;
+  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  return { ok: true, response: new Response(isEmpty ? null : bytes, { status, headers: answered }) };
+}
+
+async function wholeBody(body: Call["body"]): Promise<Uint8Array | null> {
+  if (body === null) return new Uint8Array();
+  if (body instanceof ArrayBuffer) return body.byteLength <= EXECUTE_BODY_BYTES_MAX ? new Uint8Array(body) : null;
+  const read = await readWithin(body, EXECUTE_BODY_BYTES_MAX);
+  return read === null ? null : new Uint8Array(await read.arrayBuffer());
+}
+
 /** Could not be reached a moment ago from here. */
-export function isUnreachable(url: string): boolean {
-  return unreachable.has(url);
+export function isUnreachable(url: string | null): boolean {
+  return url !== null && unreachable.has(url);
 }
 
 /** What of an agent's answer is the caller's. */
@@ -109,9 +173,15 @@ export function answerHeaders(response: Response): Headers {
 }
 
 async function headersFor(secret: string, target: Target, call: Call, nowMs: number): Promise<Headers> {
+  const headers = ownHeaders(call);
+  headers.set(INVOKE_SIGNATURE_HEADER, await signatureFor(secret, target, call.task, nowMs));
+  return headers;
+}
+
+/** The caller's headers for the task, with what the agent and the task's own follow-up calls need. */
+function ownHeaders(call: Call): Headers {
   const headers = endToEnd(call.headers);
   for (const name of [...headers.keys()]) if (name.startsWith(OWN_PREFIX)) headers.delete(name);
-  headers.set(INVOKE_SIGNATURE_HEADER, await signatureFor(secret, target, call.task, nowMs));
   headers.set(CONTEXT_HEADER, toBase64Url(new TextEncoder().encode(JSON.stringify(call.context))));
   headers.set(CONTINUATION_HEADER, call.continuation);
   return headers;

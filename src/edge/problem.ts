@@ -112,14 +112,20 @@ async function readText(c: Context<AppEnv>, bytesMax: number): Promise<Read<stri
   const declared = Number(c.req.header("content-length") ?? Number.NaN);
   if (declared > bytesMax) return tooLarge();
   if (declared <= bytesMax) return { ok: true, value: await c.req.text() };
+  const read = await readWithin(c.req.raw.body, bytesMax);
+  return read === null ? tooLarge() : { ok: true, value: await read.text() };
+}
+
+/** All of a stream, or null as soon as it is longer. */
+export async function readWithin(body: ReadableStream<Uint8Array> | null, bytesMax: number): Promise<Blob | null> {
   const chunks: Uint8Array[] = [];
   let bytes = 0;
-  for await (const chunk of c.req.raw.body ?? []) {
+  for await (const chunk of body ?? []) {
     bytes += chunk.byteLength;
-    if (bytes > bytesMax) return tooLarge();
+    if (bytes > bytesMax) return null;
     chunks.push(chunk);
   }
-  return { ok: true, value: await new Blob(chunks).text() };
+  return new Blob(chunks);
 }
 
 function refused(response: Response): { ok: false; response: Response } {

@@ -50,6 +50,18 @@ agentRoutes.post("/v1/agents/:cluster/:vm/results", async (c) => {
   return c.json(await hubOf(c, cluster).report(c.get("key").workspace, cluster, vm, body.value));
 });
 
+/** The agent's WebSocket, which the hub holds while it sleeps. Agents fall back to long-polls where a proxy forbids this. */
+agentRoutes.get("/v1/agents/:cluster/:vm/socket", (c) => {
+  if (c.req.header("upgrade")?.toLowerCase() !== "websocket") {
+    const response = problem(c, 426, "Upgrade required", "This is a WebSocket: send `Upgrade: websocket`.");
+    response.headers.set("upgrade", "websocket");
+    return response;
+  }
+  const { cluster, vm } = c.req.param();
+  const query = new URLSearchParams({ workspace: c.get("key").workspace, cluster, vm });
+  return hubOf(c, cluster).fetch(new Request(`https://hub/socket?${query}`, { headers: { upgrade: "websocket" } }));
+});
+
 /** A report may carry the responses of `execute` commands, whose bodies are 1 MiB at most, in base64. */
 const REPORT_BODY_BYTES_MAX = 8 * 1024 * 1024;
 

@@ -2,9 +2,8 @@
 // The chain goes on through the `forechain-continuation` of the answer, which the caller (or the task) hands to its next calls.
 // Nothing of ours that fails may fail the call: without a prediction, a plan or a hub it still goes to a VM that has the task.
 import { type Context, Hono } from "hono";
-import { HEARTBEAT_STALE_MS } from "../../core/allocate.ts";
-import type { FleetView, VmView } from "../../core/fleet.ts";
-import type { Served, TaskRequest, Unsuitable } from "../../core/pipeline.ts";
+import type { FleetView } from "../../core/fleet.ts";
+import type { TaskRequest } from "../../core/pipeline.ts";
 import {
   ALLOCATION_HEADER,
   type AllocationAnswer,
@@ -17,21 +16,21 @@ import {
   TaskName,
 } from "../../protocol.ts";
 import { logAllocation } from "../allocation-log.ts";
-import { allocateTask, answerOf, continuationOf, recordOfAnswer } from "../allocator.ts";
+import { answerOf, continuationOf, recordOfAnswer } from "../allocator.ts";
 import type { AppEnv } from "../app.ts";
 import { requireScope } from "../auth.ts";
+import { type Placed, place, type Sent, send } from "../dispatch.ts";
 import { fleetViewFor, knownTasks } from "../fleet-cache.ts";
-import { answerHeaders, type Call, type Forwarded, forward, isUnreachable, type Target } from "../forward.ts";
+import { answerHeaders, type Call, type Target } from "../forward.ts";
 import { newId } from "../ids.ts";
 import { check, problem } from "../problem.ts";
+import { releaseLater } from "../releases.ts";
 import { readOrigin, traceIdOf } from "../task-request.ts";
 import { unknownTask, unsuitable } from "./allocations.ts";
 
 /** A JSON body up to this size is read for its parameters; everything else is passed through as a stream, bytes. */
 const PARAMS_BODY_BYTES_MAX = 64 * 1024;
 const PARAMS_MAX = 32;
-/** VMs tried for one call. */
-const TRIES_MAX = 3;
 const TIMEOUT_MS_DEFAULT = TaskDeclaration.parse({}).timeoutMs;
 
 export const invokeRoutes = new Hono<AppEnv>();
@@ -64,7 +63,7 @@ invokeRoutes.all("/v1/invoke/:task/*", requireScope("invoke"), async (c) => {
     branch: read.origin.branch,
     dryRun: false,
   };
-  const placed = await place(c, workspace, request, fleet, nowMs);
+  const placed = await place(c.env, workspace, request, fleet, nowMs);
   if (placed.kind === "unsuitable") return unsuitable(c, placed);
   const continuation = await continuationOf(secret, workspace, request, placed, nowMs);
   const timeoutMs = fleet.tasks[task.value]?.timeoutMs ?? TIMEOUT_MS_DEFAULT;
@@ -77,115 +76,19 @@ invokeRoutes.all("/v1/invoke/:task/*", requireScope("invoke"), async (c) => {
     context: contextOf(request, placed, read.origin.links, fleet),
     continuation,
     signal: AbortSignal.any([c.req.raw.signal, AbortSignal.timeout(timeoutMs)]),
+    timeoutMs,
   };
-  const sent = await send(secret, placed, call, fleet);
+  const sent = await send(c.env, placed, call, fleet);
+  release(c, request, placed);
   return answer(c, request, placed, sent, continuation, fleet);
 });
 
-/** Where the call goes: what the pipeline allocated, or a VM found without it. */
-interface Placed {
-  kind: "placed";
-  allocationId: string;
-  workspace: string;
-  cluster: string;
-  vm: string;
-  url: string;
-  vms: Record<string, string>;
-  branch: string | null;
-  served: Served | null;
-}
-
-async function place(
-  c: Context<AppEnv>,
-  workspace: string,
-  request: TaskRequest,
-  fleet: FleetView,
-  nowMs: number,
-): Promise<Placed | Unsuitable> {
-  let served: Served | Unsuitable | null = null;
-  try {
-    served = await allocateTask(c.env, workspace, request, fleet, nowMs);
-  } catch (error) {
-    console.error(`allocation failed, running without: ${error instanceof Error ? error.stack : error}`);
-  }
-  if (served?.kind === "allocated" && served.url !== null && !isUnreachable(served.url)) {
-    const { allocationId, cluster, vm, url, vms, branch } = served;
-    return { kind: "placed", allocationId, workspace, cluster, vm, url, vms, branch, served };
-  }
-  // Reservations are for runs to come; a VM that has room now takes a call that is here now.
-  const target = otherVm(workspace, request.task, fleet, new Set(), nowMs);
-  if (target !== null) {
-    const allocated = served?.kind === "allocated" ? served : null;
-    return {
-      kind: "placed",
-      ...target,
-      allocationId: served?.allocationId ?? newId(nowMs),
-      vms: {},
-      branch: request.branch ?? null,
-      served: allocated,
-    };
-  }
-  return (
-    (served?.kind === "unsuitable" ? served : null) ?? {
-      kind: "unsuitable",
-      allocationId: served?.allocationId ?? newId(nowMs),
-      prediction: { modelVersion: 0, next: [], reach: [], chains: [], demand: NO_DEMAND },
-      demand: NO_DEMAND,
-      refused: fleet.clusters.map(({ cluster }) => ({ cluster, reason: "no VM with the task can be reached" })),
-      retryAfterMs: RETRY_AFTER_MS,
-    }
-  );
-}
-
-const NO_DEMAND = { cpuMs: 0, peakMemoryBytes: 0, networkBytes: 0, prefetch: [] };
-const RETRY_AFTER_MS = 2_000;
-
-/** A fresh VM with the task and free memory that was not tried: warm first, then the least loaded. */
-function otherVm(workspace: string, task: string, fleet: FleetView, tried: Set<string>, nowMs: number): Target | null {
-  let best: Target | null = null;
-  let bestRank = Number.NEGATIVE_INFINITY;
-  for (const { cluster, draining, vms } of fleet.clusters) {
-    if (draining) continue;
-    for (const vm of vms) {
-      if (vm.url === null || tried.has(`${cluster}/${vm.vm}`) || !canRun(vm, task, nowMs)) continue;
-      if (isUnreachable(vm.url)) continue;
-      const rank = (vm.warm[task] ? 1 : 0) - vm.cpuLoad;
-      if (rank > bestRank) [best, bestRank] = [{ workspace, cluster, vm: vm.vm, url: vm.url }, rank];
-    }
-  }
-  return best;
-}
-
-function canRun(vm: VmView, task: string, nowMs: number): boolean {
-  if (vm.draining || vm.memoryUsedBytes >= vm.memoryBytes || !vm.tasks.includes(task)) return false;
-  return vm.lastHeartbeatMs !== null && nowMs - vm.lastHeartbeatMs <= HEARTBEAT_STALE_MS;
-}
-
-interface Sent {
-  target: Target;
-  forwarded: Forwarded | { ok: false; reason: "aborted"; detail: string };
-}
-
-/** The chosen VM first; another one only when the call was certainly not begun and its body can be sent again. */
-async function send(secret: string, placed: Placed, call: Call, fleet: FleetView): Promise<Sent> {
-  const tried = new Set<string>();
-  let target: Target = placed;
-  for (let attempt = 1; ; attempt++) {
-    const nowMs = Date.now();
-    tried.add(`${target.cluster}/${target.vm}`);
-    let forwarded: Forwarded;
-    try {
-      forwarded = await forward(secret, target, call, nowMs);
-    } catch (error) {
-      return { target, forwarded: { ok: false, reason: "aborted", detail: String(error) } };
-    }
-    if (forwarded.ok || forwarded.reason === "lost" || call.body instanceof ReadableStream || attempt >= TRIES_MAX) {
-      return { target, forwarded };
-    }
-    const next = otherVm(placed.workspace, call.task, fleet, tried, nowMs);
-    if (next === null) return { target, forwarded };
-    target = next;
-  }
+/** Capacity held for this run is free again when nothing more is expected, or when the call that began it is answered. */
+function release(c: Context<AppEnv>, request: TaskRequest, { served, workspace }: Placed): void {
+  if (served === null) return;
+  const over = served.chain.length === 1;
+  if (!over && request.path.length > 0) return;
+  releaseLater(c.env.CLUSTER_HUB, c.executionCtx, `${workspace}/${served.cluster}`, { runId: request.runId, over });
 }
 
 function answer(
@@ -216,7 +119,10 @@ function answer(
 function failure(c: Context<AppEnv>, target: Target, failed: Exclude<Sent["forwarded"], { ok: true }>): Response {
   const where = `VM ${target.cluster}/${target.vm}`;
   switch (failed.reason) {
+    case "too-large":
+      return problem(c, 413, "Body too large", `${failed.detail}.`);
     case "aborted":
+    case "timeout":
       // Whoever asked may be gone, or its time is over: only the second can read this.
       return problem(c, 504, "Task timed out", `${where} did not answer within the task's time.`);
     case "lost":
@@ -242,8 +148,8 @@ function recordOf(
   const explained: Partial<AllocationAnswer> = served ? answerOf(served, fleet, "") : { allocationId };
   const { cluster, vm, url } = target;
   const ran = forwarded.ok && forwarded.response.status < 500;
-  const coldStartMs = forwarded.ok ? Number(forwarded.response.headers.get(COLD_START_HEADER) ?? 0) : 0;
-  const outcome = !ran ? "failed" : coldStartMs > 0 ? "cold" : "warm";
+  const coldStart = forwarded.ok ? forwarded.response.headers.get(COLD_START_HEADER) : null;
+  const outcome = !ran ? "failed" : coldStart === null ? null : Number(coldStart) > 0 ? "cold" : "warm";
   const explanation = { ...explained, allocationId } as AllocationAnswer;
   const record = recordOfAnswer(explanation, request, ran ? "executed" : "failed", outcome, Date.now());
   return { ...record, cluster, vm, url };
