@@ -637,6 +637,10 @@ export const GraphAnswer = z.looseObject({
   version: z.number().int(),
   tasks: z.array(GraphTask),
   transitions: z.array(GraphTransition),
+  /** Runs that are not sealed yet: they are in the counts, not in the model. */
+  openRuns: z.number().int().optional(),
+  /** Runs that were learned since `version` was published. */
+  unpublishedRuns: z.number().int().optional(),
 });
 export type GraphAnswer = z.infer<typeof GraphAnswer>;
 

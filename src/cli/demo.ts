@@ -25,7 +25,7 @@ import { type ProcessGroup, stopGroups, stopOnSignal } from "./process-group.ts"
 
 const SEED_DEFAULT = 1;
 /** Runs of each workflow in a phase. */
-const RUNS_DEFAULT = 6;
+const RUNS_DEFAULT = 5;
 const RUNS_MAX = 1_000;
 const AGENTS_READY_WITHIN_MS = 30_000;
 const LEARNED_WITHIN_MS = 60_000;
@@ -235,7 +235,7 @@ async function untilLearned(stage: Stage, runs: number): Promise<void> {
   await until("the model is published", LEARNED_WITHIN_MS, async () => {
     const graph = await stage.admin.call<GraphAnswer>("GET", "/v1/graph");
     const counted = graph.tasks.filter((task) => roots.includes(task.task)).reduce((sum, task) => sum + task.count, 0);
-    if (counted < runs) return false;
+    if (counted < runs || graph.openRuns !== 0 || graph.unpublishedRuns !== 0) return false;
     const predictions = await Promise.all(
       roots.map((task) => stage.admin.call<Prediction>("POST", "/v1/predictions", { task })),
     );

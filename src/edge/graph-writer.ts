@@ -116,7 +116,8 @@ export class GraphWriter extends DurableObject<Env> {
     const state = await this.#ready(workspace);
     state.ledger.settle();
     const rows = state.ledger.rows.with(state.ledger.provisional());
-    return JSON.stringify(graphAnswer(rows, state.modelVersion, filter));
+    const answer = graphAnswer(rows, state.modelVersion, filter);
+    return JSON.stringify({ ...answer, openRuns: state.ledger.open.size, unpublishedRuns: state.unpublished });
   }
 
   /** Chains at this moment, open runs included, by score. */
