@@ -216,6 +216,7 @@ function countTransitions(rows: Contribution, run: AssembledRun): void {
   const sources = new Map<string, Map<number, number>>();
   for (const target of run.executions) {
     const keys = new Set<string>();
+    const read = new Set(target.record.rest.inputs?.map((object) => object.uri));
     for (const [t, trigger] of target.triggers.entries()) {
       const source = run.executions[trigger]!;
       const kind: TriggerKind = target.kinds[t]!;
@@ -233,7 +234,7 @@ function countTransitions(rows: Contribution, run: AssembledRun): void {
       keys.add(key);
       const delayMs = delayOf(source, target);
       if (delayMs !== null) add(row, bucketField("d", delayMs), 1);
-      const bytes = transferOf(source, target);
+      const bytes = transferOf(source, read);
       if (bytes !== null) {
         add(row, "t", bytes);
         add(row, "T", 1);
@@ -256,13 +257,17 @@ function delayOf(source: AssembledExecution, target: AssembledExecution): number
 }
 
 /** Null is unknown. */
-function transferOf(source: AssembledExecution, target: AssembledExecution): number | null {
+function transferOf(source: AssembledExecution, read: ReadonlySet<string>): number | null {
   const { outputs, outputBytes } = source.record.rest;
-  const { inputs } = target.record.rest;
-  if (outputs !== undefined && inputs !== undefined) {
-    const read = new Set(inputs.map((object) => object.uri));
-    const passed = outputs.filter((object) => read.has(object.uri));
-    if (passed.length > 0) return passed.reduce((sum, object) => sum + object.bytes, 0);
+  if (outputs !== undefined && read.size > 0) {
+    let passedBytes = 0;
+    let passed = 0;
+    for (const { uri, bytes } of outputs) {
+      if (!read.has(uri)) continue;
+      passedBytes += bytes;
+      passed++;
+    }
+    if (passed > 0) return passedBytes;
   }
   return outputBytes ?? null;
 }

@@ -81,8 +81,11 @@ export class KeepAlive {
     this.#options = options;
   }
 
-  /** An execution of the task began; a warm runtime saves it `savableMs` (0: prewarming hides the whole start). */
-  called(task: string, nowMs: number, savableMs: number, gb: number): void {
+  /**
+   * An execution of the task began. Without a warm runtime it would wait `waitMs` (0: prewarming hides the whole start), of which the
+   * share `sensitivity` (0–1) delays the run.
+   */
+  called(task: string, nowMs: number, waitMs: number, sensitivity: number, gb: number): void {
     const state = this.#stateOf(task, gb);
     this.#age(state, nowMs);
     state.calls++;
@@ -93,10 +96,11 @@ export class KeepAlive {
     }
     const idleMs = nowMs - releasedMs;
     const bin = binOf(idleMs);
+    const savableMs = waitMs * sensitivity;
     state.atRisk[bin]!++;
     state.called[bin]!++;
     state.savedMs[bin]! += savableMs;
-    if (savableMs > HARM_MS) state.harmed[bin]!++;
+    if (waitMs > HARM_MS) state.harmed[bin]!++;
     this.#charge(state, bin, idleMs - (BIN_ENDS_MS[bin - 1] ?? 0), savableMs, idleMs);
     if (++state.seen >= EVIDENCE_HALVED_AT) halve(state);
     this.#decide(state);

@@ -57,6 +57,8 @@ export interface TaskRequest {
    * continuation; absent or null: no step has fanned out yet.
    */
   branch?: string | null;
+  /** False: nobody will read why something was skipped. Absent: it is told. */
+  explains?: boolean;
 }
 
 /** One thing to prepare. `key` names the distinct thing: commands with one key on one VM are one command. */
@@ -173,6 +175,7 @@ export async function serve(
       newId: ports.newId,
       heldVms: request.heldVms,
       branch,
+      explains: request.explains ?? true,
     });
     const offer = offerOf(request, candidate, acted ? plan.commands : [], allocationId, ports.nowMs);
     const admission = request.dryRun ? ADMITTED_DRY : await ports.admit(offer);

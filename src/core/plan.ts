@@ -45,6 +45,8 @@ export interface PlanInput {
   heldVms: Record<string, string>;
   /** See TaskRequest. */
   branch: string | null;
+  /** Skipped things are told with their reasons: that costs as much as deciding. */
+  explains: boolean;
 }
 
 interface Timing {
@@ -99,7 +101,7 @@ export function planFor(candidate: Candidate, fleet: FleetView, input: PlanInput
   for (const task of later) {
     const vm = chooseVm(task, cluster, index, input);
     if (vm < 0) {
-      weighing.skipped.push(skip("warm", task, "no VM of the cluster has the task"));
+      skip(weighing, "warm", task, () => "no VM of the cluster has the task");
       continue;
     }
     vms[task.task] = index.vms[vm]!.vm;
@@ -116,7 +118,7 @@ function weighTask(task: TaskDemand, vm: number, root: string, weighing: Weighin
   // Should nothing be prepared, what follows is delayed by the whole cold start.
   weighing.delaysMs.set(task.task, delayMs + (isWarm ? 0 : task.coldStartMs));
   if (task.prewarm === "never") {
-    weighing.skipped.push(skip("warm", task, "declared prewarm: never"));
+    skip(weighing, "warm", task, () => "declared prewarm: never");
     return;
   }
   for (const object of task.objects) weighPrefetch(object, task, timing, vm, weighing);
@@ -140,19 +142,19 @@ function timingOf(task: TaskDemand, delayMs: number): Timing {
 
 /** True where commands were planned (or an idle runtime is there already). */
 function weighWarm(task: TaskDemand, timing: Timing, vm: number, weighing: Weighing): boolean {
-  const { index, policy, input, weighed, skipped } = weighing;
+  const { index, policy, input, weighed } = weighing;
   const vmView = index.vms[vm]!;
   const instances = instancesOf(task);
   const warmUntilMs = vmView.warmUntilMs?.[task.task] ?? input.nowMs + WARM_TRUSTED_MS;
   const trustedMs = Math.min(WARM_TRUSTED_MS, warmUntilMs - input.nowMs);
   if ((vmView.warm[task.task] ?? 0) >= instances.length && timing.leadP90Ms <= trustedMs) {
-    skipped.push(skip("warm", task, `already warm on ${vmView.vm}`));
+    skip(weighing, "warm", task, () => `already warm on ${vmView.vm}`);
     return true;
   }
   const startMs = task.coldStartMs * PREPARE_MARGIN;
   const heir = heirOf(task, timing.earliestMs - startMs, weighing);
   if (heir !== null) {
-    skipped.push(skip("warm", task, `left to ${heir}, which begins before this would have to`));
+    skip(weighing, "warm", task, () => `left to ${heir}, which begins before this would have to`);
     return false;
   }
   const gb = task.memoryBytes / BYTES_PER_GB;
@@ -171,10 +173,9 @@ function weighWarm(task: TaskDemand, timing: Timing, vm: number, weighing: Weigh
     const netMs = probability * savedMs - (1 - probability) * wasteMs - idleMs;
     if (netMs <= 0 || probability < ACT_FLOOR) {
       // Further ones are less likely still: one line tells it.
-      const reason = belowGate(probability, savedMs, wasteMs, idleMs);
-      skipped.push(
-        skip("warm", { ...task, probability }, planned > 0 ? `instance ${planned + 1}: ${reason}` : reason, savedMs),
-      );
+      const which = planned > 0 ? `instance ${planned + 1}: ` : "";
+      const reason = () => which + belowGate(probability, savedMs, wasteMs, idleMs);
+      skip(weighing, "warm", { ...task, probability }, reason, savedMs);
       break;
     }
     const number = planned === 0 ? "" : ` #${planned}`;
@@ -227,18 +228,19 @@ function heirOf(task: TaskDemand, beginMs: number, weighing: Weighing): string |
 }
 
 function weighPrefetch(object: PrefetchItem, task: TaskDemand, timing: Timing, vm: number, weighing: Weighing): void {
-  const { index, policy, input, weighed, skipped } = weighing;
+  const { index, policy, input, weighed } = weighing;
   const { vm: vmName, uris } = index.vms[vm]!;
   const loadMs = index.transferMs(object.uri, object.bytes, weighing.cluster, vm);
   const savedMs = Math.min(loadMs, Math.max(timing.leadP50Ms, 1)) * task.latencyWeight * task.latencySensitivity;
   const wasteMs = ((object.bytes ?? 0) / BYTES_PER_GB) * policy.msPerGb;
   const netMs = object.probability * savedMs - (1 - object.probability) * wasteMs;
-  let reason: string | null = null;
-  if (object.producer !== null) reason = `made during the run by ${object.producer}`;
-  else if (uris.includes(object.uri)) reason = `already in the cache of ${vmName}`;
-  else if (netMs <= 0) reason = belowGate(object.probability, savedMs, wasteMs, 0);
+  let reason: (() => string) | null = null;
+  if (object.producer !== null) reason = () => `made during the run by ${object.producer}`;
+  else if (uris.includes(object.uri)) reason = () => `already in the cache of ${vmName}`;
+  else if (netMs <= 0) reason = () => belowGate(object.probability, savedMs, wasteMs, 0);
   if (reason !== null) {
-    skipped.push(skip("prefetch", { probability: object.probability, task: task.task }, reason, savedMs, object.uri));
+    const item = { probability: object.probability, task: task.task };
+    skip(weighing, "prefetch", item, reason, savedMs, object.uri);
     return;
   }
   // Objects must be there before the runtime starts, since runtimes read them while they start.
@@ -263,21 +265,24 @@ function weighPrefetch(object: PrefetchItem, task: TaskDemand, timing: Timing, v
   });
 }
 
+/** Reasons are built only for those who read them. */
 function skip(
+  { input, skipped }: Weighing,
   kind: "warm" | "prefetch",
   item: { probability: number; task: string },
-  reason: string,
+  reason: () => string,
   savedMs = 0,
   uri?: string,
-): SkippedItem {
-  return {
+): void {
+  if (!input.explains) return;
+  skipped.push({
     kind,
     task: item.task,
     ...(uri === undefined ? {} : { uri }),
     probability: item.probability,
     savedMs,
-    reason,
-  };
+    reason: reason(),
+  });
 }
 
 function belowGate(probability: number, savedMs: number, wasteMs: number, idleMs: number): string {

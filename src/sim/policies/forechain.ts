@@ -125,8 +125,9 @@ export class Forechain implements Policy {
     const profile = this.#learner.model.profiles.get(task);
     const hiddenMs = this.#carriedOf(run)[run.replay.pathTriggers[i]!]?.hiddenMs[task] ?? 0;
     const coldStartMs = profile?.coldStartMs?.p50 ?? COLD_START_UNKNOWN_MS;
-    const savableMs = Math.max(0, coldStartMs - hiddenMs) * (profile?.latencySensitivity ?? 1);
-    this.#holds.called(task, nowMs, savableMs, this.#world.pools[run.replay.tasks[i]!]!.gb);
+    const waitMs = Math.max(0, coldStartMs - hiddenMs);
+    const { gb } = this.#world.pools[run.replay.tasks[i]!]!;
+    this.#holds.called(task, nowMs, waitMs, profile?.latencySensitivity ?? 1, gb);
   }
 
   keepAliveMs(task: number, nowMs: number): number {
@@ -169,6 +170,7 @@ export class Forechain implements Policy {
       heldVms: this.#carriedOf(run)[above]?.vms ?? {},
       dryRun: false,
       branch: this.#carriedOf(run)[above]?.branch ?? null,
+      explains: false,
     };
   }
 
