@@ -3,7 +3,7 @@ import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "c
 import { beforeEach, describe, expect, test } from "vitest";
 import type { Offer, PlannedCommand } from "../../src/core/pipeline.ts";
 import type { AgentReport, Command } from "../../src/protocol.ts";
-import { GIB, heartbeatOf, newWorld, type World } from "./world.ts";
+import { GIB, heartbeatOf, newWorld, testEnv, type World } from "./world.ts";
 
 const CLUSTER = "paris";
 const VM = "vm-1";
@@ -454,4 +454,78 @@ test("the heartbeat's answer tells what the operator declared", async () => {
     invokeKey: expect.stringMatching(/^[\w-]{43}$/),
   });
   expect(heartbeatOf(["a"]).nowMs).toBeLessThanOrEqual(body.nowMs + 1);
+});
+
+describe("budgets of the hour", () => {
+  const prefetch = (uri: string, bytes: number) => command({ key: `prefetch ${uri}`, kind: "prefetch", uri, bytes });
+  const policy = (budgets: object) => world.call("PUT", "/v1/policy", { mode: "active", budgets });
+
+  test("bytes: what is under way counts as expected, what is loaded as it was", async () => {
+    await policy({ prefetchBytesPerHour: 100 });
+    const answer = await admit(offer([prefetch("o:1", 60), prefetch("o:2", 60), prefetch("o:3", 40)]));
+    expect(answer).toMatchObject({ refusedKeys: { [`${VM} prefetch o:2`]: "budget of 100 bytes per hour" } });
+    for (const given of await poll()) await done(given, 10);
+    expect(await admit(offer([prefetch("o:4", 80)]))).toMatchObject({ refusedKeys: {} });
+    expect(await admit(offer([prefetch("o:5", 1)]))).toMatchObject({
+      refusedKeys: { [`${VM} prefetch o:5`]: expect.any(String) },
+    });
+  });
+
+  test("memory held for time, over an eviction", async () => {
+    await policy({ warmGbSecondsPerHour: 2 });
+    const first = await leased();
+    await done(first);
+    const end = {
+      commandId: first.commandId,
+      endedMs: 1,
+      used: false,
+      reason: "expired" as const,
+      heldMs: 2_000,
+      memoryBytes: GIB,
+      bytes: 0,
+    };
+    await report({ ends: [end] });
+    await evictDurableObject(world.hub(CLUSTER));
+    const answer = await admit(offer([command({ key: "warm c@", task: "c" })]));
+    expect(answer).toMatchObject({ refusedKeys: { [`${VM} warm c@`]: "budget of 2 GB·s per hour" } });
+  });
+
+  test("what other clusters have under way counts", async () => {
+    await policy({ inFlightCommands: 1 });
+    await world.heartbeat("rome", "vm", ["b"]);
+    await admit(offer([command()]));
+    const { spent } = await world.hub(CLUSTER).summary(world.workspace, CLUSTER);
+    expect(spent.inFlight).toBe(1);
+    const fleet = testEnv.FLEET.getByName(world.workspace);
+    await fleet.hubReport(world.workspace, CLUSTER, await world.hub(CLUSTER).summary(world.workspace, CLUSTER), null);
+    await world.heartbeat("rome", "vm", ["b"], { instanceId: "joined again" }); // tells Fleet, and hears of the others
+    const elsewhere = await world
+      .hub("rome")
+      .admit(world.workspace, offer([command({ vm: "vm" })], { cluster: "rome", vm: "vm" }));
+    expect(elsewhere).toMatchObject({ ok: true, refusedKeys: { "vm warm b@": "budget of 1 commands in flight" } });
+  });
+});
+
+describe("a run that was answered gives its capacity back", () => {
+  const held = async () => (await world.hub(CLUSTER).summary(world.workspace, CLUSTER)).reservedMemoryBytes;
+  const hold = (runId: string) =>
+    admit(offer([], { runId, reservation: { memoryBytes: GIB, cpuCores: 0, expiresMs: Date.now() + 60_000 } }));
+
+  test("when nothing more is expected", async () => {
+    await hold("one");
+    await world.hub(CLUSTER).release([
+      { runId: "one", over: true },
+      { runId: "unknown", over: true },
+    ]);
+    expect(await held()).toBe(0);
+  });
+
+  test("when its first call ends and others came while it ran; not when its caller may go on", async () => {
+    await hold("alone");
+    await hold("nested");
+    await hold("nested");
+    const ended = ["alone", "nested"].map((runId) => ({ runId, over: false }));
+    await world.hub(CLUSTER).release(ended);
+    expect(await held()).toBe(GIB);
+  });
 });
