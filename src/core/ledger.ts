@@ -149,9 +149,7 @@ export class Ledger {
     else {
       const run = found?.open ?? newRun(record, nowMs);
       if (found === null) this.open.set(runId, run);
-      else this.#noteGap(run.first, isWhole(run), nowMs - run.lastArrivalMs);
-      run.lastArrivalMs = Math.max(run.lastArrivalMs, nowMs);
-      refused = this.#putOpen(run, named, result);
+      refused = this.#takeOpen(run, named, nowMs, result);
     }
     const { joins } = record.rest;
     if (refused !== null || joins === undefined || joins.length > JOINS_PER_RECORD_MAX) return refused;
@@ -166,6 +164,18 @@ export class Ledger {
     if (open !== undefined) return { runId, open };
     const sealed = this.#sealed.get(runId);
     return sealed !== undefined ? { runId, sealed } : this.#bringBack(id);
+  }
+
+  #takeOpen(run: OpenRun, record: RunRecord, nowMs: number, result: Ingested): string | null {
+    const { changes } = result;
+    const { first } = run;
+    const wasWhole = isWhole(run);
+    const refused = this.#putOpen(run, record, result);
+    // A repeated record is no sign of life: it neither keeps the run open nor tells of a gap.
+    if (result.changes === changes) return refused;
+    this.#noteGap(first, wasWhole, nowMs - run.lastArrivalMs);
+    run.lastArrivalMs = Math.max(run.lastArrivalMs, nowMs);
+    return refused;
   }
 
   #putOpen(run: OpenRun, record: RunRecord, result: Ingested): string | null {

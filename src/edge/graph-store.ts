@@ -93,6 +93,7 @@ export function prepareFlush(rows: GraphRows, batchId: number, newestDayBefore: 
   const newestDay = newestDayOf(rows.rows);
   // Weights are measured from the newest day: when it moves, they all change.
   if (newestDay !== newestDayBefore) rows.touchDays();
+  touchDependents(rows);
   const keys = [...rows.changed];
   rows.changed.clear();
   const written = new Map<RowFamily, unknown[][]>();
@@ -113,6 +114,23 @@ export function prepareFlush(rows: GraphRows, batchId: number, newestDayBefore: 
     for (const text of jsonParts(gone.get(table.family) ?? [])) statements.push({ sql: deleteSql(table), text });
   }
   return { batchId, keys, newestDay, statements };
+}
+
+/** A transition's probability and a chain's demand are made of task rows too: where those change, they are written with them. */
+function touchDependents(rows: GraphRows): void {
+  const tasks = new Set<string>();
+  for (const key of rows.changed) {
+    const { family, parts } = rowParts(key);
+    if (family === "task" || family === "service") tasks.add(parts[0]!);
+  }
+  if (tasks.size === 0) return;
+  for (const key of rows.rows.keys()) {
+    const { family, parts } = rowParts(key);
+    const isTouched =
+      (family === "transition" && tasks.has(parts[0]!)) ||
+      (family === "chain" && (JSON.parse(parts[0]!) as string[]).some((task) => tasks.has(task)));
+    if (isTouched) rows.changed.add(key);
+  }
 }
 
 function push<T>(lists: Map<RowFamily, T[]>, family: RowFamily, item: T): void {

@@ -1,0 +1,286 @@
+// The crash test: a worker is killed (SIGKILL, the whole process group) at random instants while a seeded log is posted to it,
+// and started again on the same state; a batch whose answer did not come is posted again, as exporters do. In the end graph and D1 rows
+// are compared with those of a worker that nobody touched. Alone: `node test/soak/crash.ts [kills] [seed]`, ten minutes for 200.
+import { execFile, fork } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { isDeepStrictEqual, promisify } from "node:util";
+import { newWorkspace } from "../../src/cli/workspace.ts";
+import type { Execution } from "../../src/protocol.ts";
+
+const ROOT = join(import.meta.dirname, "../..");
+/** Of one life of the worker, ms: short ones die while they recover, long ones after seals and a flush. */
+const LIFE_MS = [50, 3_000] as const;
+/** Seal after 5 s of quiet, flush after 10 s more. */
+const SETTLE_WITHIN_MS = 180_000;
+/** By how many batches a record may come late: each has a life of the worker to itself. */
+const BATCHES_LATE_MAX = 8;
+const SETTLE_POLL_MS = 1_000;
+const STABLE_MS = 12_000;
+const TABLES = [
+  "graph_runs",
+  "graph_tasks",
+  "graph_transitions",
+  "graph_services",
+  "graph_objects",
+  "graph_templates",
+  "graph_chains",
+];
+
+export interface CrashReport {
+  seed: number;
+  kills: number;
+  batches: number;
+  executions: number;
+  /** Batches whose answer never came, posted again. */
+  repeated: number;
+  graphEqual: boolean;
+  /** Null: not compared. */
+  rowsEqual: boolean | null;
+}
+
+/** Mulberry32. */
+function seeded(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** Runs with nesting, retries, services and objects, their executions spread over batches, some of them late or twice. */
+function batchesOf(count: number, random: () => number): Execution[][] {
+  const batches: Execution[][] = Array.from({ length: count }, () => []);
+  const pick = (limit: number) => Math.floor(random() * limit);
+  const base = 1_790_000_000_000;
+  for (let run = 0; run < count * 2; run++) {
+    const home = pick(count);
+    const size = 2 + pick(8);
+    for (let i = 0; i < size; i++) {
+      const parent = i === 0 ? undefined : `e${pick(i)}`;
+      const startMs = base + run * 1000 + i * 10;
+      const execution: Execution = {
+        runId: `run-${run}`,
+        executionId: `e${i}`,
+        ...(parent === undefined ? {} : { parentId: parent }),
+        task: `task-${pick(6)}`,
+        startMs,
+        endMs: startMs + pick(100),
+        status: pick(10) === 0 ? "error" : "ok",
+        ...(pick(3) === 0 ? { services: [{ service: "db", calls: 1, bytes: pick(1000), latencyMs: 2 }] } : {}),
+        ...(pick(3) === 0 ? { inputs: [{ uri: `s3://bucket/object-${pick(4)}`, bytes: 1000 }] } : {}),
+      };
+      // Most with their run, some later, after it was sealed and packed. Not much later: a run waits three times the longest gap.
+      const away = pick(8) === 0 ? pick(BATCHES_LATE_MAX) : pick(2);
+      batches[Math.min(home + away, count - 1)]!.push(execution);
+      if (pick(20) === 0) batches[pick(count)]!.push(execution);
+    }
+  }
+  return batches.filter((batch) => batch.length > 0);
+}
+
+class Worker {
+  #child: ReturnType<typeof fork> | null = null;
+  url = "";
+  readonly #bundle: string;
+  readonly #state: string;
+
+  constructor(bundle: string, state: string) {
+    this.#bundle = bundle;
+    this.#state = state;
+  }
+
+  async start(): Promise<void> {
+    // Leader of a group of its own: workerd is in it and dies with it.
+    const child = fork(join(import.meta.dirname, "worker-process.ts"), [this.#bundle, this.#state], {
+      detached: true,
+      stdio: ["ignore", "ignore", "pipe", "ipc"],
+    });
+    this.#child = child;
+    let said = "";
+    child.stderr?.on("data", (chunk: Buffer) => {
+      said = (said + chunk.toString()).slice(-4000);
+    });
+    const ended = once(child, "exit").then(() => Promise.reject(new Error(`the worker did not start:\n${said}`)));
+    const [message] = (await Promise.race([once(child, "message"), ended])) as [{ url: string }];
+    ended.catch(() => {});
+    this.url = message.url;
+  }
+
+  async kill(): Promise<void> {
+    const child = this.#child;
+    if (child?.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    const gone = once(child, "exit");
+    process.kill(-child.pid, "SIGKILL");
+    await gone;
+  }
+
+  async ask<T>(message: object): Promise<T> {
+    const answer = once(this.#child!, "message");
+    this.#child!.send(message);
+    return (await answer)[0] as T;
+  }
+}
+
+interface Posting {
+  key: string;
+  random: () => number;
+}
+
+async function post(worker: Worker, key: string, batch: Execution[], signal?: AbortSignal): Promise<boolean> {
+  try {
+    const response = await fetch(new URL("/v1/executions", worker.url), {
+      method: "POST",
+      headers: { "content-type": "application/json", authorization: `Bearer ${key}` },
+      body: JSON.stringify({ executions: batch }),
+      signal: signal ?? null,
+    });
+    if (response.status === 202) return true;
+    throw new Error(`answered ${response.status}: ${await response.text()}`);
+  } catch (error) {
+    if (error instanceof Error && error.message.startsWith("answered")) throw error;
+    return false; // The connection broke with the worker.
+  }
+}
+
+async function graphOf(worker: Worker, key: string): Promise<unknown> {
+  const response = await fetch(new URL("/v1/graph", worker.url), { headers: { authorization: `Bearer ${key}` } });
+  const { version: _, ...graph } = (await response.json()) as Record<string, unknown>;
+  return graph;
+}
+
+/** Until every run is sealed and flushed: the count of runs in D1 is what was posted. */
+async function settledRows(worker: Worker, key: string, runs: number): Promise<Record<string, unknown>[][]> {
+  const untilMs = performance.now() + SETTLE_WITHIN_MS;
+  let before = "";
+  let stableMs = performance.now();
+  for (;;) {
+    const { rows } = await worker.ask<{ rows: Record<string, unknown>[][] }>({ rows: TABLES });
+    const text = JSON.stringify(rows);
+    if (text !== before) stableMs = performance.now();
+    before = text;
+    // A flush of late records may still come: they are flushed 10 s after the last one.
+    if (rows[0]?.[0]?.["runs"] === runs && performance.now() > stableMs + STABLE_MS) return rows;
+    if (performance.now() > untilMs) throw new Error(`not settled: ${rows[0]?.[0]?.["runs"]} of ${runs} runs in D1`);
+    // Wakes the object: after a restart nothing else may.
+    await graphOf(worker, key);
+    await delay(SETTLE_POLL_MS);
+  }
+}
+
+async function bundle(folder: string): Promise<void> {
+  const config = readFileSync(join(ROOT, "wrangler.toml"), "utf8")
+    .replace(/^\[build\]\n(?:.+\n)*/m, "")
+    .replace(/^\[assets\]\n(?:.+\n)*/m, "")
+    .replace('main = "src/worker.ts"', `main = "${join(ROOT, "src/worker.ts")}"`);
+  const path = join(folder, "wrangler.toml");
+  writeFileSync(path, config);
+  const wrangler = join(ROOT, "node_modules/wrangler/bin/wrangler.js");
+  const operands = [wrangler, "deploy", "--dry-run", "--config", path, "--outdir", join(folder, "bundle")];
+  await promisify(execFile)(process.execPath, operands, {
+    cwd: ROOT,
+    env: { ...process.env, WRANGLER_SEND_METRICS: "false" },
+  });
+}
+
+/** Starts a worker on fresh state, with the tables and a key. */
+async function fresh(folder: string, name: string): Promise<{ worker: Worker; key: string }> {
+  const worker = new Worker(join(folder, "bundle"), join(folder, name));
+  await worker.start();
+  for (const migration of readdirSync(join(ROOT, "migrations"))
+    .filter((file) => file.endsWith(".sql"))
+    .sort()) {
+    const sql = readFileSync(join(ROOT, "migrations", migration), "utf8").replace(/--.*$/gm, "");
+    await worker.ask({ sql: `${sql}\n` });
+  }
+  const { adminKey, sql } = await newWorkspace("default", Date.now());
+  await worker.ask({ sql: `${sql}\n` });
+  return { worker, key: adminKey };
+}
+
+/**
+ * Posts the batches with `kills` kills in between; out: how many had to be posted again. Every other life is busy to its end (it
+ * repeats old batches when it has posted its new ones), the others have time for seals, publishing and flushes.
+ */
+async function storm(worker: Worker, batches: Execution[][], kills: number, { key, random }: Posting): Promise<number> {
+  const waiting = [...batches];
+  let repeated = 0;
+  for (let life = 0; life < kills; life++) {
+    const [shortest, longest] = LIFE_MS;
+    let isAlive = true;
+    const dying = delay(shortest + random() * random() * (longest - shortest)).then(() => {
+      isAlive = false;
+      return worker.kill();
+    });
+    const share = Math.ceil(waiting.length / (kills - life));
+    const isBusy = life % 2 === 0;
+    for (let sent = 0; isAlive && (sent < share || isBusy); sent++) {
+      const isNew = sent < share && waiting.length > 0;
+      const batch = isNew ? waiting[0]! : batches[Math.floor(random() * (batches.length - waiting.length))];
+      if (batch === undefined || !(await post(worker, key, batch))) {
+        repeated++;
+        break;
+      }
+      if (isNew) waiting.shift();
+    }
+    await dying;
+    await worker.start();
+  }
+  for (const batch of waiting) if (!(await post(worker, key, batch))) throw new Error("the last worker is gone");
+  return repeated;
+}
+
+/** `withRows` false: only the graph is compared, without the minute that the last seals and flushes take. */
+export async function crash(
+  kills: number,
+  seed: number,
+  withRows: boolean,
+  say: (line: string) => void,
+): Promise<CrashReport> {
+  const random = seeded(seed);
+  const folder = mkdtempSync(join(tmpdir(), "forechain-crash-"));
+  const workers: Worker[] = [];
+  try {
+    await bundle(folder);
+    const batches = batchesOf(Math.max(20, kills), random);
+    const runs = new Set(batches.flat().map(({ runId }) => runId)).size;
+    const calm = await fresh(folder, "calm");
+    const stormy = await fresh(folder, "stormy");
+    workers.push(calm.worker, stormy.worker);
+    for (const batch of batches) await post(calm.worker, calm.key, batch);
+    say(`${batches.length} batches, ${runs} runs; ${kills} kills, seed ${seed}`);
+    const repeated = await storm(stormy.worker, batches, kills, { key: stormy.key, random });
+    const graphEqual = isDeepStrictEqual(
+      await graphOf(stormy.worker, stormy.key),
+      await graphOf(calm.worker, calm.key),
+    );
+    const both = [calm, stormy];
+    const rows = withRows ? await Promise.all(both.map(({ worker, key }) => settledRows(worker, key, runs))) : null;
+    const differing = TABLES.filter((_, i) => !isDeepStrictEqual(rows?.[0]?.[i], rows?.[1]?.[i]));
+    if (differing.length > 0) say(`rows differ in ${differing.join(", ")}`);
+    return {
+      seed,
+      kills,
+      batches: batches.length,
+      executions: batches.flat().length,
+      repeated,
+      graphEqual,
+      rowsEqual: rows === null ? null : differing.length === 0,
+    };
+  } finally {
+    for (const worker of workers) await worker.kill();
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+if (process.argv[1] === import.meta.filename) {
+  const [kills = "200", seed = String(Date.now() % 1_000_000)] = process.argv.slice(2);
+  const report = await crash(Number(kills), Number(seed), true, (line) => process.stderr.write(`${line}\n`));
+  process.stdout.write(`${JSON.stringify(report)}\n`);
+  process.exit(report.graphEqual && report.rowsEqual === true ? 0 : 1);
+}
