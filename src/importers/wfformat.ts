@@ -17,6 +17,7 @@ interface WfTask {
   memoryInBytes?: number;
   memory?: number;
   machines?: string[];
+  command?: { program?: string };
   files?: { link: string; name: string; sizeInBytes?: number; size?: number }[];
 }
 interface WfDocument {
@@ -35,6 +36,8 @@ interface WfDocument {
 const LINKS_MAX = 128;
 const OBJECTS_MAX = 256;
 const CPU_PERCENT = 100;
+/** The name of a program; Nextflow writes the whole script there. */
+const PROGRAM = /^[\w.+-]{1,128}$/;
 
 async function* read(content: Content, options: { fileId: string }): AsyncGenerator<Imported> {
   for await (const part of jsonParts(content, [])) {
@@ -50,6 +53,7 @@ function* executionsOf(document: WfDocument, fileId: string): Generator<Imported
   const sizes = new Map((workflow.specification?.files ?? []).map((file) => [file.id, file.sizeInBytes ?? 0]));
   const beganMs = startOf(workflow.execution?.executedAt ?? workflow.executedAt ?? document.createdAt);
   const { ends, cyclic } = schedule(specified, executed, beganMs);
+  const nameOf = namesOf(specified, executed);
   const runId = `${document.name ?? "workflow"}-${fileId}`.slice(0, 128);
   for (const task of specified) {
     const id = idOf(task);
@@ -80,7 +84,7 @@ function* executionsOf(document: WfDocument, fileId: string): Generator<Imported
       runId,
       executionId: id.slice(-128),
       ...(links.length > 0 ? { links } : {}),
-      task: taskName(task),
+      task: nameOf(task),
       startMs,
       endMs,
       ...(run.avgCPU === undefined ? {} : { cpuMs: (runtimeMs(run) * run.avgCPU) / CPU_PERCENT }),
@@ -99,6 +103,18 @@ function idOf(task: WfTask): string {
 
 function runtimeMs(task: WfTask): number {
   return Math.max(0, (task.runtimeInSeconds ?? task.runtime ?? 0) * 1000);
+}
+
+/**
+ * What tells the tasks of a document apart: the program that ran, or the name without its number, whichever makes fewer kinds of
+ * task. Names may hold the sample ("fast2bfq_HEP2_s_1_ID0000002"), programs may be a script per instance.
+ */
+function namesOf(tasks: WfTask[], executed: Map<string, WfTask>): (task: WfTask) => string {
+  const programOf = (task: WfTask) => executed.get(idOf(task))?.command?.program?.split("/").at(-1) ?? "";
+  const programs = new Set(tasks.map(programOf));
+  const names = new Set(tasks.map(taskName));
+  const arePrograms = [...programs].every((program) => PROGRAM.test(program));
+  return arePrograms && programs.size < names.size ? programOf : taskName;
 }
 
 /** Instances differ in their numbers: "blastall_ID000002", "individuals_ID0000001", "chain_00000002" are one task each. */
