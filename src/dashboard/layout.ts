@@ -17,7 +17,36 @@ export interface Placed {
 
 const SWEEPS = 8;
 
+/** Parts of the graph that no edge joins are drawn one below the other, the largest first. */
 export function layered(names: string[], edges: Edge[]): Placed {
+  const placed: Placed = { nodes: new Map(), bends: edges.map(() => []), layers: 0, rows: 0 };
+  for (const part of componentsOf(names, edges)) {
+    const own = [...edges.keys()].filter((index) => part.includes(edges[index]!.source));
+    const { nodes, bends, layers, rows } = layeredPart(
+      part,
+      own.map((index) => edges[index]!),
+    );
+    const lower = <T extends { row: number }>(place: T): T => ({ ...place, row: place.row + placed.rows });
+    for (const [name, place] of nodes) placed.nodes.set(name, lower(place));
+    for (const [position, index] of own.entries()) placed.bends[index] = bends[position]!.map(lower);
+    placed.layers = Math.max(placed.layers, layers);
+    placed.rows += rows;
+  }
+  return placed;
+}
+
+function componentsOf(names: string[], edges: Edge[]): string[][] {
+  const componentOf = new Map(names.map((name) => [name, [name]]));
+  for (const { source, target } of edges) {
+    const [a, b] = [componentOf.get(source)!, componentOf.get(target)!];
+    if (a === b) continue;
+    a.push(...b);
+    for (const name of b) componentOf.set(name, a);
+  }
+  return [...new Set(componentOf.values())].sort((a, b) => b.length - a.length);
+}
+
+function layeredPart(names: string[], edges: Edge[]): Placed {
   const forward = withoutCycles(names, edges);
   const layerOf = layersOf(names, forward);
   // Points of long edges are nodes of their own while rows are ordered.
