@@ -1,7 +1,7 @@
 // `npm run build`: what wrangler serves. assembly/ → build/engine.wasm (asc), src/dashboard/ → build/dashboard (Vite).
 // Each part is made only when a source is newer than its output, because wrangler calls this at every start and change.
 import { execFile } from "node:child_process";
-import { mkdirSync, readdirSync, renameSync, rmSync, statSync, utimesSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, utimesSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -44,6 +44,16 @@ export async function buildEngine(): Promise<boolean> {
   utimesSync(join(ROOT, partial), startedMs / 1000, startedMs / 1000);
   renameSync(join(ROOT, partial), output);
   return true;
+}
+
+// Node's types know the namespace only as types.
+const { Module } = (globalThis as unknown as { WebAssembly: { Module: new (bytes: Uint8Array) => WebAssembly.Module } })
+  .WebAssembly;
+
+/** The compiled engine, as src/core/engine.ts takes it; built first where it is missing or old. */
+export async function engineModule(): Promise<WebAssembly.Module> {
+  await buildEngine();
+  return new Module(readFileSync(join(ROOT, "build/engine.wasm")));
 }
 
 /** Bundles the dashboard; returns whether it had to. Errors: throws with Vite's message. */

@@ -1,14 +1,14 @@
 // The WASM engine and the oracle learn the same seeded runs and must give the same answers, to 1e-3.
 // Runs are few and the model large, so that no context gives way to another: forgetting is the engine's alone.
 import { expect, test } from "vitest";
+import { engineModule } from "../../src/cli/build.ts";
 import { createEngine, type NextPrediction, type ReachPrediction } from "../../src/core/engine.ts";
 import { historyOf, OracleEngine } from "../oracle/engine.ts";
 import { randomFrom, randomRun } from "./runs.ts";
-import { wasmModule } from "./wasm.ts";
 
 const RUNS = 24;
 const TOLERANCE = 1e-3;
-const module = await wasmModule();
+const module = await engineModule();
 
 /** Largest difference of a column, matched by task; infinite where the tasks differ. */
 function difference(

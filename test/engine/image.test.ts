@@ -1,10 +1,10 @@
 // The model image and hostile input: a typed error or a sensible answer, never a trap, never NaN.
 import { describe, expect, test } from "vitest";
+import { engineModule } from "../../src/cli/build.ts";
 import { createEngine, EngineError, type History, loadEngine, type WasmEngine } from "../../src/core/engine.ts";
 import { chainRun, randomFrom, randomRun } from "./runs.ts";
-import { wasmModule } from "./wasm.ts";
 
-const module = await wasmModule();
+const module = await engineModule();
 
 function trained(seed: number, runs: number): WasmEngine {
   const engine = createEngine(module, "small");

@@ -1,5 +1,6 @@
 // One suite for every ChainEngine: the WASM engine and the oracle must both pass it.
 import { describe, expect, test } from "vitest";
+import { engineModule } from "../../src/cli/build.ts";
 import {
   type ChainEngine,
   createEngine,
@@ -10,9 +11,8 @@ import {
 } from "../../src/core/engine.ts";
 import { OracleEngine } from "../oracle/engine.ts";
 import { chainRun, type Row, randomFrom, runOf } from "./runs.ts";
-import { wasmModule } from "./wasm.ts";
 
-const module = await wasmModule();
+const module = await engineModule();
 const engines: [string, () => ChainEngine][] = [
   ["WASM", () => createEngine(module, "small")],
   ["oracle", () => new OracleEngine("small")],

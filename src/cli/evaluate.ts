@@ -1,0 +1,171 @@
+// `forechain evaluate FILE`: how predictable are my workflows? Reads a log of any known format, predicts the last part of it from
+// the first, learning on the way as in service, and compares the engine with simpler predictors in the same run.
+
+import { once } from "node:events";
+import { createWriteStream } from "node:fs";
+import { finished } from "node:stream/promises";
+import { Command, InvalidArgumentError, Option } from "commander";
+import { type Capacity, createEngine } from "../core/engine.ts";
+import { hashVersion } from "../core/predict.ts";
+import { observedRun } from "../core/profile.ts";
+import { type ReadOptions, runsOf } from "../importers/read.ts";
+import { engineModule } from "./build.ts";
+import { type Cases, casesOf } from "./evaluation/cases.ts";
+import { evaluateNext, type NextResult, type NextRow } from "./evaluation/next.ts";
+import { evaluateReach, type ReachResult } from "./evaluation/reach.ts";
+
+const SPLIT_NEXT = 0.667;
+const SPLIT_REACH = 0.5;
+/** How often progress is told, ms. */
+const PROGRESS_MS = 2_000;
+
+const HELP = `
+Cases are taken one after another in order of their first event. The first part (--split) teaches; on the rest each event is
+predicted from what came before it in its case, then learned. The end of a case is an outcome of its own.
+In logs with parents (traces) the path runs along triggers, and "next" is what an execution causes first.
+
+Examples:
+  $ forechain evaluate log.csv --case CaseID --activity Activity --time Timestamp
+  $ forechain evaluate log.xes.gz --lifecycle complete --json
+  $ forechain evaluate traces.ndjson.gz --reach`;
+
+interface Flags {
+  case?: string;
+  activity?: string;
+  time?: string;
+  lifecycle: "ignore" | "complete" | "all";
+  capacity: Capacity;
+  split?: number;
+  predictions?: string;
+  reach?: boolean;
+  json?: boolean;
+}
+
+function share(text: string): number {
+  const value = Number(text);
+  if (!(value > 0 && value < 1)) throw new InvalidArgumentError("want a number between 0 and 1");
+  return value;
+}
+
+export function evaluateCommand(): Command {
+  return new Command("evaluate")
+    .description("Tells how predictable the workflows of an execution log are.")
+    .argument("<file>", "CSV, XES, OTLP/JSON or any other known format; .gz is unpacked")
+    .option("--case <column>", "column that names the case (guessed from the usual names)")
+    .option("--activity <column>", "column that names the task")
+    .option("--time <column>", "column with the time of the event")
+    .addOption(
+      new Option(
+        "--lifecycle <how>",
+        "XES: take every event whatever its transition (ignore, all), or only completions",
+      )
+        .choices(["ignore", "complete", "all"])
+        .default("ignore"),
+    )
+    .addOption(new Option("--capacity <size>", "of the model").choices(["small", "default", "large"]).default("large"))
+    .option("--split <share>", `of the cases that only teach (${SPLIT_NEXT}; with --reach ${SPLIT_REACH})`, share)
+    .option("--predictions <out>", "write every prediction as a line of JSON")
+    .option("--reach", "ask which tasks execute at all, instead of which starts next")
+    .option("--json", "print one JSON value")
+    .addHelpText("after", HELP)
+    .action(evaluate);
+}
+
+async function evaluate(file: string, flags: Flags): Promise<void> {
+  const columns = { run: flags.case, task: flags.activity, start: flags.time };
+  const given = Object.fromEntries(Object.entries(columns).filter(([, column]) => column !== undefined));
+  const lifecycle = flags.lifecycle === "complete" ? "complete" : "all";
+  const options: ReadOptions = { format: null, columns: given, lifecycle };
+  const { runs, skipped } = await runsOf([file], options);
+  for (const [reason, count] of skipped) process.stderr.write(`skipped ${count}: ${reason}\n`);
+  if (runs.length === 0) throw new Error(`no case was found in ${file}`);
+  const engine = createEngine(await engineModule(), flags.capacity);
+  const log = casesOf(runs);
+  const size = { file, cases: log.cases.length, events: log.events, tasks: log.tasks.length };
+  const progress = progressOf(log.cases.length);
+  if (flags.reach === true) {
+    const ids = new Map(log.tasks.map((task, id) => [task, id]));
+    const observe = (index: number) => {
+      const run = runs[index]?.run;
+      if (run !== undefined) engine.observe(observedRun(run, (task) => ids.get(task) as number, hashVersion));
+    };
+    const result = evaluateReach(log.cases, flags.split ?? SPLIT_REACH, engine, observe, progress);
+    print(flags, { ...size, ...result }, reachText(result));
+    return;
+  }
+  const writer = flags.predictions === undefined ? null : predictionWriter(flags.predictions, log);
+  const result = await evaluateNext(log.cases, flags.split ?? SPLIT_NEXT, engine, writer?.write ?? null, progress);
+  await writer?.end();
+  print(flags, { ...size, ...result }, nextText(result));
+}
+
+/** Tells on standard error how far a long evaluation has come. */
+function progressOf(cases: number): (done: number) => void {
+  let toldMs = performance.now();
+  return (done) => {
+    const nowMs = performance.now();
+    if (nowMs - toldMs < PROGRESS_MS) return;
+    toldMs = nowMs;
+    process.stderr.write(`${done} of ${cases} cases\n`);
+  };
+}
+
+function predictionWriter(
+  path: string,
+  { tasks }: Cases,
+): { write: (row: NextRow) => Promise<void>; end: () => Promise<void> } {
+  const stream = createWriteStream(path);
+  // Fails where it is awaited, at the end; until then writes to a broken stream are dropped.
+  const done = finished(stream);
+  done.catch(() => {});
+  const name = (symbol: number | null) => (symbol === null ? null : (tasks[symbol] as string));
+  return {
+    async write({ actual, top, ...row }) {
+      const line = {
+        ...row,
+        actual: name(actual),
+        top: top.map(({ symbol, probability }) => [name(symbol), probability]),
+      };
+      if (!stream.write(`${JSON.stringify(line)}\n`) && !stream.destroyed) await once(stream, "drain");
+    },
+    async end() {
+      stream.end();
+      await done;
+    },
+  };
+}
+
+function print(flags: Flags, result: Record<string, unknown>, text: string[]): void {
+  if (flags.json === true) {
+    process.stdout.write(`${JSON.stringify(result)}\n`);
+    return;
+  }
+  const { file, cases, events, tasks } = result;
+  process.stdout.write(`${[`${file}: ${cases} cases, ${events} events, ${tasks} tasks`, ...text].join("\n")}\n`);
+}
+
+function percent(value: number): string {
+  return `${(value * 100).toFixed(1)} %`.padStart(8);
+}
+
+function nextText(result: NextResult): string[] {
+  const row = (name: string, of: { top1: number; top3: number; logLoss: number }) =>
+    `  ${name.padEnd(22)}${percent(of.top1)}${percent(of.top3)}${of.logLoss.toFixed(3).padStart(10)}`;
+  return [
+    `${result.predictions} predictions of what starts next, ${result.microsPerPrediction.toFixed(2)} µs each`,
+    `  ${"".padEnd(22)}${"top-1".padStart(8)}${"top-3".padStart(8)}${"log-loss".padStart(10)}`,
+    row("Forechain", result),
+    ...result.baselines.map((baseline) => row(baseline.name, baseline)),
+    `expected calibration error ${result.ece.toFixed(3)}`,
+  ];
+}
+
+function reachText(result: ReachResult): string[] {
+  const row = (name: string, brier: number) => `  ${name.padEnd(22)}${brier.toFixed(5)}`;
+  return [
+    `${result.predictions} predictions of what executes at all, ${result.pairs} pairs of execution and task; Brier scores:`,
+    row("Forechain", result.brier),
+    ...result.baselines.map(({ name, brier }) => row(name, brier)),
+    `expected calibration error ${result.ece.toFixed(3)}; the p10–p90 lead time covers ${percent(result.leadCoverage).trim()}`,
+  ];
+}

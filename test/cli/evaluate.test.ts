@@ -1,0 +1,111 @@
+// `forechain evaluate` as a process, on small logs of known content.
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
+import { afterAll, expect, test } from "vitest";
+import { ROOT } from "../../src/cli/build.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "forechain-evaluate-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+function evaluate(...args: string[]): string {
+  return execFileSync(process.execPath, [join(ROOT, "src/cli/main.ts"), "evaluate", ...args], {
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+}
+
+/** 60 cases a → b → c, an hour apart. */
+function chainCsv(): string {
+  const lines = ["order,step,at"];
+  for (let i = 0; i < 60; i++) {
+    for (const [k, step] of ["a", "b", "c"].entries()) {
+      lines.push(`${i},${step},${new Date(1.7e12 + i * 3.6e6 + k * 1000).toISOString()}`);
+    }
+  }
+  return lines.join("\n");
+}
+
+const COLUMNS = ["--case", "order", "--activity", "step", "--time", "at"];
+
+test("a deterministic CSV log, gzipped: every prediction right, all numbers there", () => {
+  const file = join(folder, "chain.csv.gz");
+  writeFileSync(file, gzipSync(chainCsv()));
+  const out = join(folder, "predictions.ndjson");
+  const result = JSON.parse(evaluate(file, ...COLUMNS, "--json", "--predictions", out));
+  expect(result).toMatchObject({ file, cases: 60, events: 180, tasks: 3, predictions: 60, top1: 1, top3: 1 });
+  expect(result.logLoss).toBeLessThan(0.05);
+  expect(result.microsPerPrediction).toBeGreaterThan(0);
+  expect(result.baselines.map(({ name }: { name: string }) => name)).toEqual([
+    ...[1, 2, 3, 4, 5, 6, 7].map((k) => `back-off ${k}-gram`),
+    "Witten-Bell order 5",
+    "soft vote",
+    "prefix tree",
+  ]);
+  for (const baseline of result.baselines) expect(baseline.top1).toBe(1);
+  const rows = readFileSync(out, "utf8")
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+  expect(rows.length).toBe(60);
+  expect(rows[2]).toMatchObject({ case: "40", position: 3, actual: null });
+  expect(rows[2].top[0][0]).toBeNull();
+  expect(rows[2].top[0][1]).toBe(rows[2].probability);
+});
+
+test("--split and --capacity are taken, and the text names the engine and a baseline", () => {
+  const file = join(folder, "chain.csv");
+  writeFileSync(file, chainCsv());
+  const text = evaluate(file, ...COLUMNS, "--split", "0.9", "--capacity", "small");
+  expect(text).toContain("18 predictions");
+  expect(text).toMatch(/Forechain +100\.0 %/);
+  expect(text).toMatch(/back-off 7-gram/);
+});
+
+test("XES: only completions, or every event", () => {
+  const event = (name: string, transition: string, second: number) =>
+    `<event><string key="concept:name" value="${name}"/><string key="lifecycle:transition" value="${transition}"/>` +
+    `<date key="time:timestamp" value="2024-01-01T00:00:0${second}Z"/></event>`;
+  const trace = `<trace><string key="concept:name" value="1"/>${event("a", "start", 1)}${event("a", "complete", 2)}${event("b", "complete", 3)}</trace>`;
+  const file = join(folder, "log.xes");
+  writeFileSync(file, `<?xml version="1.0"?><log>${trace}${trace.replace('value="1"', 'value="2"')}</log>`);
+  const events = (how: string) => JSON.parse(evaluate(file, "--lifecycle", how, "--split", "0.5", "--json")).events;
+  expect(events("complete")).toBe(4);
+  expect(events("ignore")).toBe(6);
+  expect(events("all")).toBe(6);
+});
+
+test("--reach on spans: what executes is told, with both baselines", () => {
+  const spans: object[] = [];
+  for (let i = 0; i < 40; i++) {
+    const traceId = (i + 1).toString(16).padStart(32, "0");
+    const start = BigInt(1.7e12 + i * 10_000) * 1_000_000n;
+    const span = (id: number, parent: number | null, name: string, ms: number) => ({
+      traceId,
+      spanId: id.toString(16).padStart(16, "0"),
+      ...(parent === null ? {} : { parentSpanId: parent.toString(16).padStart(16, "0") }),
+      name,
+      kind: 2,
+      startTimeUnixNano: `${start + BigInt(ms) * 1_000_000n}`,
+      endTimeUnixNano: `${start + BigInt(ms + 5) * 1_000_000n}`,
+      status: {},
+    });
+    spans.push(span(1, null, "front", 0), span(2, 1, "left", 10), span(3, 1, i % 2 ? "right" : "other", 30));
+  }
+  const resource = { attributes: [{ key: "service.name", value: { stringValue: "shop" } }] };
+  const file = join(folder, "spans.ndjson");
+  writeFileSync(file, JSON.stringify({ resourceSpans: [{ resource, scopeSpans: [{ scope: {}, spans }] }] }));
+  const result = JSON.parse(evaluate(file, "--reach", "--json"));
+  expect(result).toMatchObject({ cases: 40, events: 120, tasks: 4, predictions: 60 });
+  expect(result.brier).toBeLessThan(0.2);
+  expect(result.leadCoverage).toBeGreaterThan(0.5);
+  expect(result.baselines.map(({ name }: { name: string }) => name)).toEqual(["longest context", "product of edges"]);
+});
+
+test("a file without a case fails with one clear line", () => {
+  const file = join(folder, "empty.csv");
+  writeFileSync(file, "");
+  expect(() => evaluate(file, "--json")).toThrow();
+});
