@@ -2,14 +2,14 @@
 // one execution record. Measured here: what the user's call waited beyond a warm execution (queue + fetch + init), duration, CPU
 // and peak memory of the runtime's processes, bytes, objects read; objects written and services called as the task tells them
 // in headers that the caller never sees.
-import { request as httpRequest, type IncomingHttpHeaders, type IncomingMessage } from "node:http";
-import { request as httpsRequest } from "node:https";
+import { Agent as HttpAgent, request as httpRequest, type IncomingHttpHeaders, type IncomingMessage } from "node:http";
+import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
 import type { Readable } from "node:stream";
 import { z } from "zod";
 import { type Execution, type InvokeContext, ObjectUse, ServiceUse } from "../protocol.ts";
 import type { HubClock } from "./clock.ts";
 import type { TaskConfig } from "./config.ts";
-import type { Usage } from "./drivers/driver.ts";
+import type { Started, Usage } from "./drivers/driver.ts";
 import { answersReady } from "./drivers/ready.ts";
 import type { ObjectRead, TaskObjects } from "./objects.ts";
 import type { Prepared } from "./prepared.ts";
@@ -36,6 +36,8 @@ const INTERNAL_HEADERS = new Set(["forechain-signature", "forechain-context", "a
 export const TIMEOUT_MS_DEFAULT = 60_000;
 /** After its caller has gone, a runtime has so long to answer again; else it is at work on what nobody wants, and ends. */
 const RECOVERY_MS_MAX = 2_000;
+/** Programs close idle connections themselves, after 2 s and more: one that they are about to close must not be used again. */
+const CONNECTION_IDLE_MS_MAX = 1_000;
 const MS_DECIMALS = 3;
 
 export interface Call {
@@ -283,15 +285,35 @@ function forward(call: Call, runtime: Runtime, signal: AbortSignal): Promise<Inc
     ),
   ) as Record<string, string | string[]>;
   return new Promise((resolve) => {
-    // A connection for each call: a kept one may be closed by the program just as it is used again.
     const request = (secure ? httpsRequest : httpRequest)(
-      { host, port, method: call.method, path: basePath + call.path, headers, agent: false, signal },
+      {
+        host,
+        port,
+        method: call.method,
+        path: basePath + call.path,
+        headers,
+        agent: connectionOf(runtime.started!),
+        signal,
+      },
       resolve,
     );
     request.on("error", resolve);
     call.body.on("error", (error) => request.destroy(error));
     call.body.pipe(request);
   });
+}
+
+/** One per runtime, kept between calls that follow each other closely. */
+const connections = new WeakMap<Started, HttpAgent | HttpsAgent>();
+
+function connectionOf(started: Started): HttpAgent | HttpsAgent {
+  let connection = connections.get(started);
+  if (connection === undefined) {
+    const options = { keepAlive: true, maxFreeSockets: 1, timeout: CONNECTION_IDLE_MS_MAX };
+    connection = started.secure ? new HttpsAgent(options) : new HttpAgent(options);
+    connections.set(started, connection);
+  }
+  return connection;
 }
 
 function publicHeaders(headers: IncomingHttpHeaders): Record<string, string | string[]> {

@@ -1,5 +1,6 @@
 // The agent's HTTP server. In: calls of the gateway (/invoke, signed), of the VM's own tasks (/objects, by token), of people and
 // monitors (/healthz, /metrics). Out: streamed answers, or problem+json.
+import type { webcrypto } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { pipeline } from "node:stream/promises";
@@ -124,11 +125,13 @@ async function checkSignature(options: ServerOptions, request: IncomingMessage, 
   if (typeof token !== "string") return unsigned(`${INVOKE_SIGNATURE_HEADER} is missing.`);
   try {
     // Expiry is judged below, by the hub's clock: this machine's may be off.
-    const payload = await verify(
-      token,
-      { kty: "oct", k: key, alg: "HS256" },
-      { alg: "HS256", exp: false, nbf: false, iat: false, aud: `${options.cluster}/${options.vm}` },
-    );
+    const payload = await verify(token, await imported(key), {
+      alg: "HS256",
+      exp: false,
+      nbf: false,
+      iat: false,
+      aud: `${options.cluster}/${options.vm}`,
+    });
     if (payload.sub !== task) return unsigned("The signature is for another task.");
     const expiresMs = typeof payload.exp === "number" ? payload.exp * 1000 : 0;
     const leftMs = expiresMs - options.clock.hubMs();
@@ -138,6 +141,18 @@ async function checkSignature(options: ServerOptions, request: IncomingMessage, 
   } catch {
     return unsigned("The signature is not one of this VM's gateway.");
   }
+}
+
+let lastKey: { text: string; key: Promise<webcrypto.CryptoKey> } | null = null;
+
+/** The hub gives the same key with every heartbeat: made usable once. */
+function imported(text: string): Promise<webcrypto.CryptoKey> {
+  if (lastKey?.text !== text) {
+    const algorithm = { name: "HMAC", hash: "SHA-256" };
+    const key = crypto.subtle.importKey("raw", Buffer.from(text, "base64url"), algorithm, false, ["verify"]);
+    lastKey = { text, key };
+  }
+  return lastKey.key;
 }
 
 export function parseContext(header: string | string[] | undefined): InvokeContext | null {
