@@ -26,7 +26,8 @@ export function logAllocation(
   workspace: string,
   record: AllocationRecord,
 ): void {
-  recent.set(`${workspace}/${record.allocationId}`, record);
+  // What is pending changes elsewhere: Fleet tells it.
+  if (record.state !== "pending") recent.set(`${workspace}/${record.allocationId}`, record);
   const waiting = pending.get(workspace) ?? new Map<string, AllocationRecord>();
   pending.set(workspace, waiting);
   waiting.set(record.allocationId, record);
@@ -46,14 +47,16 @@ async function flushLater(db: D1Database): Promise<void> {
 }
 
 /** The record's explanation is the whole answer; what is asked for by column stands beside it. */
-async function writeRecords(db: D1Database, workspace: string, records: AllocationRecord[]): Promise<void> {
+export async function writeRecords(db: D1Database, workspace: string, records: AllocationRecord[]): Promise<void> {
   const statement = db.prepare(
     `INSERT INTO allocations (workspace, allocation_id, run_id, execution_id, task, state, outcome, cluster, vm, answer, created_ms)
      SELECT ?1, value ->> 'allocationId', value ->> 'runId', value ->> 'executionId', value ->> 'task', value ->> 'state',
        value ->> 'outcome', value ->> 'cluster', value ->> 'vm', value ->> 'answer', value ->> 'createdMs'
      FROM json_each(?2) WHERE true
      ON CONFLICT (workspace, allocation_id) DO UPDATE SET state = excluded.state, cluster = excluded.cluster,
-       vm = excluded.vm, answer = excluded.answer, outcome = coalesce(excluded.outcome, outcome)`,
+       vm = excluded.vm, answer = excluded.answer, outcome = coalesce(excluded.outcome, outcome)
+       -- Fleet may have filled it before the isolate's batch says that it is pending.
+       WHERE excluded.state <> 'pending'`,
   );
   const rows = records.map((record) => {
     const { allocationId, runId, executionId, task, state, createdMs, outcome, ...answer } = record;
@@ -101,7 +104,9 @@ export async function recentAllocations(db: D1Database, workspace: string, limit
     .orderBy(desc(allocations.allocationId))
     .limit(limit);
   const records = new Map(rows.map((row) => [row.allocationId, recordOf(row)]));
-  for (const [allocationId, record] of pending.get(workspace) ?? []) records.set(allocationId, record);
+  for (const [allocationId, record] of pending.get(workspace) ?? []) {
+    if (record.state !== "pending" || !records.has(allocationId)) records.set(allocationId, record);
+  }
   return [...records.values()].sort((a, b) => (a.allocationId < b.allocationId ? 1 : -1)).slice(0, limit);
 }
 

@@ -22,10 +22,13 @@ export async function allocateTask(
   request: TaskRequest,
   fleet: FleetView,
   nowMs: number,
+  allocationId = newId(nowMs),
 ): Promise<Served | Unsuitable> {
+  // The pipeline's first id is the allocation's: one that was pending keeps the id that its caller knows.
+  let made = 0;
   const ports = {
     nowMs,
-    newId: () => newId(nowMs),
+    newId: () => (made++ === 0 ? allocationId : newId(nowMs)),
     // The same for every task of a run: a canary covers whole runs.
     random: () => uniformOf(request.runId),
     admit: (offer: Offer) => admitAt(env.CLUSTER_HUB, workspace, offer),
@@ -36,6 +39,7 @@ export async function allocateTask(
     return await serve(request, model, fleet, ports);
   } catch (error) {
     console.error(`prediction failed, allocating without: ${error instanceof Error ? error.stack : error}`);
+    made = 0;
     return serve(request, null, fleet, ports);
   }
 }
@@ -130,6 +134,13 @@ function planItemOf(command: Served["plan"][number]): PlanItem {
     deadlineMs,
     savedMs,
   };
+}
+
+/** Of a request that nothing was suitable for. */
+export function pendingRecord(unsuitable: Unsuitable, request: TaskRequest, nowMs: number): AllocationRecord {
+  const { allocationId, refused } = unsuitable;
+  const { runId, executionId, task } = request;
+  return { allocationId, runId, executionId, task, refused, state: "pending", createdMs: nowMs, outcome: null };
 }
 
 export function recordOfAnswer(

@@ -2,7 +2,19 @@
 // summaries (in memory). Out: the fleet view, which the Worker keeps for a second, and the declarations that hubs need.
 import { DurableObject } from "cloudflare:workers";
 import type { FleetView } from "../core/fleet.ts";
-import type { ClusterDeclaration, Policy, ProximityEntry, ServiceDeclaration, TaskDeclaration } from "../protocol.ts";
+import type { TaskRequest, Unsuitable } from "../core/pipeline.ts";
+import type {
+  AllocationRecord,
+  ClusterDeclaration,
+  ClusterRefusal,
+  Demand,
+  Policy,
+  ProximityEntry,
+  ServiceDeclaration,
+  TaskDeclaration,
+} from "../protocol.ts";
+import { writeRecords } from "./allocation-log.ts";
+import { allocateTask, answerOf, continuationOf, recordOfAnswer } from "./allocator.ts";
 import {
   type Declarations,
   loadDeclarations,
@@ -19,9 +31,18 @@ import type { Env } from "./env.ts";
 import { joinFleet } from "./fleet-view.ts";
 import { NOTHING_SPENT, type Spent } from "./hub/budget.ts";
 import type { FleetNews, HubConfig, HubSummary } from "./hub/messages.ts";
+import { newId } from "./ids.ts";
+import { Pending, type PendingRequest } from "./pending.ts";
+import { prunePast } from "./retention.ts";
+import { scaleOutEvent, Webhook } from "./webhook.ts";
 
 /** Hubs asked at the same time; a Durable Object has six connections, calls to others are cheaper but not free. */
 const HUBS_AT_ONCE = 16;
+/** Scale-out events of one task: an operator's scaler needs to hear it, not each request, ms. */
+const SCALE_OUT_EVERY_MS = 10_000;
+/** Pending requests that one piece of news is tried on. */
+const FILLED_AT_ONCE = 32;
+const PRUNE_EVERY_MS = 3_600_000;
 export const CLUSTERS_MAX = 1_000;
 export const TASKS_MAX = 5_000;
 export const SERVICES_MAX = 1_000;
@@ -31,9 +52,25 @@ const DECLARED: Declared = { ok: true };
 
 export class Fleet extends DurableObject<Env> {
   readonly #summaries = new Map<string, HubSummary>();
+  readonly #pending: Pending;
+  readonly #webhook: Webhook;
+  /** By task: when its last scale-out event was sent. */
+  readonly #scaledOutMs = new Map<string, number>();
+  #filling = false;
+  #prunedMs = 0;
   #loading: Promise<Declarations> | null = null;
   /** Another one after every declaration and after every restart, so that a hub compares for equality only. */
   #version = crypto.randomUUID();
+
+  constructor(ctx: DurableObjectState, env: Env) {
+    super(ctx, env);
+    this.#pending = new Pending(ctx.storage.sql);
+    this.#webhook = new Webhook(ctx.storage.sql);
+    ctx.storage.sql.exec(
+      "CREATE TABLE IF NOT EXISTS identity (workspace TEXT NOT NULL PRIMARY KEY) STRICT, WITHOUT ROWID",
+    );
+    ctx.blockConcurrencyWhile(() => this.#arm(Date.now()));
+  }
 
   // ── Views ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -161,6 +198,7 @@ export class Fleet extends DurableObject<Env> {
   ): Promise<FleetNews> {
     const declared = await this.#declared(workspace);
     this.#summaries.set(cluster, summary);
+    if (this.#pending.size > 0 && !this.#filling) this.ctx.waitUntil(this.#fill(workspace));
     return {
       config: knownVersion === this.#version ? null : this.#configOf(declared, cluster),
       spentElsewhere: this.#spentBut(cluster),
@@ -176,6 +214,96 @@ export class Fleet extends DurableObject<Env> {
       sum.gbSeconds += spent.gbSeconds;
     }
     return sum;
+  }
+
+  // ── What nothing was suitable for ──────────────────────────────────────────────────────────────────────────────────
+
+  /** The request waits until capacity appears, and is told by `pendingAllocation`. */
+  async pend(workspace: string, pending: PendingRequest, demand: Demand): Promise<void> {
+    const nowMs = Date.now();
+    const gaveWay = this.#pending.add(pending, nowMs);
+    if (gaveWay.length > 0) await writeRecords(this.env.DB, workspace, gaveWay);
+    const { request, record } = pending;
+    await this.#scaleOut(workspace, request, record.allocationId, record.refused ?? [], demand, nowMs);
+  }
+
+  /** A call that was refused for want of capacity and does not wait. */
+  async lacking(workspace: string, request: TaskRequest, { allocationId, refused, demand }: Unsuitable): Promise<void> {
+    await this.#scaleOut(workspace, request, allocationId, refused, demand, Date.now());
+  }
+
+  /** Null where it is not pending and was not lately. */
+  async pendingAllocation(allocationId: string, waitMs: number): Promise<AllocationRecord | null> {
+    return this.#pending.tell(allocationId, waitMs);
+  }
+
+  async #scaleOut(
+    workspace: string,
+    { task, runId }: TaskRequest,
+    allocationId: string,
+    refused: ClusterRefusal[],
+    demand: Demand,
+    nowMs: number,
+  ): Promise<void> {
+    const { policy } = await this.#declared(workspace);
+    if (policy.webhookUrl && nowMs - (this.#scaledOutMs.get(task) ?? 0) >= SCALE_OUT_EVERY_MS) {
+      this.#scaledOutMs.set(task, nowMs);
+      if (this.#scaledOutMs.size > TASKS_MAX) this.#scaledOutMs.clear();
+      const data = { allocationId, task, runId, demand, refused, pending: this.#pending.size };
+      const eventId = newId(nowMs);
+      this.#webhook.enqueue(eventId, policy.webhookUrl, scaleOutEvent(workspace, eventId, data, nowMs), nowMs);
+    }
+    this.#know(workspace);
+    await this.#arm(nowMs);
+  }
+
+  /** Tries the oldest requests again on what the hubs have just told. */
+  async #fill(workspace: string): Promise<void> {
+    this.#filling = true;
+    try {
+      for (const { request, record } of this.#pending.oldest(FILLED_AT_ONCE)) {
+        const nowMs = Date.now();
+        const fleet = await this.view(workspace);
+        const served = await allocateTask(this.env, workspace, request, fleet, nowMs, record.allocationId);
+        if (served.kind === "unsuitable") continue; // a smaller one behind it may fit
+        const continuation = await continuationOf(this.env.FORECHAIN_SECRET, workspace, request, served, nowMs);
+        const answer = answerOf(served, fleet, continuation);
+        const filled = { ...recordOfAnswer(answer, request, "allocated", null, record.createdMs), continuation };
+        // D1 first: whoever is told may look there at once.
+        await writeRecords(this.env.DB, workspace, [filled]);
+        this.#pending.settle(filled, nowMs);
+      }
+    } finally {
+      this.#filling = false;
+    }
+  }
+
+  // ── Time ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  override async alarm(): Promise<void> {
+    const nowMs = Date.now();
+    const [row] = this.ctx.storage.sql.exec<{ workspace: string }>("SELECT workspace FROM identity").toArray();
+    if (row) {
+      const expired = this.#pending.expire(nowMs);
+      if (expired.length > 0) await writeRecords(this.env.DB, row.workspace, expired);
+      await this.#webhook.deliver(this.env.FORECHAIN_SECRET, row.workspace, nowMs);
+      if (nowMs - this.#prunedMs >= PRUNE_EVERY_MS) {
+        this.#prunedMs = nowMs;
+        await prunePast(this.env.DB, row.workspace, nowMs);
+      }
+    }
+    await this.#arm(nowMs);
+  }
+
+  /** For what is due first. A workspace in use is pruned; one at rest lets its object sleep. */
+  async #arm(nowMs: number): Promise<void> {
+    const pruneMs = this.#summaries.size > 0 ? Math.max(nowMs, this.#prunedMs) + PRUNE_EVERY_MS : null;
+    const instants = [this.#pending.nextMs(), this.#webhook.nextMs(), pruneMs].filter((at) => at !== null);
+    if (instants.length > 0) await this.ctx.storage.setAlarm(Math.max(nowMs, Math.min(...instants)));
+  }
+
+  #know(workspace: string): void {
+    this.ctx.storage.sql.exec("INSERT INTO identity (workspace) VALUES (?) ON CONFLICT DO NOTHING", workspace);
   }
 
   async #announce(workspace: string, declared: Declarations, clusters: string[]): Promise<void> {
@@ -211,6 +339,7 @@ export class Fleet extends DurableObject<Env> {
   }
 
   async #load(workspace: string): Promise<Declarations> {
+    this.#know(workspace);
     const declared = await loadDeclarations(this.env.DB, workspace);
     await inTurns([...declared.clusters.keys()], async (cluster) => {
       try {
@@ -220,6 +349,7 @@ export class Fleet extends DurableObject<Env> {
         console.warn(`hub ${cluster} did not answer: ${error}`);
       }
     });
+    await this.#arm(Date.now());
     return declared;
   }
 }

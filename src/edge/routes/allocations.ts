@@ -1,10 +1,10 @@
 // POST /v1/allocations: predict, place, reserve and prepare, for callers that execute themselves.
 // GET /v1/allocations: the recent ones. GET /v1/allocations/:id: one, with its explanation and outcome.
-import { Hono } from "hono";
-import type { Unsuitable } from "../../core/pipeline.ts";
+import { type Context, Hono } from "hono";
+import type { TaskRequest, Unsuitable } from "../../core/pipeline.ts";
 import { AllocationRequest } from "../../protocol.ts";
 import { allocationById, logAllocation, recentAllocations } from "../allocation-log.ts";
-import { allocateTask, answerOf, continuationOf, recordOfAnswer } from "../allocator.ts";
+import { allocateTask, answerOf, continuationOf, pendingRecord, recordOfAnswer } from "../allocator.ts";
 import type { AppEnv } from "../app.ts";
 import { requireScope } from "../auth.ts";
 import { fleetViewFor, knownTasks } from "../fleet-cache.ts";
@@ -15,6 +15,8 @@ import { allocationAsk, readOrigin } from "../task-request.ts";
 /** Allocations of one list. */
 const LISTED_DEFAULT = 50;
 const LISTED_MAX = 500;
+/** Of one long-poll, ms. */
+const WAIT_MS_MAX = 25_000;
 
 export const allocationRoutes = new Hono<AppEnv>();
 
@@ -37,7 +39,10 @@ allocationRoutes.post("/v1/allocations", requireScope("invoke", "operate"), asyn
   if (!knownTasks(fleet).has(body.value.task)) return unknownTask(c, body.value.task);
   const request = allocationAsk(body.value, read.origin, body.value.executionId ?? newId(nowMs));
   const served = await allocateTask(c.env, workspace, request, fleet, nowMs);
-  if (served.kind === "unsuitable") return unsuitable(c, served);
+  if (served.kind === "unsuitable") {
+    if (!request.dryRun) await pend(c, request, served, nowMs);
+    return unsuitable(c, served);
+  }
   const continuation = await continuationOf(c.env.FORECHAIN_SECRET, workspace, request, served, nowMs);
   const answer = answerOf(served, fleet, continuation);
   if (!request.dryRun) {
@@ -53,11 +58,26 @@ allocationRoutes.get("/v1/allocations", requireScope("read", "operate"), async (
 });
 
 allocationRoutes.get("/v1/allocations/:id", requireScope("read", "operate", "invoke"), async (c) => {
-  const record = await allocationById(c.env.DB, c.get("key").workspace, c.req.param("id"));
+  const waitMs = queryNumber(c, "waitMs", 0, 0, WAIT_MS_MAX);
+  if (!waitMs.ok) return waitMs.response;
+  const { workspace } = c.get("key");
+  const allocationId = c.req.param("id");
+  let record = await allocationById(c.env.DB, workspace, allocationId);
+  if (record === null || record.state === "pending") {
+    record = (await c.env.FLEET.getByName(workspace).pendingAllocation(allocationId, waitMs.value)) ?? record;
+  }
   if (record === null)
     return problem(c, 404, "Unknown allocation", "There is no such allocation, or it is no longer kept.");
   return c.json(record);
 });
+
+/** It waits in Fleet for capacity, and the operator's webhook hears of what is missing. */
+async function pend(c: Context<AppEnv>, request: TaskRequest, served: Unsuitable, nowMs: number): Promise<void> {
+  const { workspace } = c.get("key");
+  const record = pendingRecord(served, request, nowMs);
+  logAllocation(c.env.DB, c.executionCtx, workspace, record);
+  await c.env.FLEET.getByName(workspace).pend(workspace, { request, record }, served.demand);
+}
 
 export function unknownTask(c: Parameters<typeof problem>[0], task: string): Response {
   return problem(c, 404, "Unknown task", `No VM has task ${JSON.stringify(task)} and nothing is declared for it.`, [

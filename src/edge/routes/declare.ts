@@ -16,6 +16,7 @@ import { requireScope } from "../auth.ts";
 import type { Declared, Fleet } from "../fleet.ts";
 import { fleetViewFor, forgetFleetView } from "../fleet-cache.ts";
 import { check, problem, type Read, readJson } from "../problem.ts";
+import { webhookSecret } from "../webhook.ts";
 
 export const declareRoutes = new Hono<AppEnv>();
 
@@ -155,5 +156,10 @@ declareRoutes.put("/v1/policy", canDeclare, async (c) => {
   if (!body.ok) return body.response;
   return declared(c, await fleetOf(c).declarePolicy(c.get("key").workspace, body.value), body.value);
 });
+
+/** With it the operator's receiver checks the signatures of our events. */
+declareRoutes.get("/v1/policy/webhook-secret", canDeclare, async (c) =>
+  c.json({ secret: await webhookSecret(c.env.FORECHAIN_SECRET, c.get("key").workspace) }),
+);
 
 declareRoutes.get("/v1/policy", canRead, async (c) => c.json(await fleetOf(c).policy(c.get("key").workspace)));

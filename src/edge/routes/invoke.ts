@@ -64,7 +64,11 @@ invokeRoutes.all("/v1/invoke/:task/*", requireScope("invoke"), async (c) => {
     dryRun: false,
   };
   const placed = await place(c.env, workspace, request, fleet, nowMs);
-  if (placed.kind === "unsuitable") return unsuitable(c, placed);
+  if (placed.kind === "unsuitable") {
+    // The call is refused now and does not wait; but what it lacks is what the operator may want to add.
+    c.executionCtx.waitUntil(c.env.FLEET.getByName(workspace).lacking(workspace, request, placed));
+    return unsuitable(c, placed);
+  }
   const continuation = await continuationOf(secret, workspace, request, placed, nowMs);
   const timeoutMs = fleet.tasks[task.value]?.timeoutMs ?? TIMEOUT_MS_DEFAULT;
   const call: Call = {
