@@ -46,6 +46,7 @@ interface Flags {
   memory: number;
   policies: string;
   runs: number;
+  store?: number;
   seed: number;
   seeds?: number;
   json?: boolean;
@@ -60,6 +61,11 @@ export function simulateCommand(): Command {
     .option("--cold-starts <what>", "log (as measured there), lambda-perf:FILE_OR_FOLDER, or a number of ms", "log")
     .addOption(
       new Option("--memory <MB>", "of tasks whose memory the log does not tell").default(256).argParser(atLeast(1)),
+    )
+    .addOption(
+      new Option("--store <MB/s>", "objects come over a link of this bandwidth (default: they cost no time)").argParser(
+        atLeast(1),
+      ),
     )
     .option("--policies <names>", "which to simulate, by commas", POLICY_NAMES.join(","))
     .addOption(
@@ -97,6 +103,7 @@ async function run(files: string[], flags: Flags): Promise<void> {
     coldStarts: coldStartsFrom(flags.coldStarts),
     runs: flags.runs,
     seed: flags.seed,
+    storeBytesPerSecond: flags.store === undefined ? null : flags.store * BYTES_PER_MB,
     policies,
     module: await compiledEngine(),
     progress: (text) => void (process.stderr.isTTY && process.stderr.write(`${text}\n`)),

@@ -3,6 +3,7 @@
 //
 //   task          n executions, r runs, 0 as root, x not ok, a retries, k cold starts, l latency sensitivity in thousandths
 //                 y<day> executions by day
+//                 W objects written, R of them read later in the run
 //                 sketches: d warm duration ms, c cold start ms, q queue ms, u CPU ms, m memory bytes, o output bytes
 //   transition    n executions of the target, s executions of the source, t transfer bytes, T how often known,
 //                 d sketch of the delay ms, y<day> executions by day, g distinct executions of the target,
@@ -62,6 +63,7 @@ export function contributionOf(run: AssembledRun): Contribution {
     countServices(rows, execution);
     countObjects(rows, execution, params, producers);
   }
+  countOutputs(rows, run);
   countTransitions(rows, run);
   countChains(rows, run);
   const totals = rowOf(rows, rowKey("runs"));
@@ -142,6 +144,20 @@ function paramsOf(run: AssembledRun): Map<string, string> {
     }
   }
   return names;
+}
+
+/** Whether what a task writes is read on: names are new in each run, so only shares can be learned. */
+function countOutputs(rows: Contribution, { executions }: AssembledRun): void {
+  if (!executions.some(({ record }) => record.rest.outputs !== undefined)) return;
+  const read = new Set(executions.flatMap(({ record }) => record.rest.inputs?.map(({ uri }) => uri) ?? []));
+  for (const { record, task } of executions) {
+    const { outputs, version } = record.rest;
+    if (outputs === undefined || outputs.length === 0) continue;
+    const row = rowOf(rows, rowKey("task", task, version ?? ""));
+    add(row, "W", outputs.length);
+    const again = outputs.filter(({ uri }) => read.has(uri)).length;
+    if (again > 0) add(row, "R", again);
+  }
 }
 
 /** The task that wrote each object; the smallest name where several did. */

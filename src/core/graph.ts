@@ -35,6 +35,8 @@ export interface TaskProfile {
   templates: { template: string; bytes: number | null; probability: number }[];
   /** Targets of its transitions with the share of its executions that trigger them; most likely first, cut at 32. */
   successors: Successor[];
+  /** Objects it wrote so far, and the share that a later execution of the same run read; absent: none. */
+  outputs?: { count: number; readShare: number };
   /** How many executions of it begin a run together, on average; absent: one at most. */
   rootsTogether?: number;
   /** Share of a delay of this task that reaches the end of its run: 1 on the critical path. */
@@ -230,6 +232,7 @@ function profileOf(task: string, rows: TaskRows): TaskProfile {
       .sort((a, b) => b.probability - a.probability || (a.task < b.task ? -1 : 1))
       .slice(0, SUCCESSORS_MAX),
     ...rootsOf(all),
+    ...outputsOf(all),
     latencySensitivity: latencySensitivityOf(all),
   };
 }
@@ -237,6 +240,11 @@ function profileOf(task: string, rows: TaskRows): TaskProfile {
 function rootsOf(counts: Counts): Pick<TaskProfile, "rootsTogether"> {
   const rootsTogether = (counts.get("0") ?? 0) / Math.max(1, counts.get("r") ?? 0);
   return rootsTogether > 1 ? { rootsTogether } : {};
+}
+
+function outputsOf(counts: Counts): Pick<TaskProfile, "outputs"> {
+  const count = counts.get("W") ?? 0;
+  return count === 0 ? {} : { outputs: { count, readShare: (counts.get("R") ?? 0) / count } };
 }
 
 function successorOf(task: string, counts: Counts, sources: number): Successor {

@@ -63,6 +63,8 @@ export interface SimulationSpec {
   coldStarts: { kind: "log" } | { kind: "fixed"; ms: number } | { kind: "lambda-perf"; rows: Float64Array[] };
   runs: number;
   seed: number;
+  /** Of the link to the store; null: objects cost no time. */
+  storeBytesPerSecond: number | null;
   policies: PolicyAsk[];
   /** The compiled engine. */
   module: WebAssembly.Module;
@@ -114,12 +116,13 @@ export async function simulate(workload: Workload, spec: SimulationSpec): Promis
   const prepared = prepare(workload, spec);
   if ("reason" in prepared) return prepared;
   const { arrivals, coldStarts, notes } = prepared;
-  const input = { workload, arrivals, coldStarts, seed: spec.seed };
+  const { seed, storeBytesPerSecond } = spec;
+  const input = { workload, arrivals, coldStarts, seed, storeBytesPerSecond };
   const baseline = await new World({ ...input, policy: fixed(BASELINE_SECONDS) }).simulate();
   const results: PolicyResult[] = [];
   for (const { name, dial } of spec.policies) {
     spec.progress(`seed ${spec.seed}: ${name} ${dial}`);
-    const policy = policyOf(name, dial, workload, spec.module, {});
+    const policy = policyOf(name, dial, workload, spec, {});
     results.push(await resultFor({ ...input, policy }, baseline));
   }
   return { arrivals, results, executions: baseline.executions, notes };
@@ -129,12 +132,14 @@ export async function simulate(workload: Workload, spec: SimulationSpec): Promis
 export async function ablate(workload: Workload, spec: SimulationSpec, dial: number): Promise<PolicyResult[]> {
   const prepared = prepare(workload, spec);
   if ("reason" in prepared) return [];
-  const input = { workload, arrivals: prepared.arrivals, coldStarts: prepared.coldStarts, seed: spec.seed };
+  const { arrivals, coldStarts } = prepared;
+  const { seed, storeBytesPerSecond } = spec;
+  const input = { workload, arrivals, coldStarts, seed, storeBytesPerSecond };
   const baseline = await new World({ ...input, policy: fixed(BASELINE_SECONDS) }).simulate();
   const results: PolicyResult[] = [];
   for (const { name, without } of ABLATIONS) {
     spec.progress(`seed ${spec.seed}: ablation, ${name}`);
-    const policy = policyOf("forechain", dial, workload, spec.module, without);
+    const policy = policyOf("forechain", dial, workload, spec, without);
     results.push({ ...(await resultFor({ ...input, policy }, baseline)), name });
   }
   return results;
@@ -182,7 +187,7 @@ function policyOf(
   name: PolicyName,
   dial: number,
   workload: Workload,
-  module: WebAssembly.Module,
+  spec: SimulationSpec,
   without: Partial<ForechainOptions>,
 ): Policy {
   const { train } = halves(workload.runs);
@@ -202,7 +207,7 @@ function policyOf(
     case "clairvoyant":
       return clairvoyant();
     case "forechain":
-      return forechainOf(dial, train, workload, module, without);
+      return forechainOf(dial, train, workload, spec, without);
   }
 }
 
@@ -210,12 +215,13 @@ function forechainOf(
   dial: number,
   train: ReplayRun[],
   workload: Workload,
-  module: WebAssembly.Module,
+  spec: SimulationSpec,
   without: Partial<ForechainOptions>,
 ): Forechain {
   const options: ForechainOptions = {
     msPerGbSecond: dial,
     keepAliveMs: BASELINE_SECONDS * 1000,
+    storeBytesPerSecond: spec.storeBytesPerSecond,
     learnsHolds: true,
     measuresStarts: true,
     fansOut: true,
@@ -223,7 +229,7 @@ function forechainOf(
     learnsOn: true,
     ...without,
   };
-  const learner = new Learner(module, options);
+  const learner = new Learner(spec.module, options);
   for (const run of train) learner.learn(run.assembled);
   learner.publish();
   return new Forechain(learner, workload.taskNames, options);

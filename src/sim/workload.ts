@@ -31,6 +31,11 @@ export interface ReplayRun {
   followers: Uint32Array;
   isCall: Uint8Array;
   pathTriggers: Int32Array;
+  /** Objects that each execution reads, and those it writes that another of the run reads; indices of `Workload.objects`. */
+  inputs: Uint32Array[];
+  outputs: Uint32Array[];
+  /** Written within the run: it is there only after that. */
+  produced: Set<number>;
   /** Latest end after the run's start with everything warm, ms. */
   makespanMs: number;
   assembled: AssembledRun;
@@ -41,6 +46,7 @@ export interface Workload {
   memoryBytes: Float64Array;
   /** Cold starts that the log itself measured, ms, by task; empty where it has none. */
   coldStartsMs: number[][];
+  objects: { uri: string; bytes: number }[];
   /** Oldest first. */
   runs: ReplayRun[];
   executions: number;
@@ -130,7 +136,8 @@ function build(
     }
   }
   if (ids.size > TASKS_MAX) throw new Error(`at most ${TASKS_MAX} tasks can be simulated, the log has ${ids.size}`);
-  const runs = timed.map(({ runId, run }) => replayRun(runId, run, ids)).sort((a, b) => a.startMs - b.startMs);
+  const objects = new ObjectIndex();
+  const runs = timed.map(({ runId, run }) => replayRun(runId, run, ids, objects)).sort((a, b) => a.startMs - b.startMs);
   const { train, replay } = halves(runs);
   const trained = new Set(train.flatMap((run) => [...run.tasks]));
   if (!replay.some((run) => run.tasks.some((task) => trained.has(task)))) {
@@ -148,6 +155,7 @@ function build(
     taskNames: [...ids.keys()],
     memoryBytes: Float64Array.from(memory, (known) => (known.length === 0 ? memoryUnknownBytes : medianOf(known))),
     coldStartsMs,
+    objects: objects.objects,
     runs,
     executions: runs.reduce((sum, run) => sum + run.tasks.length, 0),
     notes,
@@ -165,8 +173,37 @@ function medianOf(values: number[]): number {
   return sorted[sorted.length >> 1]!;
 }
 
+/** Objects by URI. */
+export class ObjectIndex {
+  readonly objects: { uri: string; bytes: number }[] = [];
+  readonly #ids = new Map<string, number>();
+
+  idOf(uri: string, bytes: number): number {
+    let id = this.#ids.get(uri);
+    if (id === undefined) {
+      id = this.objects.push({ uri, bytes }) - 1;
+      this.#ids.set(uri, id);
+    }
+    return id;
+  }
+}
+
+function objectsOf({ executions }: AssembledRun, objects: ObjectIndex) {
+  const idsOf = (uses: { uri: string; bytes: number }[] | undefined) =>
+    Uint32Array.from(new Set(uses?.map(({ uri, bytes }) => objects.idOf(uri, bytes))));
+  const inputs = executions.map(({ record }) => idsOf(record.rest.inputs));
+  const read = new Set(inputs.flatMap((ids) => [...ids]));
+  const outputs = executions.map(({ record }) => idsOf(record.rest.outputs).filter((id) => read.has(id)));
+  return { inputs, outputs, produced: new Set(outputs.flatMap((ids) => [...ids])) };
+}
+
 /** One run in the arrays that the world walks. */
-export function replayRun(runId: string, assembled: AssembledRun, ids: ReadonlyMap<string, number>): ReplayRun {
+export function replayRun(
+  runId: string,
+  assembled: AssembledRun,
+  ids: ReadonlyMap<string, number>,
+  objects: ObjectIndex,
+): ReplayRun {
   const { executions } = assembled;
   const count = executions.length;
   const startMs = executions.reduce((least, execution) => Math.min(least, execution.startMs), Number.POSITIVE_INFINITY);
@@ -185,6 +222,7 @@ export function replayRun(runId: string, assembled: AssembledRun, ids: ReadonlyM
     waitingCaller: new Int32Array(count).fill(-1),
     ...followersOf(assembled),
     pathTriggers: Int32Array.from(executions, ({ pathTrigger }) => pathTrigger),
+    ...objectsOf(assembled, objects),
     makespanMs: 0,
     assembled,
   };

@@ -6,6 +6,7 @@
 //   · objects of an execution are fetched over one link after its runtime is there, unless the cache has them.
 import { Accounts, gigabytes } from "./accounting.ts";
 import type { Arrivals } from "./arrivals.ts";
+import { Cache } from "./cache.ts";
 import type { ColdStarts } from "./cold-starts.ts";
 import { Calendar } from "./events.ts";
 import { type Claim, type Instance, Pool } from "./pool.ts";
@@ -21,8 +22,9 @@ export interface ActiveRun {
   /** Work began: the start plus the wait for runtime and objects. */
   readonly beginMs: Float64Array;
   readonly endMs: Float64Array;
-  /** Wait for the runtime alone. */
+  /** Wait for the runtime alone; `takenMs` is when it was over. */
   readonly waitMs: Float64Array;
+  readonly takenMs: Float64Array;
   readonly triggersLeft: Int32Array;
   readonly calleesLeft: Int32Array;
   readonly readyMs: Float64Array;
@@ -55,6 +57,8 @@ export interface WorldInput {
   coldStarts: ColdStarts;
   seed: number;
   policy: Policy;
+  /** Of the link to the store, bytes per second; null: objects cost no time. */
+  storeBytesPerSecond: number | null;
 }
 
 export class World {
@@ -62,6 +66,8 @@ export class World {
   readonly pools: Pool[];
   readonly accounts: Accounts;
   readonly coldStarts: ColdStarts;
+  /** Null where objects cost no time. */
+  readonly cache: Cache | null;
   readonly #calendar = new Calendar();
   readonly #arrivals: Arrivals;
   readonly #policy: Policy;
@@ -80,6 +86,7 @@ export class World {
       input.workload.memoryBytes,
       (bytes, task) => new Pool(task, gigabytes(bytes), this.accounts, this.#memory),
     );
+    this.cache = input.storeBytesPerSecond === null ? null : new Cache(this.accounts, input.storeBytesPerSecond);
     this.#startsAhead = new Uint32Array(this.pools.length);
   }
 
@@ -95,6 +102,7 @@ export class World {
     }
     // What is held without end is held to the end of the simulation.
     for (const pool of this.pools) for (const instance of [...pool.idle]) pool.kill(instance, endMs);
+    this.cache?.close();
     this.accounts.check();
     return this.accounts;
   }
@@ -138,6 +146,11 @@ export class World {
     });
   }
 
+  /** Brings an object before it is read; one that the run still has to write is left. */
+  prefetch(run: ActiveRun, object: number, nowMs: number): void {
+    this.cache?.prefetch(this.objectKey(run, object), this.workload.objects[object]!.bytes, nowMs);
+  }
+
   // ── Runs ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   #scheduleArrival(number: number): void {
@@ -159,6 +172,7 @@ export class World {
       beginMs: new Float64Array(count).fill(Number.NaN),
       endMs: new Float64Array(count).fill(Number.NaN),
       waitMs: new Float64Array(count),
+      takenMs: new Float64Array(count),
       triggersLeft: Int32Array.from(replay.triggers),
       calleesLeft: Int32Array.from(replay.callees),
       readyMs: new Float64Array(count).fill(nowMs),
@@ -197,7 +211,8 @@ export class World {
     const waitMs = Math.max(0, instance.readyMs - nowMs);
     run.instances[i] = instance;
     run.waitMs[i] = waitMs;
-    run.beginMs[i] = nowMs + waitMs;
+    run.takenMs[i] = nowMs + waitMs;
+    run.beginMs[i] = this.#readInputs(run, i, nowMs + waitMs);
     this.accounts.executions++;
     if (waitMs > 0) this.accounts.coldExecutions++;
     if (run.replay.triggers[i] !== 0) {
@@ -207,6 +222,22 @@ export class World {
     this.#policy.taken?.(run, i, instance, nowMs);
     this.#tell(run, i, run.beginMs[i]!, 1);
     if (run.calleesLeft[i] === 0) this.#scheduleEnd(run, i);
+  }
+
+  /** One object after the other, as a task opens its files. */
+  #readInputs(run: ActiveRun, i: number, atMs: number): number {
+    if (this.cache === null) return atMs;
+    let readyMs = atMs;
+    for (const object of run.replay.inputs[i]!) {
+      readyMs = this.cache.read(this.objectKey(run, object), this.workload.objects[object]!.bytes, readyMs);
+    }
+    this.accounts.fetchWaitMs += readyMs - atMs;
+    return readyMs;
+  }
+
+  /** What a run writes is its own, whatever its name; the rest is the same for all. */
+  objectKey(run: ActiveRun, object: number): number {
+    return run.replay.produced.has(object) ? object + this.workload.objects.length * (run.number + 1) : object;
   }
 
   #scheduleEnd(run: ActiveRun, i: number): void {
@@ -219,7 +250,7 @@ export class World {
     run.endMs[i] = nowMs;
     const instance = run.instances[i]!;
     const pool = this.pools[instance.task]!;
-    pool.release(instance, run.beginMs[i]!, nowMs);
+    pool.release(instance, run.takenMs[i]!, nowMs);
     this.#policy.ended?.(run, i, nowMs);
     instance.expiresMs = nowMs + this.#policy.keepAliveMs(instance.task, nowMs, instance);
     this.#scheduleExpiry(pool, instance, nowMs);
@@ -232,6 +263,7 @@ export class World {
     if (--run.left > 0) return;
     this.accounts.overheadMs[run.number] = Math.max(0, nowMs - run.arrivedMs - run.replay.makespanMs);
     this.#policy.runEnded?.(run, nowMs);
+    for (const object of this.cache === null ? [] : run.replay.produced) this.cache!.drop(this.objectKey(run, object));
   }
 
   /** Followers of execution i learn that it began (isCall 1) or ended (0). */

@@ -26,14 +26,27 @@ export function runClairvoyant(seconds: number): Policy {
         wanted = slotsOf(run);
         slots.set(run.replay, wanted);
       }
+      if (world.cache !== null) prefetchGiven(run, world, nowMs);
       for (const { task, offsetMs } of wanted) {
         const coldMs = worst(world.coldStarts[task]!);
         const neededMs = nowMs + offsetMs;
         world.claim(task, Math.max(nowMs, neededMs - coldMs), Math.max(neededMs, nowMs + coldMs) + SLACK_MS, nowMs);
       }
     },
+    ended(run, i, nowMs) {
+      for (const object of run.replay.outputs[i]!) world.prefetch(run, object, nowMs);
+    },
     keepAliveMs: () => seconds * 1000,
   };
+}
+
+/** Objects that the run reads and does not write itself, for all but its roots. */
+function prefetchGiven(run: ActiveRun, world: World, nowMs: number): void {
+  const { replay } = run;
+  for (const [i, inputs] of replay.inputs.entries()) {
+    if (replay.triggers[i] === 0) continue;
+    for (const object of inputs) if (!replay.produced.has(object)) world.prefetch(run, object, nowMs);
+  }
 }
 
 interface Slot {

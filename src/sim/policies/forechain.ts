@@ -4,6 +4,7 @@
 import { COLD_START_UNKNOWN_MS } from "../../core/demand.ts";
 import type { ClusterView, FleetView } from "../../core/fleet.ts";
 import { KeepAlive } from "../../core/keepalive.ts";
+import { outputsToFetch } from "../../core/outputs.ts";
 import { type Admission, type Offer, type PlannedCommand, serve, type TaskRequest } from "../../core/pipeline.ts";
 import type { AssembledRun } from "../../core/profile.ts";
 import { Policy as PolicySchema } from "../../protocol.ts";
@@ -29,6 +30,7 @@ export interface ForechainOptions extends LearnerParts {
   msPerGbSecond: number;
   /** The operator's keep-alive. */
   keepAliveMs: number;
+  storeBytesPerSecond: number | null;
   /** Holds learned per task; else the operator's keep-alive stands for all. */
   learnsHolds: boolean;
   /** The path before an execution is told; else only the execution's own task. */
@@ -52,6 +54,9 @@ export class Forechain implements Policy {
   readonly #holds: KeepAlive;
   #world!: World;
   #idCounter = 0;
+  readonly #objectIds = new Map<string, number>();
+
+  readonly #proximity: ClusterView["proximity"];
 
   constructor(learner: Learner, taskNames: string[], options: ForechainOptions) {
     this.#learner = learner;
@@ -60,11 +65,29 @@ export class Forechain implements Policy {
     this.dial = options.msPerGbSecond;
     this.#policy = PolicySchema.parse({ mode: "active", msPerGbSecond: options.msPerGbSecond, fanOutMax: 1024 });
     this.#taskNames = taskNames;
+    // All objects are in one store: the service that the empty host stands for.
+    const bandwidth = options.storeBytesPerSecond ?? Number.MAX_VALUE;
+    this.#proximity = { "": { latencyMs: 0, bandwidthBytesPerSecond: bandwidth } };
     this.#ids = new Map(taskNames.map((task, id) => [task, id]));
   }
 
   begin(world: World): void {
     this.#world = world;
+    if (world.cache !== null) {
+      for (const [id, { uri }] of world.workload.objects.entries()) this.#objectIds.set(uri, id);
+    }
+  }
+
+  /** What an execution has written is fetched at once where it is likely to be read. */
+  ended(run: ActiveRun, i: number, nowMs: number): void {
+    if (this.#world.cache === null) return;
+    const task = this.#taskNames[run.replay.tasks[i]!]!;
+    const outputs = run.replay.assembled.executions[i]!.record.rest.outputs ?? [];
+    const bytesPerMs = this.#options.storeBytesPerSecond! / 1000;
+    for (const { uri } of outputsToFetch(outputs, this.#learner.model.profiles.get(task), bytesPerMs, this.#policy)) {
+      const object = this.#objectIds.get(uri);
+      if (object !== undefined) this.#world.prefetch(run, object, nowMs);
+    }
   }
 
   async started(run: ActiveRun, i: number, nowMs: number): Promise<void> {
@@ -77,7 +100,7 @@ export class Forechain implements Policy {
       admit: async (offer) => this.#admit(offer),
     });
     if (served.kind !== "allocated") throw new Error(`nothing suitable: ${JSON.stringify(served.refused)}`);
-    for (const command of served.plan) this.#carryOut(command, nowMs);
+    for (const command of served.plan) this.#carryOut(run, command, nowMs);
     this.#carriedOf(run)[i] = {
       vms: { ...request.heldVms, ...served.vms },
       branch: served.branch,
@@ -98,7 +121,16 @@ export class Forechain implements Policy {
     return { ok: true, commandIds: {}, refusedKeys };
   }
 
-  #carryOut(command: PlannedCommand, nowMs: number): void {
+  #carryOutPrefetch(run: ActiveRun, command: PlannedCommand, nowMs: number): void {
+    const object = this.#objectIds.get(command.uri!);
+    if (object === undefined) return;
+    // Of what the run writes only what has been written can be fetched: `ended` sees to it.
+    if (run.replay.produced.has(object)) return;
+    this.#world.at(Math.max(nowMs, command.notBeforeMs), (now) => this.#world.prefetch(run, object, now));
+  }
+
+  #carryOut(run: ActiveRun, command: PlannedCommand, nowMs: number): void {
+    if (command.kind === "prefetch") this.#carryOutPrefetch(run, command, nowMs);
     if (command.kind !== "warm" || command.task === null) return;
     const { notBeforeMs, expiresMs } = command;
     const claim = this.#world.claim(this.#ids.get(command.task)!, notBeforeMs, expiresMs, nowMs);
@@ -189,7 +221,7 @@ export class Forechain implements Policy {
       internalLatencyMs: 0,
       reservedMemoryBytes: 0,
       reservedCpuCores: 0,
-      proximity: {},
+      proximity: this.#proximity,
       vms: [
         {
           vm: "vm",
@@ -223,7 +255,7 @@ function asSimulated(run: ActiveRun): AssembledRun {
       startMs: run.startMs[i]!,
       endMs: run.endMs[i]!,
       cold: run.waitMs[i]! > 0,
-      coldStartMs: run.waitMs[i]!,
+      coldStartMs: run.beginMs[i]! - run.startMs[i]!,
     })),
   };
 }
