@@ -43,6 +43,8 @@ export const AGENT_VERSION = "0.1.0";
 /** For the last reports of a stop. */
 const FAREWELL_MS = 3_000;
 const HEARTBEAT_URIS_MAX = 2_000;
+/** A heartbeat a second has to stay small: long URIs leave room for fewer. */
+const HEARTBEAT_URIS_CHARS_MAX = 64 * 1024;
 const HEARTBEAT_RUNTIMES_MAX = 1_000;
 
 type Log = (line: string) => void;
@@ -210,7 +212,7 @@ function describe(
 ): Omit<Heartbeat, "agentVersion" | "instanceId" | "load" | "probes" | "leaving"> {
   const url = config.announceUrl === "auto" ? `http://${config.listen.host}:${port}` : config.announceUrl;
   const { pool, cache, containers, clock } = parts;
-  const uris = [...(containers?.uris() ?? []), ...cache.uris(HEARTBEAT_URIS_MAX)].slice(0, HEARTBEAT_URIS_MAX);
+  const uris = bounded([...(containers?.uris() ?? []), ...cache.uris(HEARTBEAT_URIS_MAX)]);
   const runtimes = pool.list().slice(0, HEARTBEAT_RUNTIMES_MAX);
   return {
     nowMs: clock.localMs(),
@@ -225,6 +227,14 @@ function describe(
       version === undefined ? { task } : { task, version },
     ),
   };
+}
+
+function bounded(uris: string[]): string[] {
+  let chars = 0;
+  return uris.slice(0, HEARTBEAT_URIS_MAX).filter((uri) => {
+    chars += uri.length;
+    return chars <= HEARTBEAT_URIS_CHARS_MAX;
+  });
 }
 
 /** The order matters: calls end before runtimes, runtimes before the last reports, which tell of their ends. */

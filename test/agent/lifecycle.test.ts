@@ -1,56 +1,11 @@
 // How runtimes live and end, and how the agent comes, goes, dies and finds its hub again. Real processes.
 import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { createServer, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
+import { Gate } from "./gate.ts";
 import { TestHub } from "./hub.ts";
-import { echoTask, isAlive, startTestAgent } from "./start.ts";
-
-/** Whoever asks waits until it is opened. */
-class Gate {
-  readonly #server: Server;
-  readonly #held: ServerResponse[] = [];
-  #open = false;
-  #watchers: (() => void)[] = [];
-
-  private constructor() {
-    this.#server = createServer((_request, response) => {
-      if (this.#open) response.end();
-      else this.#held.push(response);
-      for (const look of this.#watchers.splice(0)) look();
-    });
-  }
-
-  static async start(): Promise<Gate> {
-    const gate = new Gate();
-    await new Promise<void>((resolve) => gate.#server.listen(0, "127.0.0.1", resolve));
-    onTestFinished(() => {
-      gate.open();
-      gate.#server.closeAllConnections();
-      gate.#server.close();
-    });
-    return gate;
-  }
-
-  get url(): string {
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}/`;
-  }
-
-  async untilHeld(count: number): Promise<void> {
-    while (this.#held.length < count) await new Promise<void>((resolve) => this.#watchers.push(resolve));
-  }
-
-  open(): void {
-    this.#open = true;
-    for (const response of this.#held.splice(0)) response.end();
-  }
-}
-
-async function gone(pid: number): Promise<void> {
-  while (isAlive(pid)) await new Promise((resolve) => setTimeout(resolve, 10));
-}
+import { echoTask, gone, isAlive, startTestAgent } from "./start.ts";
 
 async function pidOf(answer: Response): Promise<number> {
   return ((await answer.json()) as { pid: number }).pid;

@@ -94,3 +94,8 @@ export function isAlive(pid: number): boolean {
     return false;
   }
 }
+
+/** Resolves when the process has ended; Vitest's time-out bounds it. The kernel tells only the parent, so this looks. */
+export async function gone(pid: number): Promise<void> {
+  while (isAlive(pid)) await new Promise((resolve) => setTimeout(resolve, 10));
+}
