@@ -13,6 +13,10 @@ import { reachMix } from "./reach";
 import { reachOut } from "./reachOut";
 
 export { modelBytes, modelChecksum, modelCreate, modelLines, modelSeal } from "./model";
+export {
+  addressPlaceDemand, addressPlaceFactors, addressPlaceProximity, addressPlaceServiceMs, addressPlaceTerms, addressPlaceTotalMs, place,
+  placeCreate,
+} from "./place";
 export { tableUsedLines } from "./table";
 
 export function addressPathTasks(): usize { return PATH_TASKS; }
