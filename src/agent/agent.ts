@@ -197,7 +197,7 @@ function objectsOf(task: TaskConfig): string[] {
 async function createContainers(config: AgentConfig, nowMs: () => number, log: Log): Promise<Containers | null> {
   if (config.containers === undefined) return null;
   const owner = `${config.cluster}/${config.vm}`;
-  const containers = new Containers(config.containers.socketPath, owner, config.objects, nowMs);
+  const containers = await Containers.open(config.containers.socketPath, owner, config.objects, nowMs);
   const removed = await containers.removeLeftovers();
   if (!removed.ok) log(`the container engine does not answer: ${removed.detail}`);
   else if (removed.count > 0) log(`removed ${removed.count} containers of an earlier agent`);

@@ -1,7 +1,7 @@
 // The VM's container engine, through Docker's API (Docker, or podman's compatible socket): images as objects `oci://registry/repository:tag`,
 // and what an earlier agent of this VM has left behind. In: URIs. Out: images that the engine holds. The engine stores and verifies
 // them (they are content-addressed there as well); counted here are only loads, waits and uses.
-import Docker from "dockerode";
+import type Docker from "dockerode";
 import type { LoadAnswer, ObjectStore, Want } from "./cache.ts";
 import type { ObjectsConfig } from "./config.ts";
 import { FetchError } from "./fetchers/source.ts";
@@ -26,11 +26,22 @@ export class Containers implements ObjectStore {
   readonly #known = new Map<string, { bytes: number; loadMs: number }>();
   readonly #pulls = new Map<string, Promise<{ bytes: number; loadMs: number }>>();
 
-  constructor(socketPath: string, owner: string, objects: ObjectsConfig, nowMs: () => number) {
-    this.engine = new Docker({ socketPath });
+  private constructor(engine: Docker, owner: string, objects: ObjectsConfig, nowMs: () => number) {
+    this.engine = engine;
     this.owner = owner;
     this.#objects = objects;
     this.#nowMs = nowMs;
+  }
+
+  /** Connects to nothing yet. The client is large: loaded here, and not by agents without containers. */
+  static async open(
+    socketPath: string,
+    owner: string,
+    objects: ObjectsConfig,
+    nowMs: () => number,
+  ): Promise<Containers> {
+    const { default: Client } = await import("dockerode");
+    return new Containers(new Client({ socketPath }), owner, objects, nowMs);
   }
 
   has(uri: string): boolean {
