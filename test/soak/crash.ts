@@ -1,17 +1,14 @@
 // The crash test: a worker is killed (SIGKILL, the whole process group) at random instants while a seeded log is posted to it,
 // and started again on the same state; a batch whose answer did not come is posted again, as exporters do. In the end graph and D1 rows
 // are compared with those of a worker that nobody touched. Alone: `node test/soak/crash.ts [kills] [seed]`, ten minutes for 200.
-import { execFile, fork } from "node:child_process";
-import { once } from "node:events";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { isDeepStrictEqual, promisify } from "node:util";
-import { newWorkspace } from "../../src/cli/workspace.ts";
+import { isDeepStrictEqual } from "node:util";
 import type { Execution } from "../../src/protocol.ts";
+import { bundle, fresh, type Worker } from "./worker.ts";
 
-const ROOT = join(import.meta.dirname, "../..");
 /** Of one life of the worker, ms: short ones die while they recover, long ones after seals and a flush. */
 const LIFE_MS = [50, 3_000] as const;
 /** Seal after 5 s of quiet, flush after 10 s more. */
@@ -84,49 +81,6 @@ function batchesOf(count: number, random: () => number): Execution[][] {
   return batches.filter((batch) => batch.length > 0);
 }
 
-class Worker {
-  #child: ReturnType<typeof fork> | null = null;
-  url = "";
-  readonly #bundle: string;
-  readonly #state: string;
-
-  constructor(bundle: string, state: string) {
-    this.#bundle = bundle;
-    this.#state = state;
-  }
-
-  async start(): Promise<void> {
-    // Leader of a group of its own: workerd is in it and dies with it.
-    const child = fork(join(import.meta.dirname, "worker-process.ts"), [this.#bundle, this.#state], {
-      detached: true,
-      stdio: ["ignore", "ignore", "pipe", "ipc"],
-    });
-    this.#child = child;
-    let said = "";
-    child.stderr?.on("data", (chunk: Buffer) => {
-      said = (said + chunk.toString()).slice(-4000);
-    });
-    const ended = once(child, "exit").then(() => Promise.reject(new Error(`the worker did not start:\n${said}`)));
-    const [message] = (await Promise.race([once(child, "message"), ended])) as [{ url: string }];
-    ended.catch(() => {});
-    this.url = message.url;
-  }
-
-  async kill(): Promise<void> {
-    const child = this.#child;
-    if (child?.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
-    const gone = once(child, "exit");
-    process.kill(-child.pid, "SIGKILL");
-    await gone;
-  }
-
-  async ask<T>(message: object): Promise<T> {
-    const answer = once(this.#child!, "message");
-    this.#child!.send(message);
-    return (await answer)[0] as T;
-  }
-}
-
 interface Posting {
   key: string;
   random: () => number;
@@ -172,36 +126,6 @@ async function settledRows(worker: Worker, key: string, runs: number): Promise<R
     await graphOf(worker, key);
     await delay(SETTLE_POLL_MS);
   }
-}
-
-async function bundle(folder: string): Promise<void> {
-  const config = readFileSync(join(ROOT, "wrangler.toml"), "utf8")
-    .replace(/^\[build\]\n(?:.+\n)*/m, "")
-    .replace(/^\[assets\]\n(?:.+\n)*/m, "")
-    .replace('main = "src/worker.ts"', `main = "${join(ROOT, "src/worker.ts")}"`);
-  const path = join(folder, "wrangler.toml");
-  writeFileSync(path, config);
-  const wrangler = join(ROOT, "node_modules/wrangler/bin/wrangler.js");
-  const operands = [wrangler, "deploy", "--dry-run", "--config", path, "--outdir", join(folder, "bundle")];
-  await promisify(execFile)(process.execPath, operands, {
-    cwd: ROOT,
-    env: { ...process.env, WRANGLER_SEND_METRICS: "false" },
-  });
-}
-
-/** Starts a worker on fresh state, with the tables and a key. */
-async function fresh(folder: string, name: string): Promise<{ worker: Worker; key: string }> {
-  const worker = new Worker(join(folder, "bundle"), join(folder, name));
-  await worker.start();
-  for (const migration of readdirSync(join(ROOT, "migrations"))
-    .filter((file) => file.endsWith(".sql"))
-    .sort()) {
-    const sql = readFileSync(join(ROOT, "migrations", migration), "utf8").replace(/--.*$/gm, "");
-    await worker.ask({ sql: `${sql}\n` });
-  }
-  const { adminKey, sql } = await newWorkspace("default", Date.now());
-  await worker.ask({ sql: `${sql}\n` });
-  return { worker, key: adminKey };
 }
 
 /**
