@@ -7,6 +7,7 @@ import { notFound, unexpected } from "./edge/problem.ts";
 import { agentRoutes } from "./edge/routes/agents.ts";
 import { allocationRoutes } from "./edge/routes/allocations.ts";
 import { declareRoutes } from "./edge/routes/declare.ts";
+import { eventRoutes } from "./edge/routes/events.ts";
 import { graphRoutes } from "./edge/routes/graph.ts";
 import { healthRoutes } from "./edge/routes/health.ts";
 import { ingestRoutes } from "./edge/routes/ingest.ts";
@@ -33,6 +34,7 @@ app.route("/", declareRoutes); // /v1/tasks /v1/clusters /v1/services /v1/proxim
 app.route("/", agentRoutes); // /v1/agents/:cluster/:vm/…
 app.route("/", graphRoutes); // GET /v1/graph /v1/chains
 app.route("/", outcomeRoutes); // GET /v1/outcomes
+app.route("/", eventRoutes); // GET /v1/events
 app.route("/", keyRoutes); // /v1/keys
 
 app.notFound((c) => {

@@ -24,7 +24,7 @@ import { Calls, type Executed } from "./hub/calls.ts";
 import { Capacity } from "./hub/capacity.ts";
 import type { HubConfig, HubSummary } from "./hub/messages.ts";
 import { OutcomeBook } from "./hub/outcomes.ts";
-import { CommandQueue } from "./hub/queue.ts";
+import { CommandQueue, type CommandState } from "./hub/queue.ts";
 import { Settlement } from "./hub/settlement.ts";
 import { MESSAGE_CHARACTERS_MAX, Sockets } from "./hub/sockets.ts";
 import { createTables, readMeta, writeMeta } from "./hub/tables.ts";
@@ -43,6 +43,7 @@ const SILENT_AFTER_MS = { warm: 30_000, prefetch: 3_600_000 } as const;
 /** Commands of one message to a socket; what is left follows with the next alarm, report or plan. */
 const PUSHED_MAX = 100;
 const CLOSE_SUPERSEDED = 4001;
+const DEAD_LETTERS_TOLD = 200;
 /** Ended commands and flushed outcomes are kept this long for late and repeated reports, ms. */
 const KEPT_MS = 3_600_000;
 const PRUNE_EVERY_MS = 600_000;
@@ -55,6 +56,20 @@ interface Identity {
 export type HeartbeatResult =
   | { ok: true; answer: Omit<HeartbeatAnswer, "invokeKey"> }
   | { ok: false; reason: "superseded"; detail: string };
+
+/** A command that was given up for good. */
+export interface DeadLetter {
+  commandId: string;
+  vm: string;
+  kind: Command["kind"];
+  task: string | null;
+  uri: string | null;
+  runId: string | null;
+  state: CommandState;
+  attempts: number;
+  reason: string | null;
+  atMs: number;
+}
 
 /** A call for a VM without a URL. `request` never names a command line: the agent knows what its task is. */
 export interface ExecuteCall {
@@ -358,6 +373,25 @@ export class ClusterHub extends DurableObject<Env> {
       console.warn(`outcomes wait for D1: ${error}`);
       this.#flushAtMs = nowMs + FLUSH_AFTER_MS;
     }
+  }
+
+  /** For people: what the queue holds, and its dead letters. */
+  async commandStates(): Promise<{ states: Record<string, number>; deadLetters: DeadLetter[] }> {
+    const deadLetters = this.#queue.deadLetters(DEAD_LETTERS_TOLD).map(
+      (row): DeadLetter => ({
+        commandId: row.command_id,
+        vm: row.vm,
+        kind: row.kind,
+        task: row.task,
+        uri: row.uri,
+        runId: row.run_id,
+        state: row.state,
+        attempts: row.attempt,
+        reason: row.reason,
+        atMs: row.changed_ms,
+      }),
+    );
+    return { states: this.#queue.countsByState(), deadLetters };
   }
 
   // ── Fleet ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -7,6 +7,8 @@ import type { Env } from "./env.ts";
 const FRESH_MS = 1_000;
 /** The one request that begins a refresh waits so long for it, ms: what was just prepared is worth more than that. */
 const REFRESH_WAIT_MS = 20;
+/** An agent that has just joined is seen after this, ms; unknown tasks cost one call to Fleet in it. */
+const BELIEVED_MS = 100;
 /** Older than this: waited for, ms. Below the age at which an agent counts as silent. */
 const STALE_MS = 10_000;
 /** A refresh that has not come back by then is taken for lost, and the next request starts another, ms. */
@@ -53,6 +55,20 @@ export async function fleetViewFor(
   }
 }
 
+/** The same for a request of one task: a view in which no VM runs it is not believed when it is older than a moment. */
+export async function fleetViewForTask(
+  fleet: Env["FLEET"],
+  workspace: string,
+  task: string,
+  background: Background,
+  nowMs: number,
+): Promise<FleetView> {
+  const view = await fleetViewFor(fleet, workspace, background, nowMs);
+  const isNew = nowMs - (views.get(workspace)?.fetchedMs ?? 0) < BELIEVED_MS;
+  if (isNew || tasksIn(view).running.has(task)) return view;
+  return fetchView(fleet, workspace, nowMs).catch(() => view);
+}
+
 /** Something was declared through this isolate: its next request sees it. */
 export function forgetFleetView(workspace: string): void {
   views.delete(workspace);
@@ -70,15 +86,20 @@ function after<T>(ms: number, value: T): Promise<T> {
   return new Promise((resolve) => setTimeout(resolve, ms, value));
 }
 
-const tasksOf = new WeakMap<FleetView, Set<string>>();
+const tasksOf = new WeakMap<FleetView, { known: Set<string>; running: Set<string> }>();
+
+/** `running`: some VM whose agent has reported has the task. `known`: that, or it is declared. Made once per view. */
+function tasksIn(view: FleetView): { known: Set<string>; running: Set<string> } {
+  let tasks = tasksOf.get(view);
+  if (!tasks) {
+    const running = new Set(view.clusters.flatMap(({ vms }) => vms.flatMap((vm) => vm.tasks)));
+    tasks = { running, known: new Set([...running, ...Object.keys(view.tasks)]) };
+    tasksOf.set(view, tasks);
+  }
+  return tasks;
+}
 
 /** Tasks that are declared or that any VM has. */
 export function knownTasks(view: FleetView): Set<string> {
-  let known = tasksOf.get(view);
-  if (!known) {
-    known = new Set(Object.keys(view.tasks));
-    for (const cluster of view.clusters) for (const vm of cluster.vms) for (const task of vm.tasks) known.add(task);
-    tasksOf.set(view, known);
-  }
-  return known;
+  return tasksIn(view).known;
 }

@@ -173,6 +173,30 @@ export const CALLS: CallDescription[] = [
     query: { limit: "0–1000" },
   },
   {
+    method: "get",
+    path: "/v1/events",
+    does: "Allocations, outcomes and the fleet's state as server-sent events",
+    scopes: ["read", "operate"],
+  },
+  {
+    method: "get",
+    path: "/v1/clusters/{cluster}/commands",
+    does: "Commands by state, and those given up for good",
+    scopes: ["read", "operate"],
+  },
+  {
+    method: "get",
+    path: "/v1/policy/webhook-secret",
+    does: "The secret with which scale-out events are signed",
+    scopes: ["operate"],
+  },
+  {
+    method: "get",
+    path: "/v1/agents/{cluster}/{vm}/socket",
+    does: "The agent's WebSocket: commands, reports, heartbeats",
+    scopes: ["agent"],
+  },
+  {
     method: "post",
     path: "/v1/keys",
     does: "Make a key; its secret is told once",

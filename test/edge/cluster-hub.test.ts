@@ -529,3 +529,15 @@ describe("a run that was answered gives its capacity back", () => {
     expect(await held()).toBe(GIB);
   });
 });
+
+test("dead letters are told with their reason", async () => {
+  const first = await leased();
+  await report({ results: [{ ...lease(first), state: "failed", reason: "refused: object is larger than the disk" }] });
+  const { body } = await world.call("GET", `/v1/clusters/${CLUSTER}/commands`);
+  expect(body).toMatchObject({
+    states: { failed: 1 },
+    deadLetters: [
+      { commandId: first.commandId, state: "failed", attempts: 1, reason: "refused: object is larger than the disk" },
+    ],
+  });
+});

@@ -7,7 +7,7 @@ import { allocationById, logAllocation, recentAllocations } from "../allocation-
 import { allocateTask, answerOf, continuationOf, pendingRecord, recordOfAnswer } from "../allocator.ts";
 import type { AppEnv } from "../app.ts";
 import { requireScope } from "../auth.ts";
-import { fleetViewFor, knownTasks } from "../fleet-cache.ts";
+import { fleetViewForTask, knownTasks } from "../fleet-cache.ts";
 import { newId } from "../ids.ts";
 import { problem, queryNumber, readJson } from "../problem.ts";
 import { allocationAsk, readOrigin } from "../task-request.ts";
@@ -35,7 +35,7 @@ allocationRoutes.post("/v1/allocations", requireScope("invoke", "operate"), asyn
     const detail = `the continuation belongs to run ${read.origin.runId}`;
     return problem(c, 422, "Another run's continuation", `/runId: ${detail}.`, [{ pointer: "/runId", detail }]);
   }
-  const fleet = await fleetViewFor(c.env.FLEET, workspace, c.executionCtx, nowMs);
+  const fleet = await fleetViewForTask(c.env.FLEET, workspace, body.value.task, c.executionCtx, nowMs);
   if (!knownTasks(fleet).has(body.value.task)) return unknownTask(c, body.value.task);
   const request = allocationAsk(body.value, read.origin, body.value.executionId ?? newId(nowMs));
   const served = await allocateTask(c.env, workspace, request, fleet, nowMs);

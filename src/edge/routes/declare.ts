@@ -104,6 +104,14 @@ declareRoutes.get("/v1/clusters/:cluster", canRead, async (c) => {
   return c.json({ ...view, declaration });
 });
 
+/** How many commands are in which state, and those that were given up for good, latest first. */
+declareRoutes.get("/v1/clusters/:cluster/commands", canRead, async (c) => {
+  const cluster = nameOf(c, "cluster", PlaceName);
+  if (!cluster.ok) return cluster.response;
+  const { workspace } = c.get("key");
+  return c.json(await c.env.CLUSTER_HUB.getByName(`${workspace}/${cluster.value}`).commandStates());
+});
+
 declareRoutes.delete("/v1/clusters/:cluster", canDeclare, async (c) =>
   forgotten(c, await fleetOf(c).forgetCluster(c.get("key").workspace, c.req.param("cluster")), "cluster"),
 );

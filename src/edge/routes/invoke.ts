@@ -20,7 +20,7 @@ import { answerOf, continuationOf, recordOfAnswer } from "../allocator.ts";
 import type { AppEnv } from "../app.ts";
 import { requireScope } from "../auth.ts";
 import { type Placed, place, type Sent, send } from "../dispatch.ts";
-import { fleetViewFor, knownTasks } from "../fleet-cache.ts";
+import { fleetViewForTask, knownTasks } from "../fleet-cache.ts";
 import { answerHeaders, type Call, type Target } from "../forward.ts";
 import { newId } from "../ids.ts";
 import { check, problem } from "../problem.ts";
@@ -43,7 +43,7 @@ invokeRoutes.all("/v1/invoke/:task/*", requireScope("invoke"), async (c) => {
   const secret = c.env.FORECHAIN_SECRET;
   const read = await readOrigin(secret, workspace, c.req.header(CONTINUATION_HEADER), nowMs);
   if (!read.ok) return problem(c, 400, "Invalid continuation", `Header ${CONTINUATION_HEADER} ${read.detail}.`);
-  const fleet = await fleetViewFor(c.env.FLEET, workspace, c.executionCtx, nowMs);
+  const fleet = await fleetViewForTask(c.env.FLEET, workspace, task.value, c.executionCtx, nowMs);
   if (!knownTasks(fleet).has(task.value)) return unknownTask(c, task.value);
   const body = await bodyOf(c.req.raw);
   const request: TaskRequest = {
