@@ -51,6 +51,10 @@ export class Pool {
     return this.idle.length + this.starting.length - this.#claims.length;
   }
 
+  get isClaimed(): boolean {
+    return this.#claims.length > 0;
+  }
+
   claim(claim: Claim): void {
     this.#claims.push(claim);
     if (claim.untilMs > this.claimedUntilMs) this.claimedUntilMs = claim.untilMs;

@@ -24,6 +24,8 @@ interface Carried {
   vms: Record<string, string>;
   branch: string | null;
   hiddenMs: Record<string, number>;
+  /** Tasks for which commands were planned. */
+  commanded: Set<string | null>;
 }
 
 export interface ForechainOptions extends LearnerParts {
@@ -105,6 +107,7 @@ export class Forechain implements Policy {
       vms: { ...request.heldVms, ...served.vms },
       branch: served.branch,
       hiddenMs: served.hiddenMs,
+      commanded: new Set(served.plan.map((command) => command.task)),
     };
     this.#noteCall(run, i, request.task, nowMs);
   }
@@ -155,11 +158,14 @@ export class Forechain implements Policy {
   /** What a warm runtime saves this execution beyond what the plans before it hide. */
   #noteCall(run: ActiveRun, i: number, task: string, nowMs: number): void {
     const profile = this.#learner.model.profiles.get(task);
-    const hiddenMs = this.#carriedOf(run)[run.replay.pathTriggers[i]!]?.hiddenMs[task] ?? 0;
+    const before = this.#carriedOf(run)[run.replay.pathTriggers[i]!];
+    const pool = this.#world.pools[run.replay.tasks[i]!]!;
+    // Of a fan-out some may come without an instance prepared for them: then nothing is hidden.
+    const isPrepared = before?.commanded.has(task) !== true || pool.isClaimed;
+    const hiddenMs = isPrepared ? (before?.hiddenMs[task] ?? 0) : 0;
     const coldStartMs = profile?.coldStartMs?.p50 ?? COLD_START_UNKNOWN_MS;
     const waitMs = Math.max(0, coldStartMs - hiddenMs);
-    const { gb } = this.#world.pools[run.replay.tasks[i]!]!;
-    this.#holds.called(task, nowMs, waitMs, profile?.latencySensitivity ?? 1, gb);
+    this.#holds.called(task, nowMs, waitMs, profile?.latencySensitivity ?? 1, pool.gb);
   }
 
   keepAliveMs(task: number, nowMs: number): number {
