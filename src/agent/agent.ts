@@ -150,6 +150,7 @@ async function assemble(config: AgentConfig, stopping: AbortSignal, log: Log) {
     prepared,
     warmConcurrency: config.warmConcurrency ?? Math.max(1, Math.floor(capacity.cpuCores)),
     execute: (command) => execute(invoker, command, stopping),
+    declaredDraining: () => hub.answer?.draining ?? false,
     drain: () => drain(config, pool, invoker),
     report: (item) => reports.add({ list: "results", item }),
     log,
@@ -167,6 +168,9 @@ async function assemble(config: AgentConfig, stopping: AbortSignal, log: Log) {
     socket,
     log,
     receive,
+    undrain: () => {
+      commands.drained = false;
+    },
     describe: async () => ({
       ...identity,
       ...describe(config, place.port, await readCapacity(config), { pool, cache, containers, clock }),

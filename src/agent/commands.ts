@@ -26,6 +26,8 @@ export interface CommandsOptions {
   warmConcurrency: number;
   /** Runs an `execute` command as a call to /invoke would. */
   execute: (command: Command) => Promise<Outcome>;
+  /** As the operator declared it, told with each heartbeat. */
+  declaredDraining: () => boolean;
   /** The VM takes no new work from here on; resolves when nothing runs. */
   drain: () => Promise<void>;
   report: (result: CommandResult) => void;
@@ -44,8 +46,8 @@ export class Commands {
   readonly #stopping = new AbortController();
   readonly #warmQueue: { deadlineMs: number; begin: () => void }[] = [];
   #warming = 0;
-  /** While draining, nothing new is prepared. */
-  draining = false;
+  /** A `drain` has come: nothing new is prepared. */
+  drained = false;
   readonly totals: Record<string, number> = {};
 
   constructor(options: CommandsOptions) {
@@ -94,18 +96,22 @@ export class Commands {
     }
     switch (command.kind) {
       case "prefetch":
-        return this.draining ? refused("draining") : this.#prefetch(command);
+        return this.#draining() ? refused("draining") : this.#prefetch(command);
       case "warm":
-        return this.draining ? refused("draining") : this.#warm(command);
+        return this.#draining() ? refused("draining") : this.#warm(command);
       case "execute":
         return this.#options.execute(command);
       case "evict":
         return this.#evict(command);
       case "drain":
-        this.draining = true;
+        this.drained = true;
         await this.#options.drain();
         return { state: "done" };
     }
+  }
+
+  #draining(): boolean {
+    return this.drained || this.#options.declaredDraining();
   }
 
   async #prefetch(command: Command): Promise<Outcome> {

@@ -25,6 +25,7 @@ export interface HubLoopOptions {
   socket: HubSocket | null;
   describe: () => Promise<Omit<Heartbeat, "leaving">>;
   receive: (command: Command) => void;
+  undrain: () => void;
   log: (line: string) => void;
 }
 
@@ -62,6 +63,8 @@ export class HubLoop {
       const answer = await link.heartbeat(await describe());
       if (answer.ok) {
         if (this.answer === null) log("linked to the hub");
+        // The operator takes the VM back into use: a drain that came as a command is over too.
+        if (this.answer?.draining && !answer.answer.draining) this.#options.undrain();
         this.answer = answer.answer;
         this.#linked();
         failures = 0;

@@ -95,6 +95,9 @@ export class Transfers {
   }
 }
 
+/** A timer's largest value; one beyond it would fire at once. */
+const TIMER_MS_MAX = 2 ** 31 - 1;
+
 /** Resolves after `ms` (at once, if that is past) or when `signal` aborts, whichever is first. */
 export function delay(ms: number, signal?: AbortSignal): Promise<void> {
   if (signal?.aborted || ms <= 0) return Promise.resolve();
@@ -104,7 +107,7 @@ export function delay(ms: number, signal?: AbortSignal): Promise<void> {
       signal?.removeEventListener("abort", done);
       resolve();
     };
-    const timer = setTimeout(done, ms);
+    const timer = setTimeout(done, Math.min(ms, TIMER_MS_MAX));
     signal?.addEventListener("abort", done, { once: true });
   });
 }

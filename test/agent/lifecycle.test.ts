@@ -263,13 +263,24 @@ describe("the agent", () => {
     expect(await agent.hub.execution("e1")).toMatchObject({ status: "ok" });
   });
 
-  it("drains: idle runtimes end, nothing new is prepared", async () => {
+  it("drains: idle runtimes end, nothing new is prepared until the operator takes the VM back", async () => {
     const agent = await startTestAgent();
+    const { hub } = agent;
     const pid = await pidOf(await agent.invoke("echo", "e1"));
-    expect((await agent.hub.result(agent.hub.send({ kind: "drain" }))).state).toBe("done");
+    expect((await hub.result(hub.send({ kind: "drain" }))).state).toBe("done");
     await gone(pid);
-    expect(await agent.hub.result(agent.hub.send({ kind: "warm", task: "echo" }))).toMatchObject({
-      reason: "refused: draining",
-    });
+    expect(await hub.result(hub.send({ kind: "warm", task: "echo" }))).toMatchObject({ reason: "refused: draining" });
+    // Calls that still come are served: only preparing has ended.
+    expect((await agent.invoke("echo", "e2")).status).toBe(200);
+    const beats = async (draining: boolean) => {
+      hub.answer = { draining };
+      const seen = hub.heartbeats.length;
+      await hub.until(() => hub.heartbeats.length >= seen + 3);
+    };
+    await beats(true);
+    expect(await hub.result(hub.send({ kind: "warm", task: "echo" }))).toMatchObject({ reason: "refused: draining" });
+    await beats(false);
+    expect(await hub.result(hub.send({ kind: "warm", task: "echo" }))).toMatchObject({ state: "done" });
+  });
   });
 });
