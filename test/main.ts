@@ -16,14 +16,14 @@ const ENVIRONMENTS = ["core", "edge", "node", "dashboard"];
 
 function run(command: string, ...args: string[]): boolean {
   console.log(`\n> ${[command, ...args].join(" ")}`);
-  return spawnSync(command, args, { stdio: "inherit", env: { ...process.env, FORCE_COLOR: "0" } }).status === 0;
+  return spawnSync(command, args, { stdio: "inherit", env: { ...process.env, NO_COLOR: "1" } }).status === 0;
 }
 
 function vitest(only: string[]): Count {
   const folder = mkdtempSync(join(tmpdir(), "forechain-test-"));
   const report = join(folder, "report.json");
   try {
-    const ok = run("vitest", "run", "--reporter=dot", "--reporter=json", `--outputFile.json=${report}`, ...only);
+    const ok = run("vitest", "run", "--reporter=default", "--reporter=json", `--outputFile.json=${report}`, ...only);
     const { numPassedTests, numFailedTests, numPendingTests, numTodoTests, numFailedTestSuites } = JSON.parse(
       readFileSync(report, "utf8"),
     );
