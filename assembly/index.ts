@@ -34,10 +34,19 @@ export function addressOutMultiplicities(): usize { return OUT_MULTIPLICITIES; }
 export function addressOutLeadMs(): usize { return OUT_LEAD_MS; }
 export function addressModel(): usize { return MODEL; }
 
-/** What starts first after PATH_*[0 .. length)? Returns the number of rows in OUT_TASKS, OUT_PROBABILITIES. */
-export function next(length: i32, version: u32, limit: i32): i32 {
+/** Answer of the functions below where the path names what cannot be a task. */
+const BAD_TASK: i32 = -1;
+
+// @ts-ignore: decorator
+@inline
+function foldPath(length: i32): bool {
   pathReset();
-  pathExtend(length);
+  return pathExtend(length);
+}
+
+/** What starts first after PATH_*[0 .. length)? Returns the number of rows in OUT_TASKS, OUT_PROBABILITIES, or BAD_TASK. */
+export function next(length: i32, version: u32, limit: i32): i32 {
+  if (!foldPath(length)) return BAD_TASK;
   nextMix(version);
   return nextOut(limit);
 }
@@ -47,18 +56,17 @@ export function nextEnd(): f64 {
   return nextEndProbability();
 }
 
-/** Learns the answer to `next` of the same path: task, or -1 for the end. */
-export function learnNext(length: i32, version: u32, task: i32): void {
-  pathReset();
-  pathExtend(length);
+/** Learns the answer to `next` of the same path: task, or -1 for the end. Returns 0, or BAD_TASK. */
+export function learnNext(length: i32, version: u32, task: i32): i32 {
+  if (!foldPath(length)) return BAD_TASK;
   nextMix(version);
   nextLearn(task < 0 ? SYMBOL_END : <u32>task + SYMBOL_TASK_0);
+  return 0;
 }
 
-/** Which tasks execute among the descendants, with at least `floor`? Returns the number of rows in OUT_*. */
+/** Which tasks execute among the descendants, with at least `floor`? Returns the number of rows in OUT_*, or BAD_TASK. */
 export function reach(length: i32, version: u32, floor: f64, limit: i32): i32 {
-  pathReset();
-  pathExtend(length);
+  if (!foldPath(length)) return BAD_TASK;
   reachMix(version);
   return reachOut(floor, limit);
 }

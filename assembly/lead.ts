@@ -8,6 +8,7 @@
 // learned levels as in adaptive conformal inference (Gibbs and Candès, NeurIPS 2021).
 
 import { fold } from "./hash";
+import { exp4 } from "./math";
 import { pathBack, pathWhole } from "./path";
 import { claimLine, findLine, LINE_TOTAL } from "./table";
 
@@ -25,6 +26,7 @@ const BASE_MAX: i32 = 4200;
 /** As many executions as a run can have. */
 const MULTIPLICITY_MAX: f32 = 4096;
 const US_PER_MS: f64 = 1000;
+const LN_2: f32 = 0.6931471805599453;
 const LEAD_SALT: u64 = 0x1ead;
 /** Below this many lead times a cell's quantiles say less than those of a broader context. */
 const ENOUGH: f32 = 10;
@@ -139,26 +141,45 @@ function learnLevels(context: i32, cell: usize, position: f64): void {
   store<f32>(at, min(LEVEL_MAX, max(0.5, high)), 4);
 }
 
+// Set by summarise: sum of a cell's buckets, its first and last bucket that is not empty; first is 64 where all are.
+let sum: f64 = 0;
+let first: i32 = 0;
+let last: i32 = 0;
+
+/** Sixteen buckets a vector: sums by pairwise addition, the empty ones by a bit mask. */
+function summarise(cell: usize): void {
+  const a = v128.load(cell, CELL_BUCKETS);
+  const b = v128.load(cell, CELL_BUCKETS + 16);
+  const c = v128.load(cell, CELL_BUCKETS + 32);
+  const pairs = i16x8.add(
+    i16x8.add(i16x8.extadd_pairwise_i8x16_u(a), i16x8.extadd_pairwise_i8x16_u(b)),
+    i16x8.extadd_pairwise_i8x16_u(c),
+  );
+  const quads = i32x4.extadd_pairwise_i16x8_u(pairs);
+  sum = <f64>(
+    i32x4.extract_lane(quads, 0) + i32x4.extract_lane(quads, 1) + i32x4.extract_lane(quads, 2) + i32x4.extract_lane(quads, 3)
+  );
+  const none = i8x16.splat(0);
+  const filled =
+    <u64>i8x16.bitmask(i8x16.ne(a, none)) |
+    (<u64>i8x16.bitmask(i8x16.ne(b, none)) << 16) |
+    (<u64>i8x16.bitmask(i8x16.ne(c, none)) << 32);
+  first = <i32>ctz(filled);
+  last = 63 - <i32>clz(filled);
+}
+
 /** Where the position lies among the cell's values: 0–1 inside their range, beyond it by BUCKETS_OUTSIDE. Inverse of positionOf. */
 function rankOf(cell: usize, position: f64): f64 {
+  summarise(cell);
   const at = position - <f64>(load<i32>(cell, CELL_BASE) - 1);
-  let sum: u32 = 0;
-  let below: u32 = 0;
-  let inside: u32 = 0;
-  let first = -1;
-  let last = 0;
-  for (let i = 0; i < BUCKETS; i++) {
-    const count = <u32>load<u8>(cell + CELL_BUCKETS + <usize>i);
-    if (count == 0) continue;
-    if (first < 0) first = i;
-    last = i;
-    sum += count;
-    if (<f64>(i + 1) <= at) below += count;
-    else if (<f64>i <= at) inside = count;
-  }
   if (at < <f64>first) return (at - <f64>first) / BUCKETS_OUTSIDE;
   if (at >= <f64>(last + 1)) return 1 + (at - <f64>(last + 1)) / BUCKETS_OUTSIDE;
-  return (<f64>below + <f64>inside * (at - Math.floor(at))) / <f64>sum;
+  // Between first and last, hence inside the cell, once NaN is out.
+  const bucket = min(BUCKETS - 1, max(0, <i32>at));
+  let below: u32 = 0;
+  for (let i = first; i < bucket; i++) below += <u32>load<u8>(cell + CELL_BUCKETS + <usize>i);
+  const inside = <f64>load<u8>(cell + CELL_BUCKETS + <usize>bucket);
+  return (<f64>below + inside * (at - <f64>bucket)) / sum;
 }
 
 /** Sets leadP10Ms, leadP50Ms, leadP90Ms (NaN where unknown) and leadMultiplicity for the folded path. */
@@ -176,34 +197,34 @@ export function leadRead(symbol: u32): void {
   const base = load<i32>(cell, CELL_BASE);
   if (base <= 0 || base > BASE_MAX) return;
   const at = levelsOf(best, cell);
-  if (!(load<f32>(at) >= LEVEL_MIN && load<f32>(at, 4) <= LEVEL_MAX && load<f32>(at) <= load<f32>(at, 4))) return;
-  leadP10Ms = msOf(positionOf(cell, <f64>load<f32>(at)));
-  leadP50Ms = max(leadP10Ms, msOf(positionOf(cell, 0.5)));
-  leadP90Ms = max(leadP50Ms, msOf(positionOf(cell, <f64>load<f32>(at, 4))));
+  const low = load<f32>(at);
+  const high = load<f32>(at, 4);
+  if (!(low >= LEVEL_MIN && high <= LEVEL_MAX && low <= high)) return;
+  summarise(cell);
+  if (first >= BUCKETS) return;
+  const p10 = positionOf(cell, <f64>low);
+  const p50 = positionOf(cell, 0.5);
+  const p90 = positionOf(cell, <f64>high);
+  // 2^(position / buckets per octave), the three at once.
+  const exponents = f32x4(<f32>p10, <f32>p50, <f32>p90, 0);
+  const us = exp4(f32x4.mul(f32x4.splat(LN_2 / <f32>BUCKETS_PER_OCTAVE), exponents));
+  leadP10Ms = msOf(f32x4.extract_lane(us, 0));
+  leadP50Ms = max(leadP10Ms, msOf(f32x4.extract_lane(us, 1)));
+  leadP90Ms = max(leadP50Ms, msOf(f32x4.extract_lane(us, 2)));
 }
 
 // @ts-ignore: decorator
 @inline
-function msOf(position: f64): f64 {
-  return max(0, (Math.pow(2, position / BUCKETS_PER_OCTAVE) - 1) / US_PER_MS);
+function msOf(usPlusOne: f32): f64 {
+  return max(0, <f64>usPlusOne - 1) / US_PER_MS;
 }
 
+/** Bucket position of a level, after summarise of the same cell. */
 function positionOf(cell: usize, level: f64): f64 {
   const base = <f64>(load<i32>(cell, CELL_BASE) - 1);
-  let sum: u32 = 0;
-  let first = -1;
-  let last = 0;
-  for (let i = 0; i < BUCKETS; i++) {
-    const count = <u32>load<u8>(cell + CELL_BUCKETS + <usize>i);
-    if (count == 0) continue;
-    if (first < 0) first = i;
-    last = i;
-    sum += count;
-  }
-  if (first < 0) return NaN;
   if (level <= 0) return base + <f64>first + level * BUCKETS_OUTSIDE;
   if (level >= 1) return base + <f64>(last + 1) + (level - 1) * BUCKETS_OUTSIDE;
-  const target = level * <f64>sum - TIE;
+  const target = level * sum - TIE;
   let below: f64 = 0;
   for (let i = first; i <= last; i++) {
     const count = <f64>load<u8>(cell + CELL_BUCKETS + <usize>i);

@@ -2,7 +2,7 @@
 // Folding is incremental: a path that continues the folded one costs one step, any other starts again.
 
 import { fold } from "./hash";
-import { PATH_START_MS, PATH_TASKS } from "./layout";
+import { PATH_START_MS, PATH_TASKS, TASKS_MAX } from "./layout";
 
 /** How far back the path is searched for the last task: counts are logarithmic buckets, so more would change little. */
 const BACK_MAX: i32 = 512;
@@ -41,10 +41,12 @@ export function pathReset(): void {
   pathRunLength = 0;
 }
 
-/** Folds PATH_TASKS[pathLength .. length). */
-export function pathExtend(length: i32): void {
+/** Folds PATH_TASKS[pathLength .. length); false where one of them cannot be a task. */
+export function pathExtend(length: i32): bool {
+  let largest: u32 = 0;
   for (let i = pathLength; i < length; i++) {
     const task = load<u32>(PATH_TASKS + (<usize>i << 2));
+    largest = max(largest, task);
     pathWhole = fold(pathWhole, <u64>task + 1);
     const bits = fold(BITS_SEED, <u64>task + 1);
     pathBag += bits;
@@ -60,6 +62,7 @@ export function pathExtend(length: i32): void {
     pathRunLength = 1;
   }
   pathLength = length;
+  return largest < TASKS_MAX;
 }
 
 /** The task `back` places before the end (0 = the last), as task + 1; 0 before the beginning. */

@@ -177,7 +177,7 @@ interface Exports {
   addressOutLeadMs(): number;
   next(length: number, version: number, limit: number): number;
   nextEnd(): number;
-  learnNext(length: number, version: number, task: number): void;
+  learnNext(length: number, version: number, task: number): number;
   reach(length: number, version: number, floor: number, limit: number): number;
   observe(count: number): void;
 }
@@ -220,6 +220,7 @@ export class WasmEngine implements ChainEngine {
     const length = this.#writePath(history);
     if (length === 0) return { tasks: new Uint32Array(0), probabilities: new Float64Array(0), end: 1 };
     const rows = this.#wasm.next(length, history.version ?? 0, rowLimit(limit));
+    if (rows < 0) checkHistory(history);
     return {
       tasks: this.#outTasks.slice(0, rows),
       probabilities: this.#outProbabilities.slice(0, rows),
@@ -230,6 +231,7 @@ export class WasmEngine implements ChainEngine {
   reach(history: History, floor: number, limit: number): ReachPrediction {
     const length = this.#writePath(history);
     const rows = length === 0 ? 0 : this.#wasm.reach(length, history.version ?? 0, floor, rowLimit(limit));
+    if (rows < 0) checkHistory(history);
     const prediction: ReachPrediction = {
       tasks: this.#outTasks.slice(0, rows),
       probabilities: this.#outProbabilities.slice(0, rows),
@@ -264,7 +266,7 @@ export class WasmEngine implements ChainEngine {
   learnNext(history: History, actual: number | null): void {
     if (actual !== null) checkTask(actual);
     const length = this.#writePath(history);
-    if (length > 0) this.#wasm.learnNext(length, history.version ?? 0, actual ?? -1);
+    if (length > 0 && this.#wasm.learnNext(length, history.version ?? 0, actual ?? -1) < 0) checkHistory(history);
   }
 
   exportImage(): Uint8Array<ArrayBuffer> {
@@ -295,16 +297,18 @@ export class WasmEngine implements ChainEngine {
     return { usedLines: this.#wasm.tableUsedLines(), lines: this.#wasm.modelLines() };
   }
 
-  /** Copies the path in; returns its length. */
+  /** Copies the path in; returns its length. Whether its tasks can be tasks is checked where it is folded. */
   #writePath(history: History): number {
-    checkHistory(history);
     const { tasks, startMs } = history;
     const length = tasks.length;
-    const known = Math.min(startMs?.length ?? 0, length);
-    // Most paths are short: a loop costs less than making the views that `set` would need.
-    for (let i = 0; i < length; i++) this.#pathTasks[i] = tasks[i] as number;
-    for (let i = 0; i < known; i++) this.#pathStartMs[i] = (startMs as Float64Array)[i] as number;
-    for (let i = known; i < length; i++) this.#pathStartMs[i] = Number.NaN;
+    if (length > PATH_TASKS_MAX) throw new EngineError({ reason: "path-too-long", got: length, limit: PATH_TASKS_MAX });
+    this.#pathTasks.set(tasks);
+    if (startMs?.length === length) {
+      this.#pathStartMs.set(startMs);
+      return length;
+    }
+    this.#pathStartMs.fill(Number.NaN, 0, length);
+    if (startMs !== undefined) this.#pathStartMs.set(startMs.subarray(0, length));
     return length;
   }
 }
