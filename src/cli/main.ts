@@ -37,6 +37,11 @@ const ENTRIES: Entry[] = [
     summary: "turn an execution log into executions and post them",
     load: async () => (await import("./import.ts")).importCommand(),
   },
+  {
+    name: "simulate",
+    summary: "tell what preparation would have saved on an execution log, against other policies",
+    load: async () => (await import("./simulate.ts")).simulateCommand(),
+  },
 ];
 
 const EXAMPLES = `

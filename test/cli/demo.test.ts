@@ -2,17 +2,29 @@
 // nothing is left running. Short: few runs per workflow.
 import { afterEach, describe, expect, it } from "vitest";
 import { ROOT } from "../../src/cli/build.ts";
-import type { PhaseReport } from "../../src/cli/demo/report.ts";
+import type { RunRecord } from "../../src/cli/demo/drive.ts";
+import { type PhaseReport, quantile } from "../../src/cli/demo/report.ts";
 import { alive, descendants, HAS_PROC, type Identity, type Started, start, waitFor } from "./processes.ts";
 
-const RUNS = 3;
+const RUNS = 2;
 const ENDS_WITHIN_MS = 120_000;
 const GONE_WITHIN_MS = 15_000;
 
+type Phase = PhaseReport & { records: RunRecord[] };
+
 interface Summary {
-  before: PhaseReport;
-  after: PhaseReport;
+  before: Phase;
+  after: Phase;
   faster: boolean;
+}
+
+/**
+ * Median over the runs of: time after the root ÷ time of the root. The root starts cold in both phases, so that this tells
+ * what preparation does however busy the machine is with other tests.
+ */
+function afterRootRatio({ records }: Phase): number {
+  const ratios = records.map(({ tookMs, calls }) => (tookMs - calls[0]!.tookMs) / calls[0]!.tookMs);
+  return quantile(ratios, 0.5);
 }
 
 const running: Started[] = [];
@@ -53,6 +65,7 @@ describe.skipIf(!HAS_PROC)(`npm start${HAS_PROC ? "" : " (skipped: no /proc)"}`,
     expect(before.outcomes["warm miss"]!.count).toBeGreaterThan(0);
     expect(after.outcomes["warm hit"]!.count + (after.outcomes["warm late"]?.count ?? 0)).toBeGreaterThan(0);
     expect(after.coldAfterRootMs).toBeLessThan(before.coldAfterRootMs / 2);
+    expect(afterRootRatio(after)).toBeLessThan(afterRootRatio(before) / 2);
     expect(after.p95Ms).toBeLessThan(before.p95Ms);
     expect(code).toBe(0);
     expect(family.some((one) => one.command.includes("workerd"))).toBe(true);
@@ -66,9 +79,9 @@ describe.skipIf(!HAS_PROC)(`npm start${HAS_PROC ? "" : " (skipped: no /proc)"}`,
     expect(after.mode).toBe("shadow");
     expect(after.outcomes["warm hit"]?.count ?? 0).toBe(0);
     expect(after.outcomes["prefetch hit"]?.count ?? 0).toBe(0);
-    expect(after.coldStartsPerRun).toBeCloseTo(before.coldStartsPerRun, 0);
-    expect(after.coldAfterRootMs).toBeGreaterThan(before.coldAfterRootMs * 0.7);
-    expect(after.p50Ms).toBeGreaterThan(before.p50Ms * 0.7);
+    // Every task of every run starts cold again.
+    expect(after.coldStartsPerRun).toBeCloseTo(before.coldStartsPerRun, 1);
+    expect(afterRootRatio(after)).toBeGreaterThan(afterRootRatio(before) * 0.7);
   });
 
   it("ends every process on SIGTERM in the middle of its work", { timeout: 90_000 }, async () => {

@@ -6,6 +6,8 @@ import { describe, expect, it } from "vitest";
 import { ROOT } from "../../src/cli/build.ts";
 import { start } from "./processes.ts";
 
+const COMMANDS = ["demo", "dev", "agent", "evaluate", "import", "simulate"];
+
 async function forechain(...operands: string[]) {
   const started = start(["npm", "run", "-s", "forechain", "--", ...operands], { cwd: ROOT });
   return { code: await started.exited, stdout: started.stdout(), stderr: started.stderr() };
@@ -15,12 +17,11 @@ describe("forechain", () => {
   it("lists its commands with examples", async () => {
     const { code, stdout } = await forechain("--help");
     expect(code).toBe(0);
-    for (const name of ["demo", "dev", "agent", "evaluate", "import"])
-      expect(stdout).toMatch(new RegExp(`^ +${name}\\b`, "m"));
+    for (const name of COMMANDS) expect(stdout).toMatch(new RegExp(`^ +${name}\\b`, "m"));
     expect(stdout).toContain("Examples:");
   });
 
-  it.each(["demo", "dev", "agent", "evaluate", "import"])("explains %s", async (name) => {
+  it.each(COMMANDS)("explains %s", async (name) => {
     const { code, stdout } = await forechain(name, "--help");
     expect(code).toBe(0);
     expect(stdout).toContain(`Usage: forechain ${name}`);
