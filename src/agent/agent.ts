@@ -32,7 +32,7 @@ import type { Sent } from "./outbox.ts";
 import { Prepared } from "./prepared.ts";
 import { Probes } from "./probes.ts";
 import { type Reaper, startReaper } from "./reaper.ts";
-import { createReports } from "./reports.ts";
+import { createReports, type Reports } from "./reports.ts";
 import { RuntimePool } from "./runtimes.ts";
 import { createAgentServer } from "./server.ts";
 import { HubSocket } from "./socket.ts";
@@ -105,40 +105,10 @@ async function assemble(config: AgentConfig, stopping: AbortSignal, log: Log) {
 
   const spool = await ExecutionSpool.open(config.stateFolder, (records) => sendExecutions(link, records, log), log);
   const reports = createReports(link, log);
-  const { prefetchBytesPerSecond, prefetchConcurrency } = config.objects;
-  const transfers = new Transfers(prefetchBytesPerSecond ?? null, prefetchConcurrency, nowMs);
-  const cache = await ObjectCache.open({ ...config.cache, fetcher: createFetcher(config.objects), transfers, nowMs });
-  const containers = await createContainers(config, nowMs, log);
-  const store = routedObjects(cache, containers);
-  const prepared = new Prepared(clock, store, {
-    use: (item) => reports.add({ list: "uses", item }),
-    end: (item) => reports.add({ list: "ends", item }),
-    miss: (item) => reports.add({ list: "misses", item }),
-  });
-  cache.onEvict = (uri) => prepared.evictedObject(uri);
-  const objects = new TaskObjects(store, prepared, nowMs);
-  const code = new TaskCode(
-    objects,
-    await Bundles.open(join(config.cache.folder, "bundles"), config.cache.maxBytes, nowMs),
-  );
-  const reaper: Reaper = startReaper();
-  const pool = new RuntimePool({
-    tasks,
-    drivers: createDrivers(tasks, containers, reaper),
-    memoryBytes: capacity.memoryBytes,
-    objectsUrl: () => `http://${loopbackOf(config.listen.host)}:${place.port}/objects`,
-    keepAliveMs: (task) => declared(task)?.keepAliveMs ?? tasks[task]!.keepAliveMs,
-    loadObjects: (runtime) => objects.readAll(runtime, objectsOf(tasks[runtime.task]!)),
-    unpackCode: (runtime) => code.of(runtime, tasks[runtime.task]!),
-    fetchedMs: (runtime) => objects.waitedMs(runtime),
-    onEnd: (runtime, reason) => {
-      prepared.endedRuntime(runtime, reason);
-      if (reason === "replaced") return;
-      objects.settle(runtime);
-      code.release(runtime);
-    },
-    nowMs,
-  });
+  const held = await openObjects(config, clock, reports, log);
+  const { cache, containers, store, prepared, objects } = held;
+  const reaper = startReaper();
+  const pool = createPool(config, { ...held, reaper, place, nowMs, declared, memoryBytes: capacity.memoryBytes });
   const timeoutMs = (task: string) => declared(task)?.timeoutMs ?? TIMEOUT_MS_DEFAULT;
   const record = (execution: Parameters<typeof spool.add>[0]) => spool.add(execution);
   const invoker = new Invoker({ cluster, vm, tasks, clock, pool, objects, prepared, timeoutMs, record });
@@ -190,6 +160,58 @@ async function assemble(config: AgentConfig, stopping: AbortSignal, log: Log) {
     metrics: () => prometheusText(metricsOf({ pool, cache, invoker, commands, spool, reports, clock })),
   });
   return { place, clock, spool, reports, cache, prepared, reaper, pool, invoker, commands, probes, hub, server };
+}
+
+/** What is loaded, and what was prepared of it. */
+async function openObjects(config: AgentConfig, clock: HubClock, reports: Reports, log: Log) {
+  const nowMs = () => clock.localMs();
+  const { prefetchBytesPerSecond, prefetchConcurrency } = config.objects;
+  const transfers = new Transfers(prefetchBytesPerSecond ?? null, prefetchConcurrency, nowMs);
+  const cache = await ObjectCache.open({ ...config.cache, fetcher: createFetcher(config.objects), transfers, nowMs });
+  const containers = await createContainers(config, nowMs, log);
+  const store = routedObjects(cache, containers);
+  const prepared = new Prepared(clock, store, {
+    use: (item) => reports.add({ list: "uses", item }),
+    end: (item) => reports.add({ list: "ends", item }),
+    miss: (item) => reports.add({ list: "misses", item }),
+  });
+  cache.onEvict = (uri) => prepared.evictedObject(uri);
+  const objects = new TaskObjects(store, prepared, nowMs);
+  const code = new TaskCode(
+    objects,
+    await Bundles.open(join(config.cache.folder, "bundles"), config.cache.maxBytes, nowMs),
+  );
+  return { cache, containers, store, prepared, objects, code };
+}
+
+interface PoolParts extends Awaited<ReturnType<typeof openObjects>> {
+  reaper: Reaper;
+  place: { port: number };
+  memoryBytes: number;
+  declared: (task: string) => HeartbeatAnswer["tasks"][string] | undefined;
+  nowMs: () => number;
+}
+
+function createPool(config: AgentConfig, parts: PoolParts): RuntimePool {
+  const { tasks } = config;
+  const { containers, prepared, objects, code, reaper, place, memoryBytes, declared, nowMs } = parts;
+  return new RuntimePool({
+    tasks,
+    drivers: createDrivers(tasks, containers, reaper),
+    memoryBytes,
+    objectsUrl: () => `http://${loopbackOf(config.listen.host)}:${place.port}/objects`,
+    keepAliveMs: (task) => declared(task)?.keepAliveMs ?? tasks[task]!.keepAliveMs,
+    loadObjects: (runtime) => objects.readAll(runtime, objectsOf(tasks[runtime.task]!)),
+    unpackCode: (runtime) => code.of(runtime, tasks[runtime.task]!),
+    fetchedMs: (runtime) => objects.waitedMs(runtime),
+    onEnd: (runtime, reason) => {
+      prepared.endedRuntime(runtime, reason);
+      if (reason === "replaced") return;
+      objects.settle(runtime);
+      code.release(runtime);
+    },
+    nowMs,
+  });
 }
 
 /** The image of a container is what it needs to start like any object: prefetched, waited for and told the same way. */

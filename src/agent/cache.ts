@@ -6,10 +6,10 @@
 // breaks off, which downloads do.) At most one download per URI runs: whoever comes later joins it, and a task that joins a
 // prefetch turns it into its own load. Bounded in bytes: room is made, or refused, before the first byte is asked for.
 import { createHash } from "node:crypto";
-import { mkdir, open as openHandle, rename, rm, stat, statfs } from "node:fs/promises";
-import { dirname, join } from "node:path";
-import cacache from "cacache";
-import { type CacheEntry, chooseVictims, expectedMs, type Newcomer, TASK_LOAD } from "./eviction.ts";
+import { mkdir, open as openHandle, rm, stat, statfs } from "node:fs/promises";
+import { join } from "node:path";
+import { digestHolds, forget, publishContent, readIndex } from "./cache-index.ts";
+import { type CacheEntry, chooseVictims, type Newcomer, TASK_LOAD } from "./eviction.ts";
 import { type Fetcher, type FetchReason, fetchError, type Source } from "./fetchers/source.ts";
 import type { Transfers } from "./transfer.ts";
 
@@ -59,15 +59,6 @@ export interface ObjectStore {
 }
 
 type Settled = { ok: true; entry: CacheEntry } | { ok: false; reason: LoadReason; detail: string };
-
-/** Beside the content, for the next process. */
-interface Kept {
-  loadMs: number;
-  etag: string | null;
-  freshForMs: number | null;
-  /** Null: for ever. */
-  freshUntilMs: number | null;
-}
 
 interface Flight {
   done: Promise<Settled>;
@@ -119,30 +110,7 @@ export class ObjectCache implements ObjectStore {
     const cache = new ObjectCache(options);
     await rm(join(options.folder, "incoming"), { recursive: true, force: true });
     await mkdir(join(options.folder, "incoming"), { recursive: true });
-    for (const [uri, found] of Object.entries(await cacache.ls(options.folder))) {
-      const content = await cacache.get.hasContent(options.folder, found.integrity);
-      const metadata = found.metadata as Partial<Kept> | undefined;
-      if (content === false || content.size !== found.size || content.size === 0) {
-        await forget(options.folder, uri);
-        continue;
-      }
-      cache.#insert({
-        uri,
-        integrity: found.integrity,
-        path: found.path,
-        bytes: content.size,
-        loadMs: metadata?.loadMs ?? 0,
-        etag: metadata?.etag ?? null,
-        freshForMs: metadata?.freshForMs ?? null,
-        freshUntilMs: metadata?.freshUntilMs ?? Number.POSITIVE_INFINITY,
-        lastUsedMs: options.nowMs(),
-        uses: 0,
-        pins: 0,
-        verified: false,
-        orphaned: false,
-        hold: null,
-      });
-    }
+    for (const entry of await readIndex(options.folder, options.nowMs())) cache.#insert(entry);
     await cache.#makeRoom(TASK_LOAD);
     return cache;
   }
@@ -340,7 +308,7 @@ export class ObjectCache implements ObjectStore {
           const stepBytes = Math.min(Math.max(2 * bytes, UNKNOWN_BYTES_FIRST), this.#options.maxBytes);
           await this.#reserve(room, Math.max(bytes + chunk.length, stepBytes), this.#newcomer(want, bytes));
         }
-        await file.write(chunk);
+        await file.writeFile(chunk);
         for (const hash of hashes.values()) hash.update(chunk);
         bytes += chunk.length;
         this.#writtenBytes += chunk.length;
@@ -363,7 +331,6 @@ export class ObjectCache implements ObjectStore {
     }
   }
 
-  /** The rename is the moment from which the object exists. An index line without content is dropped when found. */
   async #publish(
     uri: string,
     source: Source,
@@ -377,17 +344,13 @@ export class ObjectCache implements ObjectStore {
     this.#publishing.add(integrity);
     const { etag, freshForMs } = source;
     const freshUntilMs = freshForMs === null ? null : nowMs() + freshForMs;
-    const metadata: Kept = { loadMs, etag, freshForMs, freshUntilMs };
-    await cacache.index.insert(folder, uri, integrity, { size: bytes, metadata });
-    const found = await cacache.get.info(folder, uri);
-    if (found === null) throw new Error("the cache's index lost an entry that it had just been given");
-    await mkdir(dirname(found.path), { recursive: true });
-    await rename(incoming, found.path);
+    const kept = { loadMs, etag, freshForMs, freshUntilMs };
+    const path = await publishContent(folder, uri, incoming, integrity, bytes, kept);
     this.#rateBytesPerMs += RATE_SMOOTHING * (bytes / Math.max(1, loadMs) - this.#rateBytesPerMs);
     const entry: CacheEntry = {
       uri,
       integrity,
-      path: found.path,
+      path,
       bytes,
       loadMs,
       etag,
@@ -480,32 +443,5 @@ export class ObjectCache implements ObjectStore {
       this.#publishing.has(entry.integrity) ||
       [...this.#entries.values()].some((other) => other.integrity === entry.integrity);
     if (!shared) await rm(entry.path, { force: true });
-  }
-
-  /** Expected ms that each entry saves, for /metrics and tests. */
-  worths(): { uri: string; worthMs: number }[] {
-    const nowMs = this.#options.nowMs();
-    return [...this.#entries.values()].map((entry) => ({ uri: entry.uri, worthMs: expectedMs(entry, nowMs) }));
-  }
-}
-
-/** Takes the index line out altogether (`removeFully`, which the type package lacks): tombstones would pile up. */
-async function forget(folder: string, uri: string): Promise<void> {
-  const remove = cacache.rm.entry as (
-    folder: string,
-    key: string,
-    options: { removeFully: boolean },
-  ) => Promise<unknown>;
-  await remove(folder, uri, { removeFully: true });
-}
-
-async function digestHolds(folder: string, integrity: string): Promise<boolean> {
-  try {
-    for await (const _chunk of cacache.get.stream.byDigest(folder, integrity)) {
-      // Reading to the end is what checks it.
-    }
-    return true;
-  } catch {
-    return false;
   }
 }

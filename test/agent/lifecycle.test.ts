@@ -282,5 +282,4 @@ describe("the agent", () => {
     await beats(false);
     expect(await hub.result(hub.send({ kind: "warm", task: "echo" }))).toMatchObject({ state: "done" });
   });
-  });
 });

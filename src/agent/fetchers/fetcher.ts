@@ -3,12 +3,12 @@
 import type { ObjectsConfig } from "../config.ts";
 import { checkUri } from "../guard.ts";
 import { openFile } from "./file.ts";
-import { createHttpFetcher } from "./http.ts";
+import { HttpFetcher } from "./http.ts";
 import { createS3Fetcher } from "./s3.ts";
 import { FetchError, type Fetcher } from "./source.ts";
 
 export function createFetcher(config: ObjectsConfig): Fetcher {
-  const http = createHttpFetcher(config);
+  const http = new HttpFetcher(config);
   const s3 = createS3Fetcher(config);
   return {
     async open(uri, signal, etag = null) {

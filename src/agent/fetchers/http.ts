@@ -10,39 +10,39 @@ const REDIRECTS_MAX = 5;
 /** Of one host: enough for a page of objects at once, far below what a small store minds. */
 const SOCKETS_PER_HOST_MAX = 16;
 
-export interface HttpFetcher {
-  open(url: URL, signal: AbortSignal, etag: string | null): Promise<Source | "unchanged">;
-}
+export class HttpFetcher {
+  readonly #config: ObjectsConfig;
+  readonly #agents: { "http:": HttpAgent; "https:": HttpsAgent };
 
-export function createHttpFetcher(config: ObjectsConfig): HttpFetcher {
-  const lookup = guardedLookup(config);
-  const agents = {
-    "http:": new HttpAgent({ keepAlive: true, maxSockets: SOCKETS_PER_HOST_MAX, lookup }),
-    "https:": new HttpsAgent({ keepAlive: true, maxSockets: SOCKETS_PER_HOST_MAX, lookup }),
-  };
+  constructor(config: ObjectsConfig) {
+    this.#config = config;
+    const options = { keepAlive: true, maxSockets: SOCKETS_PER_HOST_MAX, lookup: guardedLookup(config) };
+    this.#agents = { "http:": new HttpAgent(options), "https:": new HttpsAgent(options) };
+  }
 
-  async function open(url: URL, signal: AbortSignal, etag: string | null): Promise<Source | "unchanged"> {
+  async open(url: URL, signal: AbortSignal, etag: string | null): Promise<Source | "unchanged"> {
     const conditional: Record<string, string> = etag === null ? {} : { "if-none-match": etag };
     let current = url;
     for (let hop = 0; hop <= REDIRECTS_MAX; hop++) {
-      const response = await ask(current, signal, conditional);
+      const response = await this.#ask(current, signal, conditional);
       const { statusCode = 0, headers } = response;
       if (statusCode === 304 && etag !== null) {
         response.resume();
         return "unchanged";
       }
-      if (statusCode < 300 || statusCode >= 400) return sourceOf(current, response, signal);
-      response.resume();
-      current = redirected(current, statusCode, headers.location);
+      if (statusCode < 300 || statusCode >= 400) return this.#sourceOf(current, response, signal);
+      // Not read: a redirect may have a body without end.
+      response.destroy();
+      current = this.#redirected(current, statusCode, headers.location);
     }
     throw new FetchError("store_error", `more than ${REDIRECTS_MAX} redirects`);
   }
 
-  function redirected(from: URL, status: number, location: string | undefined): URL {
+  #redirected(from: URL, status: number, location: string | undefined): URL {
     if (location === undefined || !URL.canParse(location, from.href)) {
       throw new FetchError("store_error", `answered ${status} without a usable location`);
     }
-    const checked = checkUri(new URL(location, from).href, config);
+    const checked = checkUri(new URL(location, from).href, this.#config);
     if (!checked.ok) throw new FetchError("refused", `redirect: ${checked.detail}`);
     // A store must not point us at our own disk, nor at what our credentials open.
     if (checked.url.protocol !== "http:" && checked.url.protocol !== "https:") {
@@ -51,7 +51,7 @@ export function createHttpFetcher(config: ObjectsConfig): HttpFetcher {
     return checked.url;
   }
 
-  function sourceOf(url: URL, response: IncomingMessage, signal: AbortSignal): Source {
+  #sourceOf(url: URL, response: IncomingMessage, signal: AbortSignal): Source {
     const failure = failureOf(response);
     if (failure !== null) {
       response.destroy();
@@ -61,18 +61,18 @@ export function createHttpFetcher(config: ObjectsConfig): HttpFetcher {
     const { etag = null } = headers;
     // A weak etag names what is equivalent, not the same bytes.
     const version = etag !== null && !etag.startsWith("W/") ? etag : null;
-    const again = version === null ? null : (fromByte: number) => askRest(url, fromByte, version, signal);
+    const again = version === null ? null : (fromByte: number) => this.#askRest(url, fromByte, version, signal);
     return {
       bytes: headers["content-length"] === undefined ? null : Number(headers["content-length"]),
       checksums: checksumsOf(headers),
       etag,
       freshForMs: freshForMs(headers["cache-control"]),
-      body: resuming(response, config.stallMs, again, signal),
+      body: resuming(response, this.#config.stallMs, again, signal),
     };
   }
 
-  async function askRest(url: URL, fromByte: number, version: string, signal: AbortSignal): Promise<IncomingMessage> {
-    const response = await ask(url, signal, { range: `bytes=${fromByte}-`, "if-range": version });
+  async #askRest(url: URL, fromByte: number, version: string, signal: AbortSignal): Promise<IncomingMessage> {
+    const response = await this.#ask(url, signal, { range: `bytes=${fromByte}-`, "if-range": version });
     const continues = response.headers["content-range"]?.startsWith(`bytes ${fromByte}-`) ?? false;
     if (response.statusCode === 206 && continues) return response;
     response.destroy();
@@ -82,18 +82,18 @@ export function createHttpFetcher(config: ObjectsConfig): HttpFetcher {
     );
   }
 
-  function ask(url: URL, signal: AbortSignal, headers: Record<string, string>): Promise<IncomingMessage> {
+  #ask(url: URL, signal: AbortSignal, headers: Record<string, string>): Promise<IncomingMessage> {
     const secure = url.protocol === "https:";
     return new Promise((resolve, reject) => {
       const request = (secure ? httpsRequest : httpRequest)(url, {
-        agent: agents[secure ? "https:" : "http:"],
+        agent: this.#agents[secure ? "https:" : "http:"],
         // Stored as it is at the URI: a length and a checksum belong to these bytes.
         headers: { "accept-encoding": "identity", "user-agent": "forechain-agent", ...headers },
         signal,
       });
       const timer = setTimeout(() => {
-        request.destroy(new FetchError("stalled", `no answer within ${config.stallMs} ms`));
-      }, config.stallMs);
+        request.destroy(new FetchError("stalled", `no answer within ${this.#config.stallMs} ms`));
+      }, this.#config.stallMs);
       request.once("response", (response) => {
         clearTimeout(timer);
         resolve(response);
@@ -105,8 +105,6 @@ export function createHttpFetcher(config: ObjectsConfig): HttpFetcher {
       request.end();
     });
   }
-
-  return { open };
 }
 
 function failureOf({ statusCode = 0, headers }: IncomingMessage): FetchError | null {
