@@ -1,5 +1,6 @@
 // The real worker with bare routes beside its own: what `bench/edge.ts` compares with, in the same isolate.
 import { Hono } from "hono";
+import type { Offer } from "../src/core/pipeline.ts";
 import type { Env } from "../src/edge/env.ts";
 import app from "../src/worker.ts";
 
@@ -17,7 +18,7 @@ function constantOf(bytes: string): string {
   return text;
 }
 
-const bare = new Hono();
+const bare = new Hono<{ Bindings: Env }>();
 
 /** Parses the body, answers a constant. */
 bare.post("/bench/constant", async (c) => {
@@ -29,6 +30,12 @@ bare.post("/bench/constant", async (c) => {
 bare.all("/bench/forward/*", (c) => {
   const target = c.req.header("x-bench-target") ?? "";
   return fetch(target, { method: c.req.method, headers: c.req.raw.headers, body: c.req.raw.body });
+});
+
+/** One offer straight to a hub, as an allocation makes it: what is measured there is the hub alone. */
+bare.post("/bench/admit", async (c) => {
+  const { workspace, offer } = await c.req.json<{ workspace: string; offer: Offer }>();
+  return c.json(await c.env.CLUSTER_HUB.getByName(`${workspace}/${offer.cluster}`).admit(workspace, offer));
 });
 
 export default {

@@ -301,6 +301,8 @@ export class ClusterHub extends DurableObject<Env> {
     ];
     this.#know(workspace, cluster);
     this.#waiters.dismiss(vm);
+    // A socket before this one is dead, though its end may not have been noticed yet.
+    if (this.#sockets.has(vm)) this.#queue.releaseLeases(vm, Date.now());
     const response = this.#sockets.accept(vm);
     this.#push(vm, Date.now());
     return response;
@@ -334,9 +336,15 @@ export class ClusterHub extends DurableObject<Env> {
     this.#sockets.send(vm, { type: "heartbeat", id: message.id, answer: { ...result.answer, invokeKey } });
   }
 
+  /** What was sent into a connection that broke may never have arrived: it is given again, and agents know it by its id. */
   override async webSocketClose(socket: WebSocket): Promise<void> {
-    // The runtime has closed its side; ours ends too. What the agent had leased is put back when its leases run out.
+    const vm = this.#sockets.vmOf(socket);
     socket.close();
+    if (!this.#sockets.has(vm)) this.#queue.releaseLeases(vm, Date.now());
+  }
+
+  override async webSocketError(socket: WebSocket): Promise<void> {
+    await this.webSocketClose(socket);
   }
 
   async report(workspace: string, cluster: string, vm: string, report: AgentReport): Promise<AgentReportAnswer> {

@@ -150,6 +150,19 @@ test("a second socket of a VM takes the first one's place", async () => {
   expect(await second.commands()).toHaveLength(1);
 });
 
+test("what was sent into a connection that broke is given again on the next", async () => {
+  const first = await line();
+  await admit(offer());
+  const [lost] = await first.commands();
+  first.socket.close();
+  const second = await line();
+  const [again] = await second.commands();
+  expect(again).toMatchObject({ commandId: lost!.commandId, attempt: 2 });
+  const stale = { commandId: lost!.commandId, leaseId: lost!.leaseId, state: "done" as const };
+  second.say({ type: "report", id: 1, report: { results: [stale], uses: [], ends: [], misses: [] } });
+  expect(await second.hear()).toMatchObject({ answer: { refused: [{ reason: "stale lease" }] } });
+});
+
 test("another process supersedes the one behind the socket", async () => {
   const agent = await line();
   await world.heartbeat(CLUSTER, "vm-1", ["a"], { instanceId: "second" });
