@@ -8,6 +8,7 @@
 
 import { CANDIDATE_SCORES, CANDIDATE_SYMBOL, candidateIfAny, candidateOf, candidates, candidatesReset } from "./candidates";
 import { fold } from "./hash";
+import { LINE_BYTES } from "./layout";
 import { exp4, ln4, sum4 } from "./math";
 import { pathBack, pathLength, pathSetA, pathSetB, pathStart, pathWhole } from "./path";
 import { claimLine, findLine, halveContext, LINE_COUNTS, LINE_SYMBOLS, LINE_TOTAL, SYMBOLS_PER_LINE, WIDE_LINES_MAX, wideHash } from "./table";
@@ -57,6 +58,8 @@ const ENTRIES_MAX: i32 = 4096;
 const ENTRY_CANDIDATE: usize = memory.data(4096 * 2, 64);
 /** Eight more: a line is written whole before its symbols are counted. */
 const ENTRY_F: usize = memory.data(4104 * 4, 64);
+/** Address of the entry's place in its line: its count is found again without a search. */
+const ENTRY_PLACE: usize = memory.data(4096 * 4, 64);
 const CONTEXT_ENTRIES: usize = memory.data(12 * 4, 64);
 const CONTEXT_LINE: usize = memory.data(11 * 4, 64);
 const CONTEXT_OFFSET: usize = memory.data(11 * 4, 64);
@@ -64,7 +67,12 @@ const CONTEXT_OFFSET: usize = memory.data(11 * 4, 64);
 const CONTEXT_ABSENT: usize = memory.data(11 * 4, 64);
 /** Final probability of each candidate; padded to a multiple of four. */
 export const REACH_P: usize = memory.data(260 * 4, 64);
+/** 1 where the candidate executed. */
 const ACTUAL: usize = memory.data(256, 64);
+/** 1 + the context in which the candidate was last counted. */
+const COUNTED: usize = memory.data(256, 64);
+/** Candidate of each descendant, -1 where no context proposed it. */
+const DESCENDANT_CANDIDATE: usize = memory.data(192 * 4, 64);
 let entries: i32 = 0;
 /** Cell of the table that remembers what the whole path reached the last two times. */
 let historyHash: u64 = 0;
@@ -237,6 +245,7 @@ function gatherLine(line: usize, w4: v128, total: f32, absent: f32): void {
     if (candidate < 0) return;
     const scores = CANDIDATE_SCORES + (<usize>candidate << 4);
     store<u16>(ENTRY_CANDIDATE + (<usize>entries << 1), <u16>candidate);
+    store<u32>(ENTRY_PLACE + (<usize>entries << 2), <u32>(line + (i << 2)));
     v128.store(scores, f32x4.add(v128.load(scores), f32x4.mul(w4, v128.load32_splat(f + (i << 2)))));
     entries++;
   }
@@ -253,20 +262,22 @@ function evidence(at: usize, hits: v128, total: f32, absent: f32): void {
 
 /** Learns, after reachMix of the same path, that exactly the first `count` of DESCENDANT_SYMBOL executed. */
 export function reachLearn(count: i32): void {
-  if (candidates > 0) learnWeights(count);
+  memory.fill(ACTUAL, 0, candidates);
+  memory.fill(COUNTED, 0, candidates);
+  for (let i = 0; i < count; i++) {
+    const candidate = candidateIfAny(load<u32>(DESCENDANT_SYMBOL + (<usize>i << 2)));
+    store<i32>(DESCENDANT_CANDIDATE + (<usize>i << 2), candidate);
+    if (candidate >= 0) store<u8>(ACTUAL + <usize>candidate, 1);
+  }
+  if (candidates > 0) learnWeights();
   for (let c = 0; c < CONTEXTS; c++) {
     const hash = load<u64>(HASH + (<usize>c << 3));
-    if (hash != 0) countContext(hash, count);
+    if (hash != 0) countContext(c, hash, count);
   }
   remember(count);
 }
 
-function learnWeights(count: i32): void {
-  memory.fill(ACTUAL, 0, candidates);
-  for (let i = 0; i < count; i++) {
-    const candidate = candidateIfAny(load<u32>(DESCENDANT_SYMBOL + (<usize>i << 2)));
-    if (candidate >= 0) store<u8>(ACTUAL + <usize>candidate, 1);
-  }
+function learnWeights(): void {
   let errors = f32x4.splat(0);
   let gradient = f32x4.splat(0);
   for (let s: usize = 0; s < <usize>candidates; s++) {
@@ -296,12 +307,33 @@ function learnContext(context: i32, errors: v128): void {
   weightsLearn(weights + offset, setLast + offset, setKnown + offset, setDepth + offset, gradient, RATE);
 }
 
-function countContext(hash: u64, count: i32): void {
+function countContext(context: i32, hash: u64, count: i32): void {
   const line = claimLine(hash);
   const total = load<f32>(line, LINE_TOTAL) + 1;
   store<f32>(line, total, LINE_TOTAL);
-  for (let i = 0; i < count; i++) countHit(hash, line, load<u32>(DESCENDANT_SYMBOL + (<usize>i << 2)));
+  if (load<u32>(CONTEXT_LINE + (<usize>context << 2)) != 0) countEntries(context, line);
+  for (let i = 0; i < count; i++) {
+    const candidate = load<i32>(DESCENDANT_CANDIDATE + (<usize>i << 2));
+    if (candidate >= 0 && load<u8>(COUNTED + <usize>candidate) == <u8>(context + 1)) continue;
+    countHit(hash, line, load<u32>(DESCENDANT_SYMBOL + (<usize>i << 2)));
+  }
   if (total >= COUNT_LIMIT) halveContext(hash, line);
+}
+
+/** Counts what executed among the entries that the prediction met; most descendants are there. */
+function countEntries(context: i32, first: usize): void {
+  const end = load<i32>(CONTEXT_ENTRIES + (<usize>(context + 1) << 2));
+  for (let e = load<i32>(CONTEXT_ENTRIES + (<usize>context << 2)); e < end; e++) {
+    const candidate = <usize>load<u16>(ENTRY_CANDIDATE + (<usize>e << 1));
+    if (load<u8>(ACTUAL + candidate) == 0) continue;
+    const place = <usize>load<u32>(ENTRY_PLACE + (<usize>e << 2));
+    // A context counted before this one may have taken the line.
+    if (load<u32>(place, LINE_SYMBOLS) != load<u32>(CANDIDATE_SYMBOL + (candidate << 2))) continue;
+    store<f32>(place, load<f32>(place, LINE_COUNTS) + 1, LINE_COUNTS);
+    store<u8>(COUNTED + candidate, <u8>(context + 1));
+    const line = place & ~(LINE_BYTES - 1);
+    if (line != first) store<f32>(line, load<f32>(line, LINE_TOTAL) + 1, LINE_TOTAL);
+  }
 }
 
 function countHit(hash: u64, first: usize, symbol: u32): void {
