@@ -4,6 +4,9 @@ import { CONTINUATION_HEADER } from "../../src/protocol.ts";
 import { echoTask, startTestAgent } from "./start.ts";
 import { pattern, TestStore } from "./store.ts";
 
+/** Between two clocks compared over a loaded machine's loopback: half of the quickest round trip. */
+const CLOCK_ERROR_MS = 100;
+
 describe("a call to /invoke", () => {
   it("is streamed to the task and back, without Forechain's own headers, and recorded", async () => {
     const agent = await startTestAgent();
@@ -114,7 +117,35 @@ describe("objects", () => {
   });
 });
 
+describe("people and monitors", () => {
+  it("are told health and numbers", async () => {
+    const agent = await startTestAgent({ tasks: { 'a "b"': echoTask() } });
+    await (await agent.invoke('a "b"', "e1")).text();
+    const health = await fetch(`${agent.url}/healthz`);
+    expect([health.status, await health.json()]).toEqual([200, { ok: true, detail: "linked to its hub" }]);
+    const metrics = await (await fetch(`${agent.url}/metrics`)).text();
+    expect(metrics).toContain("# TYPE forechain_agent_calls_total counter\nforechain_agent_calls_total 1\n");
+    expect(metrics).toContain('forechain_agent_runtimes{task="a \\"b\\"",state="ready"} 1');
+    for (const line of metrics.trim().split("\n"))
+      expect(line).toMatch(/^(# (HELP|TYPE) |forechain_agent_\w+(\{.*\})? -?[\d.e+-]+$)/);
+    expect((await fetch(`${agent.url}/else`)).status).toBe(404);
+  });
+});
+
 describe("commands", () => {
+  it("begin at their instant, not before", async () => {
+    const agent = await startTestAgent();
+    const { hub } = agent;
+    const notBeforeMs = hub.nowMs() + 900;
+    const result = await hub.result(hub.send({ kind: "warm", task: "echo", notBeforeMs }));
+    expect(result.startedMs).toBeGreaterThanOrEqual(notBeforeMs - CLOCK_ERROR_MS);
+    expect(
+      hub.heartbeats
+        .filter(({ runtimes }) => runtimes.length > 0)
+        .every(({ nowMs }) => nowMs >= notBeforeMs - CLOCK_ERROR_MS),
+    ).toBe(true);
+  });
+
   it("warm: done when the runtime said ready; its first use is reported, and costs the user nothing", async () => {
     const agent = await startTestAgent();
     const { hub } = agent;

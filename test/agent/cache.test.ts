@@ -1,9 +1,12 @@
 // The cache against a real store: faults of the store, bounds, priorities, what survives a restart.
+
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmdirSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeEach, describe, expect, it } from "vitest";
 import { type CacheOptions, type LoadAnswer, ObjectCache, type Want } from "../../src/agent/cache.ts";
 import { createFetcher } from "../../src/agent/fetchers/fetcher.ts";
 import { Transfers } from "../../src/agent/transfer.ts";
@@ -211,6 +214,30 @@ describe("one load per object", () => {
     answerTask();
     await Promise.all([prefetched, queued, task]);
     expect(order[0]).toBe("task");
+  });
+});
+
+/** A disk of 1 MiB, where this process may make one. */
+const smallDisk = mkdtempSync(join(tmpdir(), "forechain-disk-"));
+const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=1m", "tmpfs", smallDisk]).status === 0;
+afterAll(() => {
+  if (mounted) spawnSync("umount", [smallDisk]);
+  rmdirSync(smallDisk);
+});
+
+describe.skipIf(!mounted)(`a full disk${mounted ? "" : " (skipped: no right to mount one)"}`, () => {
+  it("ends a download of unknown length with a reason, leaves nothing, and serves smaller ones on", async () => {
+    const cache = await openCache({ folder: join(smallDisk, "cache"), maxBytes: 10_000 * KB });
+    const uri = store.on("/large", (_request, response) => {
+      response.writeHead(200);
+      response.end(pattern(2_000 * KB));
+    });
+    expect(await cache.load(uri, TASK)).toMatchObject({ ok: false, reason: "disk_full" });
+    expect(await readdir(join(smallDisk, "cache", "incoming"))).toEqual([]);
+    await loaded(cache.load(store.put("/small", pattern(300 * KB)), TASK));
+    const asked = store.requests.length;
+    expect(await cache.load(store.uri("/told"), prefetch(0.9, 2_000 * KB))).toMatchObject({ reason: "disk_full" });
+    expect(store.requests).toHaveLength(asked);
   });
 });
 

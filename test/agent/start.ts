@@ -52,7 +52,8 @@ export async function startTestAgent(options: StartOptions = {}): Promise<Runnin
   const path = join(folder, "agent.yaml");
   await writeFile(path, stringify(config));
   const child = spawn(process.execPath, [join(ROOT, "src/cli/main.ts"), "agent", "--config", path], {
-    env: { ...process.env, FORECHAIN_KEY: TEST_KEY },
+    // Agents are started by the dozen: compiled once, a start takes half the CPU.
+    env: { ...process.env, FORECHAIN_KEY: TEST_KEY, NODE_COMPILE_CACHE: join(tmpdir(), "forechain-test-compiled") },
     detached: true,
     stdio: ["ignore", "ignore", "pipe"],
   });
