@@ -16,7 +16,7 @@ import { Api } from "./demo/api.ts";
 import { agentKeys, callerKey, declareAll, readerKey, setMode } from "./demo/declare.ts";
 import { drive, type RunRecord, requestsOf } from "./demo/drive.ts";
 import { RecordService } from "./demo/record-service.ts";
-import { outcomesBetween, type PhaseReport, reportOf, tableOf } from "./demo/report.ts";
+import { COLD_FLOOR_MS, outcomesBetween, type PhaseReport, reportOf, tableOf } from "./demo/report.ts";
 import { OriginStore } from "./demo/store.ts";
 import { CLUSTERS, type Request, WORKFLOWS } from "./demo/world.ts";
 import { portOf } from "./dev.ts";
@@ -211,7 +211,7 @@ async function phase(
     requests,
     onRun: (run) => {
       done++;
-      const cold = run.calls.filter((call) => call.coldStartMs > 25).length;
+      const cold = run.calls.filter((call) => call.coldStartMs > COLD_FLOOR_MS).length;
       const where = [...new Set(run.calls.map((call) => call.cluster))].join("+");
       const text = `${run.workflow.padEnd(7)} ${String(Math.round(run.tookMs)).padStart(6)} ms`;
       say(

@@ -80,10 +80,10 @@ export function importCommand(): Command {
 
 /** Errors: throws where neither options, environment nor a local worker tell. */
 function targetOf(flags: ImportFlags): UploadTarget {
-  const url = flags.url ?? process.env["FORECHAIN_URL"];
-  const key = flags.key ?? process.env["FORECHAIN_KEY"];
+  const url = flags.url ?? process.env.FORECHAIN_URL;
+  const key = flags.key ?? process.env.FORECHAIN_KEY;
   if (url !== undefined && key !== undefined) return { url, key };
-  const path = join(process.env["FORECHAIN_STATE"] ?? ".forechain", "dev.json");
+  const path = join(process.env.FORECHAIN_STATE ?? ".forechain", "dev.json");
   try {
     const { url: devUrl, adminKey } = JSON.parse(readFileSync(path, "utf8")) as { url: string; adminKey: string };
     return { url: url ?? devUrl, key: key ?? adminKey };

@@ -6,7 +6,7 @@ import type { RunRecord } from "./drive.ts";
 import { WORKFLOWS } from "./world.ts";
 
 /** A wait below this is no cold start: passing a request on takes about as long. */
-const COLD_FLOOR_MS = 25;
+export const COLD_FLOOR_MS = 25;
 
 export interface OutcomeCount {
   count: number;

@@ -8,7 +8,7 @@ import type { Link } from "./link.ts";
 export const STORE_HOST = "store.demo.example";
 export const STORE_URI = `http://${STORE_HOST}`;
 /** Idle runtimes are stopped so soon, so that a demo of a minute sees real cold starts. */
-export const KEEP_ALIVE_MS = 1_500;
+export const KEEP_ALIVE_MS = 1_000;
 /** An agent's cache: all that a phase reads fits in. */
 export const CACHE_BYTES_MAX = 256 * 2 ** 20;
 export const VM_MEMORY_BYTES = 2 * 2 ** 30;
@@ -29,7 +29,7 @@ export const CLUSTERS: DemoCluster[] = [
     cluster: "ashburn",
     vm: "ashburn-1",
     links: {
-      store: { latencyMs: 6, bytesPerSecond: 5 * MB },
+      store: { latencyMs: 6, bytesPerSecond: 4 * MB },
       ledger: { latencyMs: 45, bytesPerSecond: 10 * MB },
       catalog: { latencyMs: 70, bytesPerSecond: 10 * MB },
     },
@@ -38,7 +38,7 @@ export const CLUSTERS: DemoCluster[] = [
     cluster: "frankfurt",
     vm: "frankfurt-1",
     links: {
-      store: { latencyMs: 30, bytesPerSecond: 3.5 * MB },
+      store: { latencyMs: 30, bytesPerSecond: 3 * MB },
       ledger: { latencyMs: 2, bytesPerSecond: 50 * MB },
       catalog: { latencyMs: 90, bytesPerSecond: 10 * MB },
     },
@@ -47,7 +47,7 @@ export const CLUSTERS: DemoCluster[] = [
     cluster: "osaka",
     vm: "osaka-1",
     links: {
-      store: { latencyMs: 40, bytesPerSecond: 3.5 * MB },
+      store: { latencyMs: 40, bytesPerSecond: 3 * MB },
       ledger: { latencyMs: 110, bytesPerSecond: 10 * MB },
       catalog: { latencyMs: 2, bytesPerSecond: 50 * MB },
     },
