@@ -246,7 +246,15 @@ function describe(
     capacity,
     runtimes: runtimes.flatMap(({ task, state, expiresMs }) => {
       if (state === "gone") return [];
-      return [{ task, state, ...(Number.isFinite(expiresMs) ? { expiresMs: clock.toHubMs(expiresMs) } : {}) }];
+      const { version } = config.tasks[task]!;
+      return [
+        {
+          task,
+          ...(version === undefined ? {} : { version }),
+          state,
+          ...(Number.isFinite(expiresMs) ? { expiresMs: clock.toHubMs(expiresMs) } : {}),
+        },
+      ];
     }),
     cache: { bytes: cache.bytes(), maxBytes: cache.maxBytes(), uris },
     tasks: Object.entries(config.tasks).map(([task, { version }]) =>

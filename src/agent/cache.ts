@@ -249,7 +249,8 @@ export class ObjectCache implements ObjectStore {
     const room = { bytes: 0 };
     try {
       const told = limited && want.bytes !== null ? want.bytes : 0;
-      await this.#reserve(room, told, this.#newcomer(want, told));
+      // Looked at before the store is asked; nothing is thrown out for what may not even exist.
+      await this.#mustFit(told, told, this.#newcomer(want, told));
       const beganMs = this.#options.nowMs();
       const source = await fetcher.open(uri, this.#stopping.signal, stale?.etag);
       if (source === "unchanged") return { ok: true, entry: this.#refreshed(stale!) };
@@ -375,28 +376,36 @@ export class ObjectCache implements ObjectStore {
   async #reserve(room: { bytes: number }, bytes: number, newcomer: Newcomer): Promise<void> {
     const more = bytes - room.bytes;
     if (more <= 0) return;
-    const { maxBytes, diskFreeBytesMin, folder } = this.#options;
-    if (bytes > maxBytes) throw new Refused("too_large", `${bytes} bytes, but the cache holds ${maxBytes}`);
-    // Taken before the first await: two downloads must not count on the same room.
+    await this.#mustFit(bytes, more, newcomer);
     this.#reservedBytes += more;
     room.bytes += more;
+    // Another download may have taken room while this one looked: only now is it certain.
     await this.#makeRoom(newcomer);
+  }
+
+  /** Throws where an object of `bytes`, of which `more` are not reserved yet, could not be kept. Changes nothing. */
+  async #mustFit(bytes: number, more: number, newcomer: Newcomer): Promise<void> {
+    const { maxBytes, diskFreeBytesMin, folder } = this.#options;
+    if (bytes > maxBytes) throw new Refused("too_large", `${bytes} bytes, but the cache holds ${maxBytes}`);
+    this.#victims(more, newcomer);
     const disk = await statfs(folder);
-    const pendingBytes = this.#reservedBytes - this.#writtenBytes;
-    if (disk.bavail * disk.bsize - pendingBytes < diskFreeBytesMin) {
-      throw new Refused(
-        "disk_full",
-        `${bytes} bytes, but the disk has too little left (${disk.bavail * disk.bsize} bytes)`,
-      );
-    }
+    const freeBytes = disk.bavail * disk.bsize;
+    const pendingBytes = this.#reservedBytes + more - this.#writtenBytes;
+    if (freeBytes - pendingBytes >= diskFreeBytesMin) return;
+    throw new Refused("disk_full", `${bytes} bytes, but the disk has too little left (${freeBytes} bytes)`);
+  }
+
+  /** What has to leave for `more` bytes; throws where that cannot be. */
+  #victims(more: number, newcomer: Newcomer): CacheEntry[] {
+    const overBytes = this.#bytes + this.#reservedBytes + more - this.#options.maxBytes;
+    if (overBytes <= 0) return [];
+    const victims = chooseVictims([...this.#entries.values()], overBytes, newcomer, this.#options.nowMs());
+    if (victims === null) throw new Refused("cache_full", "no room: what fills the cache is in use or worth more");
+    return victims;
   }
 
   async #makeRoom(newcomer: Newcomer): Promise<void> {
-    const overBytes = this.#bytes + this.#reservedBytes - this.#options.maxBytes;
-    if (overBytes <= 0) return;
-    const victims = chooseVictims([...this.#entries.values()], overBytes, newcomer, this.#options.nowMs());
-    if (victims === null) throw new Refused("cache_full", `no room: what fills the cache is in use or worth more`);
-    await Promise.all(victims.map((entry) => this.#remove(entry)));
+    await Promise.all(this.#victims(0, newcomer).map((entry) => this.#remove(entry)));
   }
 
   #newcomer(want: Want, bytes: number): Newcomer {

@@ -31,6 +31,9 @@ const CLOCK_MARGIN_MS = 2_000;
 /** Of caller's headers: a continuation is up to 4 KiB, and several may be joined. */
 const HEADERS_BYTES_MAX = 64 * 1024;
 
+/** Longer than gateways and balancers keep idle connections: they are to close first, or a call meets a closing one. */
+const KEEP_ALIVE_MS = 75_000;
+
 interface Problem {
   status: number;
   title: string;
@@ -47,6 +50,7 @@ export function createAgentServer(options: ServerOptions): Server {
   });
   // A task may take long to send its input and its answer; its own time-out bounds it.
   server.requestTimeout = 0;
+  server.keepAliveTimeout = KEEP_ALIVE_MS;
   return server;
 }
 

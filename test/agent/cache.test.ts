@@ -99,6 +99,16 @@ describe("a store that misbehaves", () => {
         ),
     ],
     [
+      "a trickle",
+      "stalled",
+      (path) =>
+        store.on(path, (_q, r) => {
+          r.writeHead(200, { "content-length": bytes.length });
+          const drops = setInterval(() => r.write(bytes.subarray(0, 1)), 20);
+          r.once("close", () => clearInterval(drops));
+        }),
+    ],
+    [
       "a connection that breaks off",
       "broken",
       (path) =>
@@ -271,6 +281,14 @@ describe("bounds", () => {
     await loaded(cache.load(store.put("/needed", pattern(300 * KB, 3)), TASK));
     expect(cache.has(store.uri("/pinned"))).toBe(true);
     if (pinned.ok) pinned.release();
+  });
+
+  it("a prefetch of what is not there throws nothing out", async () => {
+    const cache = await openCache();
+    const kept = store.put("/kept", pattern(900 * KB));
+    await loaded(cache.load(kept, TASK));
+    expect(await cache.load(store.uri("/none"), prefetch(1, 500 * KB))).toMatchObject({ ok: false });
+    expect(cache.has(kept)).toBe(true);
   });
 
   it("in-flight loads share the room: together they never pass the bound", async () => {

@@ -45,6 +45,8 @@ export interface Fetcher {
 /** Continuations of one object after its connection broke or stood still. */
 const RESUMES_MAX = 3;
 const RESUME_PAUSE_MS = 100;
+/** Within `stallMs`: less is no transfer that anybody waits for. */
+const TRICKLE_BYTES_MIN = 1_024;
 
 /**
  * A body that goes on where it broke off. `again` asks for the rest, from a byte, of the same version, or throws; null where the
@@ -75,17 +77,29 @@ export async function* resuming(
   }
 }
 
-/** Only the wait for the store counts: a reader that is held back by the bandwidth cap is no stall. */
+/**
+ * Ends what sends nothing for `stallMs`, or next to nothing: a trickle would hold a start, and a place in it, for ever.
+ * Only the wait for the store counts: a reader that is held back by the bandwidth cap is no stall.
+ */
 async function* withStallLimit(body: Readable, stallMs: number): AsyncGenerator<Buffer> {
   const chunks = body[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+  let waitedMs = 0;
+  let bytes = 0;
   try {
     for (;;) {
       const timer = setTimeout(() => {
         body.destroy(new FetchError("stalled", `no bytes for ${stallMs} ms`));
       }, stallMs);
+      const askedMs = performance.now();
       const chunk = await chunks.next().finally(() => clearTimeout(timer));
       if (chunk.done) return;
+      waitedMs += performance.now() - askedMs;
+      bytes += chunk.value.length;
       yield chunk.value;
+      if (waitedMs < stallMs) continue;
+      if (bytes < TRICKLE_BYTES_MIN) throw new FetchError("stalled", `${bytes} bytes in ${Math.round(waitedMs)} ms`);
+      waitedMs = 0;
+      bytes = 0;
     }
   } finally {
     body.destroy();
