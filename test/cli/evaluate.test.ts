@@ -102,6 +102,11 @@ test("--reach on spans: what executes is told, with both baselines", () => {
   expect(result.brier).toBeLessThan(0.2);
   expect(result.leadCoverage).toBeGreaterThan(0.5);
   expect(result.baselines.map(({ name }: { name: string }) => name)).toEqual(["longest context", "product of edges"]);
+  // "left" always, "right" and "other" in turn: a counter is off by 1/2 twice of three pairs at the root, and nowhere else much.
+  const [longest, product] = result.baselines as { brier: number }[];
+  expect(longest?.brier).toBeGreaterThan(0.1);
+  expect(longest?.brier).toBeLessThan(0.25);
+  expect(product?.brier).toBeLessThan(0.25);
 });
 
 test("a file without a case fails with one clear line", () => {

@@ -59,13 +59,13 @@ class ReachBaselines {
     return products;
   }
 
-  learn(path: Uint32Array, reached: Iterable<number>, caused: Iterable<number>): void {
+  learn(path: Uint32Array, reached: number[], caused: number[]): void {
     for (let k = 1; k <= path.length; k++) add(this.#contexts, path.subarray(path.length - k).join(), reached);
     add(this.#edges, path.at(-1) as number, caused);
   }
 }
 
-function add<Key>(counters: Map<Key, Counts>, key: Key, tasks: Iterable<number>): void {
+function add<Key>(counters: Map<Key, Counts>, key: Key, tasks: number[]): void {
   let counts = counters.get(key);
   if (counts === undefined) {
     counts = { total: 0, hits: new Map() };
@@ -76,12 +76,12 @@ function add<Key>(counters: Map<Key, Counts>, key: Key, tasks: Iterable<number>)
 }
 
 /** Tasks of the executions that name `source` among their triggers. */
-function causedBy(run: Case, source: number): Set<number> {
+function causedBy(run: Case, source: number): number[] {
   const caused = new Set<number>();
   for (let i = source + 1; i < run.tasks.length; i++) {
     if (run.triggers[i]?.includes(source)) caused.add(run.tasks[i] as number);
   }
-  return caused;
+  return [...caused];
 }
 
 /** Sums over the pairs of the test part. */
@@ -153,7 +153,7 @@ export function evaluateReach(
     }
     observe(index);
     for (const [i, history] of histories.entries()) {
-      baselines.learn(history.tasks, (reached[i] as Map<number, number>).keys(), causedBy(run, i));
+      baselines.learn(history.tasks, [...(reached[i] as Map<number, number>).keys()], causedBy(run, i));
     }
     progress(index + 1);
   }
