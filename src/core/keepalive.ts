@@ -29,6 +29,8 @@ const EVIDENCE_MIN = 10;
 const EVIDENCE_HALVED_AT = 1_024;
 /** Share of calls that a hold shorter than the operator's may make wait: a run has a dozen of them, and at most one run in a hundred may notice. */
 const HARM_MAX = 0.0003;
+/** A wait counts at least so much, however rarely it reached the end of a run: whoever is late is on the critical path more often. */
+const HARM_SENSITIVITY_MIN = 0.1;
 /** A wait below this is none, ms. */
 const HARM_MS = 1;
 /** Learning rate of the weights per unit of cost, relative to the mean cost of one idle time. */
@@ -65,6 +67,8 @@ interface TaskState {
   savedMs: Float64Array;
   harmed: Float64Array;
   calls: number;
+  /** Calls that would have waited without a warm runtime, whatever their idle time was. */
+  waiting: number;
   seen: number;
   /** By HOLD_POLICIES. */
   logWeights: Float64Array;
@@ -89,6 +93,8 @@ export class KeepAlive {
     const state = this.#stateOf(task, gb);
     this.#age(state, nowMs);
     state.calls++;
+    const harm = waitMs > HARM_MS ? Math.max(sensitivity, HARM_SENSITIVITY_MIN) : 0;
+    state.waiting += harm;
     const releasedMs = state.releasesMs.pop();
     if (releasedMs === undefined) return;
     for (let bin = 0; bin < BINS; bin++) {
@@ -100,7 +106,7 @@ export class KeepAlive {
     state.atRisk[bin]!++;
     state.called[bin]!++;
     state.savedMs[bin]! += savableMs;
-    if (waitMs > HARM_MS) state.harmed[bin]!++;
+    state.harmed[bin]! += harm;
     this.#charge(state, bin, idleMs - (BIN_ENDS_MS[bin - 1] ?? 0), savableMs, idleMs);
     if (++state.seen >= EVIDENCE_HALVED_AT) halve(state);
     this.#decide(state);
@@ -144,6 +150,7 @@ export class KeepAlive {
         savedMs: new Float64Array(BINS),
         harmed: new Float64Array(BINS),
         calls: 0,
+        waiting: 0,
         seen: 0,
         logWeights: new Float64Array(HOLD_POLICIES.length),
         meanCostMs: 0,
@@ -248,12 +255,18 @@ export class KeepAlive {
 
   /** The shortest hold, up to the operator's, that lets next to nobody wait who would have found a warm runtime. */
   #harmless(state: TaskState): number {
+    const calls = Math.max(1, state.calls);
     let harmed = 0;
+    // Beside those seen one more call, as likely to wait as any: what is rare has often not been seen yet.
+    const waiting = state.waiting / calls;
+    let called = 0;
     for (let bin = BINS - 1; bin >= 0; bin--) {
       const fromMs = BIN_ENDS_MS[bin - 1] ?? 0;
       if (fromMs >= this.#options.fixedMs) continue;
       harmed += state.harmed[bin]!;
-      if (harmed > HARM_MAX * Math.max(1, state.calls)) return Math.min(BIN_ENDS_MS[bin]!, this.#options.fixedMs);
+      called += state.called[bin]!;
+      const expected = Math.max(1, called) * ((harmed + waiting) / (called + 1));
+      if (expected > HARM_MAX * calls) return Math.min(BIN_ENDS_MS[bin]!, this.#options.fixedMs);
     }
     return 0;
   }
@@ -281,5 +294,6 @@ function halve(state: TaskState): void {
     for (let bin = 0; bin < BINS; bin++) counts[bin]! /= 2;
   }
   state.calls /= 2;
+  state.waiting /= 2;
   state.seen /= 2;
 }

@@ -23,6 +23,7 @@ const GAP_FACTOR = 3;
 const GAPS_MAX = 4_096;
 /** Records in open runs at most: about 250 B each. At the bound the quietest runs are sealed early; their rows stay exact. */
 export const OPEN_RECORDS_MAX = 120_000;
+const OPEN_SHARE_KEPT = 7 / 8;
 /** Records of one run at most; more are refused, because a run is assembled in one piece. */
 export const RUN_RECORDS_MAX = 110_000;
 /** Runs joined into one at most: a job that always links to its last run would never end. */
@@ -298,7 +299,8 @@ export class Ledger {
   /** Runs to be sealed now, longest quiet first. */
   due(nowMs: number): string[] {
     const due: { runId: string; lastArrivalMs: number }[] = [];
-    let excess = this.#openRecords - OPEN_RECORDS_MAX;
+    // Down to some way below the bound: looking through all open runs for every batch above it would cost more than they do.
+    let excess = this.isFull ? this.#openRecords - OPEN_RECORDS_MAX * OPEN_SHARE_KEPT : 0;
     for (const [runId, run] of this.open) {
       if (nowMs >= run.lastArrivalMs + this.#waitMs(run)) due.push({ runId, lastArrivalMs: run.lastArrivalMs });
     }

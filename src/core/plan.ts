@@ -40,7 +40,7 @@ export interface Plan {
   skipped: SkippedItem[];
   /** Where each later task is expected to run. */
   vms: Record<string, string>;
-  /** Expected ms of each later task's start that this plan, or a runtime that is idle now, hides. */
+  /** What this plan, or a runtime that is idle now, hides of each later task's start, ms, should the task come early (p10). */
   hiddenMs: Record<string, number>;
 }
 
@@ -129,7 +129,7 @@ function weighTask(task: TaskDemand, vm: number, root: string, weighing: Weighin
   for (const object of task.objects) weighPrefetch(object, task, timing, vm, weighing);
   if (weighWarm(task, timing, vm, weighing)) {
     const hiddenMs = Math.min(task.coldStartMs, timing.leadP50Ms);
-    weighing.hiddenMs[task.task] = hiddenMs;
+    weighing.hiddenMs[task.task] = Math.min(task.coldStartMs, timing.lead.p10);
     weighing.delaysMs.set(task.task, delayMs + task.coldStartMs - hiddenMs);
   }
 }
