@@ -187,6 +187,35 @@ describe("a call that cannot go on is told why", () => {
   });
 });
 
+test("a caller who leaves takes the call along", async () => {
+  const left = new Promise<void>((resolve) => {
+    void cluster(
+      "paris",
+      ["a"],
+      (request) =>
+        new Promise((_, reject) => {
+          request.signal.addEventListener("abort", () => {
+            resolve();
+            reject(request.signal.reason);
+          });
+        }),
+    );
+  });
+  await vi.waitFor(async () =>
+    expect((await world.call("GET", "/v1/clusters/paris")).body.vms).toMatchObject([{ tasks: ["a"] }]),
+  );
+  const caller = new AbortController();
+  const { exports } = await import("cloudflare:workers");
+  const call = (exports as unknown as { default: Fetcher }).default.fetch("https://forechain.test/v1/invoke/a", {
+    headers: { authorization: `Bearer ${world.admin}` },
+    signal: caller.signal,
+  });
+  call.catch(() => undefined);
+  await vi.waitFor(() => expect(seen).toHaveLength(1));
+  caller.abort();
+  await left;
+});
+
 describe("another VM is tried", () => {
   const both = async (first: Agent, second: Agent) => {
     let calls = 0;

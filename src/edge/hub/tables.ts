@@ -1,14 +1,19 @@
 // The tables of one ClusterHub's SQLite. Instants are ms since the epoch.
 // They hold what must survive an eviction; heartbeats and running sums are in memory and come back within seconds.
 
-/** Forward only: a table is changed by a later statement, never in place. */
+/** Brings a hub's tables up to date; each step runs once per hub. */
 export function createTables(sql: SqlStorage): void {
-  sql.exec(`
-    CREATE TABLE IF NOT EXISTS meta (
-      name TEXT NOT NULL PRIMARY KEY,
-      value TEXT NOT NULL -- JSON
-    ) STRICT, WITHOUT ROWID;
+  sql.exec(
+    "CREATE TABLE IF NOT EXISTS meta (name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
+  );
+  const done = readMeta<number>(sql, "schema") ?? 0;
+  for (const step of STEPS.slice(done)) sql.exec(step);
+  if (done < STEPS.length) writeMeta(sql, "schema", STEPS.length);
+}
 
+/** Forward only: a table is changed by a later step, never in place. */
+const STEPS = [
+  `
     -- queued → leased → done | failed | expired | cancelled
     CREATE TABLE IF NOT EXISTS commands (
       command_id TEXT NOT NULL PRIMARY KEY,
@@ -53,14 +58,7 @@ export function createTables(sql: SqlStorage): void {
       run_id TEXT NOT NULL PRIMARY KEY,
       memory_bytes INTEGER NOT NULL,
       cpu_cores REAL NOT NULL,
-      expires_ms INTEGER NOT NULL,
-      calls INTEGER NOT NULL -- allocations of the run on this cluster
-    ) STRICT, WITHOUT ROWID;
-
-    CREATE TABLE IF NOT EXISTS spending (
-      hour INTEGER NOT NULL PRIMARY KEY, -- hours since the epoch
-      bytes INTEGER NOT NULL,
-      gb_seconds REAL NOT NULL
+      expires_ms INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
 
     CREATE TABLE IF NOT EXISTS outcomes (
@@ -80,8 +78,24 @@ export function createTables(sql: SqlStorage): void {
       saved_ms REAL NOT NULL,
       PRIMARY KEY (kind, outcome)
     ) STRICT, WITHOUT ROWID;
-  `);
-}
+  `,
+  // Reservations live for seconds: none is worth carrying over.
+  `
+    DROP TABLE reservations;
+    CREATE TABLE reservations (
+      run_id TEXT NOT NULL PRIMARY KEY,
+      memory_bytes INTEGER NOT NULL,
+      cpu_cores REAL NOT NULL,
+      expires_ms INTEGER NOT NULL,
+      calls INTEGER NOT NULL -- allocations of the run on this cluster
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS spending (
+      hour INTEGER NOT NULL PRIMARY KEY, -- hours since the epoch
+      bytes INTEGER NOT NULL,
+      gb_seconds REAL NOT NULL
+    ) STRICT, WITHOUT ROWID;
+  `,
+];
 
 export function readMeta<T>(sql: SqlStorage, name: string): T | null {
   const [row] = sql.exec<{ value: string }>("SELECT value FROM meta WHERE name = ?", name).toArray();
