@@ -4,10 +4,10 @@ import { request as httpRequest } from "node:http";
 import { request as httpsRequest } from "node:https";
 import type { Started } from "./driver.ts";
 
-/** Between two tries: short while most programs start, then longer. */
-const POLL_MS_FIRST = 5;
-const POLL_MS_MAX = 50;
-const POLL_GROWTH = 1.2;
+/** Between two tries: a share of the time that has passed, so that a start is never told much longer than it was. */
+const POLL_SHARE = 0.05;
+const POLL_MS_MIN = 4;
+const POLL_MS_MAX = 100;
 /** Of one try: a program that accepts before it can answer keeps the connection waiting. */
 const TRY_MS_MAX = 2_000;
 
@@ -16,21 +16,21 @@ export async function answersReady(
   path: string,
   limitMs: number,
 ): Promise<{ ok: true } | { ok: false; detail: string }> {
-  const untilMs = performance.now() + limitMs;
+  const beganMs = performance.now();
+  const untilMs = beganMs + limitMs;
   let exit: { code: number | string | null; lastLines: string } | null = null;
   const exited = started.exited.then((how) => {
     exit = how;
     return false;
   });
-  let pollMs = POLL_MS_FIRST;
   while (performance.now() < untilMs) {
     if (await Promise.race([answers(started, path), exited])) return { ok: true };
     if (exit !== null) {
       const { code, lastLines } = exit as { code: number | string | null; lastLines: string };
       return { ok: false, detail: `ended (${code}) before it was ready${lastLines === "" ? "" : `: ${lastLines}`}` };
     }
+    const pollMs = Math.min(POLL_MS_MAX, Math.max(POLL_MS_MIN, (performance.now() - beganMs) * POLL_SHARE));
     await Promise.race([new Promise((resolve) => setTimeout(resolve, pollMs)), exited]);
-    pollMs = Math.min(POLL_MS_MAX, pollMs * POLL_GROWTH);
   }
   return { ok: false, detail: `did not answer ${path} within ${Math.round(limitMs)} ms` };
 }
