@@ -45,7 +45,7 @@ export async function allocateTask(
 }
 
 /** FNV-1a over the id's characters, as a number in [0, 1). */
-function uniformOf(id: string): number {
+export function uniformOf(id: string): number {
   let hash = 0x811c9dc5;
   for (let i = 0; i < id.length; i++) hash = Math.imul(hash ^ id.charCodeAt(i), 0x01000193);
   // The last characters alone would decide the low bits: one more round spreads them.

@@ -159,9 +159,17 @@ function hasRoute(app: Routes, method: string, path: string): boolean {
   return handlers.some(([[, route]]) => route.method === method);
 }
 
+/** Asked again after this, ms: an object that restarts is back within a second. */
+const UNAVAILABLE_RETRY_MS = 1_000;
+
 /** A fault of ours: logged whole, told as nothing but an id that finds it in the log. */
 export function unexpected(error: Error, c: Context): Response {
   const id = crypto.randomUUID();
   console.error(JSON.stringify({ level: "error", id, method: c.req.method, path: c.req.path, error: error.stack }));
+  // Durable Objects mark what passes: a restart (`retryable`), too many requests (`overloaded`).
+  if (("retryable" in error && error.retryable) || ("overloaded" in error && error.overloaded)) {
+    const detail = `A part of this service is restarting or overloaded; the log has it under ${id}.`;
+    return problem(c, 503, "Temporarily unavailable", detail, undefined, { retryAfterMs: UNAVAILABLE_RETRY_MS });
+  }
   return problem(c, 500, "Internal error", `Something went wrong on our side; the log has it under ${id}.`);
 }

@@ -1,5 +1,7 @@
 // Bad input: each fault gets its status and names its field; nothing becomes a 500, and nothing of ours leaks.
+import { Hono } from "hono";
 import { beforeAll, expect, test } from "vitest";
+import { unexpected } from "../../src/edge/problem.ts";
 import { newWorld, type World } from "./world.ts";
 
 let world: World;
@@ -110,9 +112,18 @@ test("404 for an unknown route", async () => {
   expect(await world.call("GET", "/v1/nothing")).toMatchObject({ status: 404, body: { title: "Not found" } });
 });
 
+test.each(["retryable", "overloaded"])("a part of ours that is %s is a 503 with the time to wait", async (mark) => {
+  const app = new Hono().get("/", () => {
+    throw Object.assign(new Error("secret detail"), { [mark]: true });
+  });
+  app.onError(unexpected);
+  const response = await app.request("/");
+  expect(response.status).toBe(503);
+  expect(response.headers.get("retry-after")).toBe("1");
+  expect(await response.text()).not.toContain("secret");
+});
+
 test("a fault of ours tells an id and nothing else", async () => {
-  const { Hono } = await import("hono");
-  const { unexpected } = await import("../../src/edge/problem.ts");
   const app = new Hono().get("/", () => {
     throw new Error("secret detail");
   });

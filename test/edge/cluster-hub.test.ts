@@ -181,6 +181,22 @@ describe("leases", () => {
     expect((await outcomes()).totals).toMatchObject([{ outcome: "failed", count: 1 }]);
   });
 
+  test("of many agents that run out together are not given again together", async () => {
+    const vms = Array.from({ length: 50 }, (_, i) => `herd-${i}`);
+    for (const vm of vms) await world.heartbeat(CLUSTER, vm, ["b"]);
+    await admit(offer(vms.map((vm) => command({ vm }))));
+    const given = (await Promise.all(vms.map((vm) => poll(vm)))).flat();
+    expect(given).toHaveLength(50);
+    for (const { commandId } of given) await age(commandId, "lease_expires_ms");
+    await sweep();
+    const rows = await runInDurableObject(world.hub(CLUSTER), (_, { storage }) =>
+      storage.sql.exec<{ at: number }>("SELECT not_before_ms AS at FROM commands ORDER BY at").toArray(),
+    );
+    const spreadMs = rows.at(-1)!.at - rows[0]!.at;
+    expect(spreadMs).toBeGreaterThan(150); // of a back-off of 250 to 500 ms
+    expect(new Set(rows.map((row) => row.at)).size).toBeGreaterThan(25);
+  });
+
   test("survive an eviction between lease and result", async () => {
     const first = await leased();
     await evictDurableObject(world.hub(CLUSTER));

@@ -1,0 +1,35 @@
+// Which runs a canary covers, and ids that sort by time.
+import { describe, expect, test } from "vitest";
+import { uniformOf } from "../../src/edge/allocator.ts";
+import { newId, timePrefix } from "../../src/edge/ids.ts";
+
+const NOW_MS = 1_800_000_000_000;
+
+describe("a canary's share of runs", () => {
+  const kinds: [string, (i: number) => string][] = [
+    ["counted ids", (i) => `run-${i}`],
+    ["trace ids", (i) => (i * 2_654_435_761).toString(16).padStart(32, "0")],
+    ["ids of ours", (i) => newId(NOW_MS + i)],
+    ["ids that differ at the front", (i) => `${i}-of-the-same-long-workflow`],
+  ];
+  test.each(kinds)("is what was asked for: %s", (_, idOf) => {
+    const numbers = Array.from({ length: 10_000 }, (_unused, i) => uniformOf(idOf(i)));
+    for (const share of [0.01, 0.1, 0.5, 0.9]) {
+      const covered = numbers.filter((number) => number < share).length / numbers.length;
+      // Five standard deviations of a fair draw.
+      expect(Math.abs(covered - share)).toBeLessThan(5 * Math.sqrt((share * (1 - share)) / numbers.length));
+    }
+  });
+
+  test("is the same for every task of a run", () => {
+    expect(uniformOf("run")).toBe(uniformOf("run"));
+    expect(uniformOf("")).toBeGreaterThanOrEqual(0);
+  });
+});
+
+test("ids are unique and sort by time", () => {
+  const ids = Array.from({ length: 2_000 }, (_, i) => newId(NOW_MS + Math.floor(i / 10)));
+  expect(new Set(ids).size).toBe(ids.length);
+  expect(ids.filter((_, i) => i % 10 === 0).toSorted()).toEqual(ids.filter((_, i) => i % 10 === 0));
+  expect(ids.every((id) => id >= timePrefix(NOW_MS) && id < timePrefix(NOW_MS + 200))).toBe(true);
+});
