@@ -1,14 +1,14 @@
 // The graph as a picture and, for whoever cannot see it, as a table.
+import { Graph, layout } from "@dagrejs/dagre";
 import type { GraphAnswer } from "../protocol.ts";
 import { bytes, el, ms, percent, quiet, svg, table } from "./dom.ts";
-import { layered } from "./layout.ts";
 
 /** The most frequent ones: beyond, a picture tells nothing. */
 const TASKS_DRAWN_MAX = 60;
 const TRANSITIONS_DRAWN_MAX = 160;
 const TRANSITIONS_LISTED_MAX = 300;
-const LAYER_WIDTH = 210;
-const ROW_HEIGHT = 64;
+const LAYER_GAP = 70;
+const ROW_GAP = 24;
 const NODE_WIDTH = 140;
 const NODE_HEIGHT = 40;
 const MARGIN = 12;
@@ -35,14 +35,16 @@ export function graphView(graph: GraphAnswer): Node[] {
 }
 
 function picture(tasks: GraphAnswer["tasks"], transitions: GraphAnswer["transitions"]): SVGElement {
-  const placed = layered(
-    tasks.map((task) => task.task),
-    transitions,
-  );
-  const width = (placed.layers - 1) * LAYER_WIDTH + NODE_WIDTH + 2 * MARGIN;
-  const height = (placed.rows - 1) * ROW_HEIGHT + NODE_HEIGHT + 2 * MARGIN;
-  const left = (layer: number) => MARGIN + layer * LAYER_WIDTH;
-  const middle = (row: number) => MARGIN + row * ROW_HEIGHT + NODE_HEIGHT / 2;
+  const drawing = new Graph({ multigraph: true });
+  drawing.setGraph({ rankdir: "LR", ranksep: LAYER_GAP, nodesep: ROW_GAP, marginx: MARGIN, marginy: MARGIN });
+  for (const { task } of tasks) drawing.setNode(task, { width: NODE_WIDTH, height: NODE_HEIGHT });
+  // Frequent transitions are kept short and straight.
+  const most = Math.max(1, ...transitions.map(({ count }) => count));
+  for (const { source, target, kind, count } of transitions) {
+    drawing.setEdge(source, target, { weight: 1 + Math.round((4 * count) / most) }, kind);
+  }
+  layout(drawing);
+  const { width = 0, height = 0 } = drawing.graph();
   const arrow = svg(
     "marker",
     {
@@ -57,19 +59,13 @@ function picture(tasks: GraphAnswer["tasks"], transitions: GraphAnswer["transiti
     },
     svg("path", { d: "M0,0 L8,4 L0,8 Z" }),
   );
-  const edges = transitions.map((transition, index) => {
-    const from = placed.nodes.get(transition.source)!;
-    const to = placed.nodes.get(transition.target)!;
-    const points = [
-      { x: left(from.layer) + NODE_WIDTH, y: middle(from.row) },
-      ...placed.bends[index]!.map(({ layer, row }) => ({ x: left(layer) + NODE_WIDTH / 2, y: middle(row) })),
-      { x: left(to.layer), y: middle(to.row) },
-    ];
+  const edges = transitions.map((transition) => {
+    const { points } = drawing.edge(transition.source, transition.target, transition.kind) as { points: Point[] };
     return edge(transition, points);
   });
   const nodes = tasks.map((task) => {
-    const { layer, row } = placed.nodes.get(task.task)!;
-    return node(task, left(layer), middle(row) - NODE_HEIGHT / 2);
+    const { x, y } = drawing.node(task.task) as Point;
+    return node(task, x - NODE_WIDTH / 2, y - NODE_HEIGHT / 2);
   });
   const label = `${tasks.length} tasks and ${transitions.length} transitions between them; the table below tells the same.`;
   const box = { class: "graph", width, height, viewBox: `0 0 ${width} ${height}` };
@@ -88,16 +84,24 @@ function node(task: GraphAnswer["tasks"][number], x: number, y: number): SVGElem
   );
 }
 
-function edge(transition: GraphAnswer["transitions"][number], points: { x: number; y: number }[]): SVGElement {
-  const [first, ...rest] = points as [{ x: number; y: number }, ...{ x: number; y: number }[]];
+interface Point {
+  x: number;
+  y: number;
+}
+
+function edge(transition: GraphAnswer["transitions"][number], points: Point[]): SVGElement {
+  // Through the middles of dagre's bends, so that the line is smooth.
+  const middle = (a: Point, b: Point) => `${(a.x + b.x) / 2},${(a.y + b.y) / 2}`;
+  const first = points[0]!;
+  const last = points.at(-1)!;
+  const bends = points.slice(1, -1);
   let path = `M${first.x},${first.y}`;
-  let last = first;
-  for (const point of rest) {
-    const half = (last.x + point.x) / 2;
-    path += ` C${half},${last.y} ${half},${point.y} ${point.x},${point.y}`;
-    last = point;
+  for (const [i, bend] of bends.entries()) {
+    const next = bends[i + 1];
+    path += ` Q${bend.x},${bend.y} ${next === undefined ? `${last.x},${last.y}` : middle(bend, next)}`;
   }
-  const next = rest[0]!;
+  if (bends.length === 0) path += ` L${last.x},${last.y}`;
+  const name = points[Math.floor((points.length - 1) / 2)]!;
   const { source, target, count, delayMs, probability, kind } = transition;
   const delay = delayMs === null ? "" : `, after ${ms(delayMs.p50)}`;
   return svg(
@@ -105,11 +109,7 @@ function edge(transition: GraphAnswer["transitions"][number], points: { x: numbe
     {},
     svg("title", {}, `${source} → ${target} (${kind}): ${count} times, ${percent(probability)}${delay}`),
     svg("path", { d: path, "stroke-width": 1 + 2.5 * probability, "marker-end": "url(#arrow)" }),
-    svg(
-      "text",
-      { class: "quiet", x: (first.x + next.x) / 2, y: (first.y + next.y) / 2 - 4, "text-anchor": "middle" },
-      percent(probability),
-    ),
+    svg("text", { class: "quiet", x: name.x, y: name.y - 4, "text-anchor": "middle" }, percent(probability)),
   );
 }
 
