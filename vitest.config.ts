@@ -1,6 +1,9 @@
-// Two projects: `node` (core, engine, agent, importers, CLI, whole processes) and `edge` (inside workerd).
+// Three projects: `node` (core, engine, agent, importers), `edge` (inside workerd), then `process`: a Worker and agents as whole
+// trees of processes. These measure or kill what they start, so they run last and one file at a time.
 import { cloudflareTest, readD1Migrations } from "@cloudflare/vitest-plugin";
 import { defineConfig } from "vitest/config";
+
+const PROCESSES = ["test/cli/**/*.test.ts", "test/soak/**/*.test.ts"];
 
 export default defineConfig({
   test: {
@@ -10,7 +13,7 @@ export default defineConfig({
           name: "node",
           environment: "node",
           include: ["test/**/*.test.ts"],
-          exclude: ["test/edge/**"],
+          exclude: ["test/edge/**", ...PROCESSES],
           testTimeout: 60_000,
           hookTimeout: 120_000,
         },
@@ -28,6 +31,17 @@ export default defineConfig({
           })),
         ],
         test: { name: "edge", include: ["test/edge/**/*.test.ts"], testTimeout: 30_000 },
+      },
+      {
+        test: {
+          name: "process",
+          environment: "node",
+          include: PROCESSES,
+          fileParallelism: false,
+          sequence: { groupOrder: 1 },
+          testTimeout: 60_000,
+          hookTimeout: 120_000,
+        },
       },
     ],
   },

@@ -11,7 +11,7 @@ const LAYER_GAP = 70;
 const ROW_GAP = 24;
 const NODE_WIDTH = 140;
 const NODE_HEIGHT = 40;
-const MARGIN = 12;
+const MARGIN = 20;
 const NAME_CHARACTERS_MAX = 19;
 
 export function graphView(graph: GraphAnswer): Node[] {
