@@ -166,7 +166,8 @@ export class Invoker {
 
   /** So far: the wait for the runtime, and for the objects that were not there. */
   #waitedMs({ acquired, fetchedBeforeMs }: Progress): number {
-    const fetchedMs = this.#options.objects.waitedMs(acquired.runtime) - fetchedBeforeMs;
+    // A runtime that has died has taken its own account with it: then this part is not known.
+    const fetchedMs = Math.max(0, this.#options.objects.waitedMs(acquired.runtime) - fetchedBeforeMs);
     return acquired.queueMs + acquired.fetchMs + acquired.initMs + fetchedMs;
   }
 
@@ -177,41 +178,31 @@ export class Invoker {
     outputBytes: number,
   ): void {
     const { call, receivedMs, acquired, fetchedBeforeMs, usageBefore } = progress;
-    const { clock, objects, cluster, vm, tasks } = this.#options;
+    const { clock, objects } = this.#options;
     const endMs = clock.localMs();
     const usage = acquired.runtime.started!.usage();
     if (usage !== null) this.#options.pool.measured(acquired.runtime, usage.memoryBytes);
     const coldStartMs = this.#waitedMs(progress);
     const { reads, waitedMs } = objects.settle(acquired.runtime);
     this.#tellReads(call, reads);
-    const { runId, executionId, links, params, version } = call.context;
     const outputs = told(response, OUTPUTS_HEADER, z.array(ObjectUse).max(256));
     const services = told(response, SERVICES_HEADER, z.array(ServiceUse).max(64));
-    const taskVersion = tasks[call.task]!.version ?? version;
     this.totals.coldStartMs += coldStartMs;
     if (coldStartMs > 0) this.totals.cold++;
     if (status !== "ok") this.totals.errors++;
     this.#options.record({
-      runId,
-      executionId,
-      ...(links.length > 0 ? { links } : {}),
-      task: call.task,
-      ...(taskVersion === undefined ? {} : { version: taskVersion }),
-      startMs: clock.toHubMs(receivedMs),
+      ...this.#identityOf(call, receivedMs),
       endMs: clock.toHubMs(endMs),
       status,
       queueMs: rounded(acquired.queueMs),
-      fetchMs: rounded(acquired.fetchMs + waitedMs - fetchedBeforeMs),
+      fetchMs: rounded(acquired.fetchMs + Math.max(0, waitedMs - fetchedBeforeMs)),
       coldStartMs: rounded(coldStartMs),
       ...(usage === null ? {} : { memoryBytes: usage.peakBytes }),
       ...(usage === null || usageBefore === null ? {} : { cpuMs: Math.max(0, usage.cpuMs - usageBefore.cpuMs) }),
       ...(reads.length > 0 ? { inputs: inputsOf(reads) } : {}),
       ...(outputs === null ? {} : { outputs }),
       outputBytes,
-      ...(params === undefined ? {} : { params }),
       ...(services === null ? {} : { services }),
-      cluster,
-      vm,
     });
     this.#done();
   }
@@ -244,29 +235,34 @@ export class Invoker {
     pool.release(runtime, answer.ok);
   }
 
+  /** 404 and 503 tell the gateway that nothing has begun, so that it may try another VM: no execution then, and no record. */
   #notStarted(call: Call, receivedMs: number, failure: Acquired & { ok: false }, timedOut: boolean): Answered {
-    const { clock, cluster, vm, tasks } = this.#options;
     if (failure.reason === "unknown_task") return problem(404, "Unknown task", failure.detail);
     if (failure.reason === "stopped") return problem(503, "Stopping", failure.detail);
     this.totals.errors++;
-    const { runId, executionId, links, params, version } = call.context;
-    const taskVersion = tasks[call.task]?.version ?? version;
-    this.#options.record({
+    if (!timedOut && failure.reason !== "aborted") return problem(503, "Task did not start", failure.detail);
+    const status = timedOut ? "timeout" : "error";
+    this.#options.record({ ...this.#identityOf(call, receivedMs), endMs: this.#options.clock.hubMs(), status });
+    if (timedOut) return problem(504, "Task timed out", `No runtime of ${call.task} was free in time.`);
+    return problem(499, "Caller gone", failure.detail);
+  }
+
+  /** What a record says of any call. */
+  #identityOf({ task, context }: Call, receivedMs: number): Omit<Execution, "endMs" | "status"> {
+    const { runId, executionId, links, params } = context;
+    const { clock, cluster, vm, tasks } = this.#options;
+    const version = tasks[task]!.version ?? context.version;
+    return {
       runId,
       executionId,
       ...(links.length > 0 ? { links } : {}),
-      task: call.task,
-      ...(taskVersion === undefined ? {} : { version: taskVersion }),
+      task,
+      ...(version === undefined ? {} : { version }),
       startMs: clock.toHubMs(receivedMs),
-      endMs: clock.hubMs(),
-      status: timedOut ? "timeout" : "error",
       ...(params === undefined ? {} : { params }),
       cluster,
       vm,
-    });
-    if (timedOut) return problem(504, "Task timed out", `No runtime of ${call.task} was free in time.`);
-    if (failure.reason === "aborted") return problem(499, "Caller gone", failure.detail);
-    return problem(502, "Task did not start", failure.detail);
+    };
   }
 
   #done(): void {

@@ -195,8 +195,12 @@ describe("commands", () => {
     expect(result.state).toBe("failed");
     expect(result.reason).toContain("cannot start: no model");
     const answer = await agent.invoke("broken", "e1");
-    expect(answer.status).toBe(502);
-    expect(await agent.hub.execution("e1")).toMatchObject({ status: "error" });
+    // Nothing has begun: the gateway may try another VM, which then tells the execution.
+    expect(answer.status).toBe(503);
+    expect(answer.headers.get("forechain-cold-start-ms")).toBeNull();
+    agent.signal("SIGTERM");
+    await agent.exited;
+    expect(agent.hub.executions).toEqual([]);
   });
 
   it("expired, unknown tasks, unknown versions and forbidden URIs fail with a reason", async () => {

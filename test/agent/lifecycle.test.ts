@@ -6,6 +6,7 @@ import { describe, expect, it, onTestFinished } from "vitest";
 import { Gate } from "./gate.ts";
 import { TestHub } from "./hub.ts";
 import { echoTask, gone, isAlive, startTestAgent } from "./start.ts";
+import { pattern, TestStore } from "./store.ts";
 
 async function pidOf(answer: Response): Promise<number> {
   return ((await answer.json()) as { pid: number }).pid;
@@ -90,11 +91,16 @@ describe("runtimes", () => {
   });
 
   it("a runtime that dies while it is called costs that call only", async () => {
-    const agent = await startTestAgent();
-    await pidOf(await agent.invoke("echo", "e1"));
+    const store = await TestStore.start();
+    onTestFinished(() => store.stop());
+    const env = { START_OBJECT: store.put("/model", pattern(50_000)) };
+    const config = { objects: { schemes: ["http"], hosts: [store.host] } };
+    const agent = await startTestAgent({ config, tasks: { echo: echoTask({ env }) } });
     expect((await agent.invoke("echo", "e2", "/crash")).status).toBe(502);
     expect((await agent.invoke("echo", "e3")).status).toBe(200);
+    // Its first call, so that it had waited for an object; what it told of that died with it, and the record still holds.
     expect(await agent.hub.execution("e2")).toMatchObject({ status: "error" });
+    expect(agent.hub.malformed).toEqual([]);
     expect(await agent.hub.execution("e3")).toMatchObject({ status: "ok" });
   });
 
