@@ -131,8 +131,7 @@ export class ObjectCache implements ObjectStore {
 
   /** Most recently used first, at most `max`. */
   uris(max: number): string[] {
-    const entries = [...this.#entries.values()].sort((a, b) => b.lastUsedMs - a.lastUsedMs);
-    return entries.slice(0, max).map((entry) => entry.uri);
+    return [...this.#entries.keys()].slice(-max).reverse();
   }
 
   async load(uri: string, want: Want): Promise<LoadAnswer> {
@@ -228,6 +227,11 @@ export class ObjectCache implements ObjectStore {
   /** The caller has pinned the entry; the answer takes that pin over. */
   #answer(entry: CacheEntry, want: Want, how: "cached" | "joined" | "loaded", waitedMs: number): LoadAnswer {
     entry.lastUsedMs = this.#options.nowMs();
+    if (this.#entries.get(entry.uri) === entry) {
+      // The map's order is that of use: a heartbeat tells the newest without sorting them all.
+      this.#entries.delete(entry.uri);
+      this.#entries.set(entry.uri, entry);
+    }
     if (want.by === "task") entry.uses++;
     else if (entry.hold === null || entry.hold.untilMs < want.holdUntilMs) {
       entry.hold = { probability: want.probability, untilMs: want.holdUntilMs };

@@ -383,6 +383,18 @@ describe("content", () => {
     expect((await loaded(cache.load(store.uri("/b"), TASK))).how).toBe("cached");
   });
 
+  it("is told by use, the newest first", async () => {
+    const cache = await openCache();
+    const [a, b, c] = ["/a", "/b", "/c"].map((path, at) => store.put(path, pattern(KB, at + 1))) as [
+      string,
+      string,
+      string,
+    ];
+    for (const uri of [a, b, c, a]) await loaded(cache.load(uri, TASK));
+    expect(cache.uris(10)).toEqual([a, c, b]);
+    expect(cache.uris(2)).toEqual([a, c]);
+  });
+
   it("a pinned object is not evicted", async () => {
     const cache = await openCache();
     const answer = await cache.load(store.put("/a", pattern(KB)), TASK);
