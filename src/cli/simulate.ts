@@ -1,6 +1,5 @@
 // `forechain simulate FILE…`: what Forechain would have done for the user's own log, beside other policies. Nothing is sent anywhere.
-import { readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { writeFileSync } from "node:fs";
 import Table from "cli-table3";
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { RunRecord } from "../core/records.ts";
@@ -22,7 +21,7 @@ import {
   simulationFault,
 } from "../sim/simulate.ts";
 import { type Workload, workloadFault, workloadOf } from "../sim/workload.ts";
-import { buildEngine, ROOT } from "./build.ts";
+import { engineModule } from "./build.ts";
 
 /** Seeds behind the confidence intervals of the report. */
 const REPORT_SEEDS = 10;
@@ -105,7 +104,7 @@ async function run(files: string[], flags: Flags): Promise<void> {
     seed: flags.seed,
     storeBytesPerSecond: flags.store === undefined ? null : flags.store * BYTES_PER_MB,
     policies,
-    module: await compiledEngine(),
+    module: await engineModule(),
     progress: (text) => void (process.stderr.isTTY && process.stderr.write(`${text}\n`)),
   };
   const simulation = await simulated(workload, spec);
@@ -136,15 +135,6 @@ async function run(files: string[], flags: Flags): Promise<void> {
   if (flags.json === true)
     process.stdout.write(`${JSON.stringify({ workload: described, policies: simulation.results })}\n`);
   else process.stdout.write(`${textOf(simulation.results, notes)}\n`);
-}
-
-async function compiledEngine(): Promise<WebAssembly.Module> {
-  await buildEngine();
-  // The Node types name the namespace but not the value.
-  const { WebAssembly: wasm } = globalThis as unknown as {
-    WebAssembly: { Module: new (bytes: Uint8Array) => WebAssembly.Module };
-  };
-  return new wasm.Module(readFileSync(join(ROOT, "build/engine.wasm")));
 }
 
 async function simulated(workload: Workload, spec: SimulationSpec): Promise<Simulation> {

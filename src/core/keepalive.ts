@@ -86,14 +86,20 @@ export class KeepAlive {
   }
 
   /**
-   * An execution of the task began. Without a warm runtime it would wait `waitMs` (0: prewarming hides the whole start), of which the
-   * share `sensitivity` (0–1) delays the run.
+   * An execution of the task began. Without a warm runtime it would wait `expectedMs`, and `atMostMs` should prewarming have little
+   * time (0: it hides the whole start); the share `sensitivity` (0–1) of a wait delays the run.
    */
-  called(task: string, nowMs: number, waitMs: number, sensitivity: number, gb: number): void {
+  called(
+    task: string,
+    nowMs: number,
+    wait: { expectedMs: number; atMostMs: number },
+    sensitivity: number,
+    gb: number,
+  ): void {
     const state = this.#stateOf(task, gb);
     this.#age(state, nowMs);
     state.calls++;
-    const harm = waitMs > HARM_MS ? Math.max(sensitivity, HARM_SENSITIVITY_MIN) : 0;
+    const harm = wait.atMostMs > HARM_MS ? Math.max(sensitivity, HARM_SENSITIVITY_MIN) : 0;
     state.waiting += harm;
     const releasedMs = state.releasesMs.pop();
     if (releasedMs === undefined) return;
@@ -102,7 +108,7 @@ export class KeepAlive {
     }
     const idleMs = nowMs - releasedMs;
     const bin = binOf(idleMs);
-    const savableMs = waitMs * sensitivity;
+    const savableMs = wait.expectedMs * sensitivity;
     state.atRisk[bin]!++;
     state.called[bin]!++;
     state.savedMs[bin]! += savableMs;

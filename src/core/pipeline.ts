@@ -16,7 +16,7 @@ import { allocate, alternativesOf, type Candidate } from "./allocate.ts";
 import { type ChainDemand, demandOf } from "./demand.ts";
 import type { FleetView } from "./fleet.ts";
 import type { Model, TaskProfile } from "./graph.ts";
-import { type Plan, planFor } from "./plan.ts";
+import { type Hidden, type Plan, planFor } from "./plan.ts";
 import { meanOf, predict, predictNothing, routesFrom } from "./predict.ts";
 
 /** Hubs asked in turn before the request is told that nothing is suitable. */
@@ -119,8 +119,8 @@ export interface Served {
   refused: ClusterRefusal[];
   /** Plan was sent (active, or a canary's run); in shadow and paused it is only told. */
   acted: boolean;
-  /** Expected ms of each later task's start that is hidden by the plan or by runtimes that are idle now. */
-  hiddenMs: Record<string, number>;
+  /** What the plan, or runtimes that are idle now, hide of each later task's start. */
+  hidden: Record<string, Hidden>;
   /** For the continuation: see TaskRequest. */
   branch: string | null;
 }
@@ -192,7 +192,7 @@ export async function serve(
       vm: candidate.vm.vm,
       url: candidate.vm.url,
       vms: plan.vms,
-      hiddenMs: plan.hiddenMs,
+      hidden: plan.hidden,
       ...admitted(plan, admission),
       alternatives: alternativesOf(ranking),
       refused,

@@ -40,8 +40,14 @@ export interface Plan {
   skipped: SkippedItem[];
   /** Where each later task is expected to run. */
   vms: Record<string, string>;
-  /** What this plan, or a runtime that is idle now, hides of each later task's start, ms, should the task come early (p10). */
-  hiddenMs: Record<string, number>;
+  /** What this plan, or a runtime that is idle now, hides of each later task's start. */
+  hidden: Record<string, Hidden>;
+}
+
+/** Of one task's start: as expected (p50 of its lead time), and even should it come early (p10), ms. */
+export interface Hidden {
+  expectedMs: number;
+  surelyMs: number;
 }
 
 export interface PlanInput {
@@ -73,7 +79,7 @@ interface Weighing {
   /** Expected delay of everything after a task, ms, by task: its own wait and the waits before it. */
   delaysMs: Map<string, number>;
   later: Map<string, TaskDemand>;
-  hiddenMs: Record<string, number>;
+  hidden: Record<string, Hidden>;
 }
 
 interface Weighed {
@@ -100,7 +106,7 @@ export function planFor(candidate: Candidate, fleet: FleetView, input: PlanInput
     // Lead times exclude cold starts; while the root itself still has to start, everything after it has that much longer.
     delaysMs: new Map([[root.task, index.statesOf(root.task)[rootVm] === TASK_WARM ? 0 : root.coldStartMs]]),
     later: new Map(later.map((task) => [task.task, task])),
-    hiddenMs: {},
+    hidden: {},
   };
   const vms: Record<string, string> = {};
   for (const task of later) {
@@ -112,7 +118,7 @@ export function planFor(candidate: Candidate, fleet: FleetView, input: PlanInput
     vms[task.task] = index.vms[vm]!.vm;
     weighTask(task, vm, root.task, weighing);
   }
-  return { ...cut(weighing, fleet.policy.fanOutMax), vms, hiddenMs: weighing.hiddenMs };
+  return { ...cut(weighing, fleet.policy.fanOutMax), vms, hidden: weighing.hidden };
 }
 
 function weighTask(task: TaskDemand, vm: number, root: string, weighing: Weighing): void {
@@ -128,9 +134,9 @@ function weighTask(task: TaskDemand, vm: number, root: string, weighing: Weighin
   }
   for (const object of task.objects) weighPrefetch(object, task, timing, vm, weighing);
   if (weighWarm(task, timing, vm, weighing)) {
-    const hiddenMs = Math.min(task.coldStartMs, timing.leadP50Ms);
-    weighing.hiddenMs[task.task] = Math.min(task.coldStartMs, timing.lead.p10);
-    weighing.delaysMs.set(task.task, delayMs + task.coldStartMs - hiddenMs);
+    const expectedMs = Math.min(task.coldStartMs, timing.leadP50Ms);
+    weighing.hidden[task.task] = { expectedMs, surelyMs: Math.min(task.coldStartMs, timing.lead.p10) };
+    weighing.delaysMs.set(task.task, delayMs + task.coldStartMs - expectedMs);
   }
 }
 

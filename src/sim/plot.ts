@@ -13,6 +13,8 @@ const LEFT = 70;
 const RIGHT = 150;
 const TOP = 16;
 const BOTTOM = 54;
+/** Between 0, which a logarithmic axis does not have, and its first power of ten, px. */
+const ZERO_GAP = 60;
 /** Lines of the y axis, about. */
 const Y_TICKS = 6;
 /** The one that the page is about is drawn last and stronger. */
@@ -28,7 +30,9 @@ export function plotSvg(series: Series[], axes: { x: string; y: string }): strin
   const yTop = Math.max(1, ...points.map(({ y, yHalf }) => y + yHalf));
   // Nothing held at all has no logarithm: it stands at the left edge, where the axis says 0.
   const px = (x: number) =>
-    x <= 0 ? LEFT : LEFT + 24 + ((Math.max(low, Math.log10(x)) - low) / (high - low)) * (WIDTH - LEFT - RIGHT - 24);
+    x <= 0
+      ? LEFT
+      : LEFT + ZERO_GAP + ((Math.max(low, Math.log10(x)) - low) / (high - low)) * (WIDTH - LEFT - RIGHT - ZERO_GAP);
   const py = (y: number) => HEIGHT - BOTTOM - (y / yTop) * (HEIGHT - TOP - BOTTOM);
   const order = [...series.entries()].sort(([, a], [, b]) => Number(a.name === STRONG) - Number(b.name === STRONG));
   const names = namesOf(series, px, py);

@@ -241,7 +241,7 @@ h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .5rem; } h2 { font-size: 
 figure { margin: 1.5rem 0; } figcaption { color: var(--quiet); font-size: .875rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th { font-weight: 600; } th[scope="row"], td.text { text-align: left; white-space: normal; } thead th { color: var(--quiet); }
+th { font-weight: 600; } th[scope="row"] { text-align: left; } td.text { text-align: left; white-space: normal; } thead th { color: var(--quiet); }
 small { color: var(--quiet); }
 svg { width: 100%; height: auto; } svg text { fill: var(--ink); font: 12px system-ui, sans-serif; } svg .quiet { fill: var(--quiet); }
 svg .grid { stroke: var(--line); } svg .axis { stroke: var(--quiet); }

@@ -6,6 +6,7 @@ import type { ClusterView, FleetView } from "../../core/fleet.ts";
 import { KeepAlive } from "../../core/keepalive.ts";
 import { outputsToFetch } from "../../core/outputs.ts";
 import { type Admission, type Offer, type PlannedCommand, serve, type TaskRequest } from "../../core/pipeline.ts";
+import type { Hidden } from "../../core/plan.ts";
 import type { AssembledRun } from "../../core/profile.ts";
 import { Policy as PolicySchema } from "../../protocol.ts";
 import type { Learner, LearnerParts } from "../learner.ts";
@@ -23,7 +24,7 @@ const STANDING_SWEEP = 4_096;
 interface Carried {
   vms: Record<string, string>;
   branch: string | null;
-  hiddenMs: Record<string, number>;
+  hidden: Record<string, Hidden>;
   /** Tasks for which commands were planned. */
   commanded: Set<string | null>;
 }
@@ -106,7 +107,7 @@ export class Forechain implements Policy {
     this.#carriedOf(run)[i] = {
       vms: { ...request.heldVms, ...served.vms },
       branch: served.branch,
-      hiddenMs: served.hiddenMs,
+      hidden: served.hidden,
       commanded: new Set(served.plan.map((command) => command.task)),
     };
     this.#noteCall(run, i, request.task, nowMs);
@@ -162,10 +163,13 @@ export class Forechain implements Policy {
     const pool = this.#world.pools[run.replay.tasks[i]!]!;
     // Of a fan-out some may come without an instance prepared for them: then nothing is hidden.
     const isPrepared = before?.commanded.has(task) !== true || pool.isClaimed;
-    const hiddenMs = isPrepared ? (before?.hiddenMs[task] ?? 0) : 0;
+    const hidden = isPrepared ? before?.hidden[task] : undefined;
     const coldStartMs = profile?.coldStartMs?.p50 ?? COLD_START_UNKNOWN_MS;
-    const waitMs = Math.max(0, coldStartMs - hiddenMs);
-    this.#holds.called(task, nowMs, waitMs, profile?.latencySensitivity ?? 1, pool.gb);
+    const wait = {
+      expectedMs: Math.max(0, coldStartMs - (hidden?.expectedMs ?? 0)),
+      atMostMs: Math.max(0, coldStartMs - (hidden?.surelyMs ?? 0)),
+    };
+    this.#holds.called(task, nowMs, wait, profile?.latencySensitivity ?? 1, pool.gb);
   }
 
   keepAliveMs(task: number, nowMs: number): number {

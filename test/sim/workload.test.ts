@@ -1,0 +1,79 @@
+import { describe, expect, it } from "vitest";
+import { arrivalsOf } from "../../src/sim/arrivals.ts";
+import { workloadFault, workloadOf } from "../../src/sim/workload.ts";
+import { NESTED, recordsOf, workloadOfSteps } from "./logs.ts";
+
+const told = (records: Parameters<typeof workloadOf>[0]) => {
+  const workload = workloadOf(records);
+  return "reason" in workload ? workloadFault(workload) : null;
+};
+
+describe("logs that cannot be simulated are refused with the reason", () => {
+  it("nothing, a single run", () => {
+    expect(told([])).toMatch(/no executions/);
+    expect(told(recordsOf(NESTED, 1))).toMatch(/single run/);
+  });
+
+  it("without times", () => {
+    const untimed = recordsOf(NESTED, 4).map((record) => ({ ...record, startMs: null, endMs: null }));
+    expect(told(untimed)).toMatch(/none of the 4 runs has start times/);
+  });
+
+  it("without repeats", () => {
+    const records = recordsOf((run) => [{ task: `only in run ${"abcd"[run]}`, from: 0, to: 10 }], 4);
+    expect(told(records)).toMatch(/nothing can be learned/);
+  });
+
+  it("with one id for different executions", () => {
+    const records = recordsOf(NESTED, 4);
+    const clash = { ...records[1]!, executionId: records[0]!.executionId };
+    expect(told([...records, clash])).toMatch(/1 execution ids stand for different executions \(first: "0-A"\)/);
+  });
+});
+
+describe("a workload", () => {
+  it("tells what it assumes, and takes repeated records once", () => {
+    const records = recordsOf(NESTED, 4);
+    const workload = workloadOf([...records, ...records]);
+    if ("reason" in workload) throw new Error(workload.reason);
+    expect(workload.executions).toBe(12);
+    expect(workload.notes).toEqual(["memory of 3 of 3 tasks is unknown: 256 MB assumed"]);
+    expect(workload.runs[0]!.makespanMs).toBeCloseTo(100, 6);
+  });
+
+  it("leaves runs without times out, and says so", () => {
+    const records = recordsOf(NESTED, 5).map((record) =>
+      record.runId === "run-2" ? { ...record, startMs: null, endMs: null } : record,
+    );
+    const workload = workloadOf(records);
+    if ("reason" in workload) throw new Error(workload.reason);
+    expect(workload.runs).toHaveLength(4);
+    expect(workload.notes[0]).toBe("1 runs without start times were left out");
+  });
+});
+
+describe("arrivals", () => {
+  const workload = workloadOfSteps(NESTED, 10);
+
+  it("draw the younger half with replacement, the same for a seed", () => {
+    const arrivals = arrivalsOf(workload, "poisson:30", 500, 3);
+    expect(arrivals.runs).toHaveLength(500);
+    expect(Math.min(...arrivals.runs)).toBe(5);
+    expect(new Set(arrivals.runs).size).toBe(5);
+    expect(arrivals.meanGapMs).toBeGreaterThan(25_000);
+    expect(arrivals.meanGapMs).toBeLessThan(35_000);
+    expect(arrivalsOf(workload, "poisson:30", 500, 3)).toEqual(arrivals);
+    expect(arrivalsOf(workload, "poisson:30", 500, 4)).not.toEqual(arrivals);
+  });
+
+  it("of the trace are the log's own", () => {
+    const arrivals = arrivalsOf(workload, "trace", 3_000, 1);
+    expect([...arrivals.runs]).toEqual([5, 6, 7, 8, 9]);
+    expect(arrivals.meanGapMs).toBe(60_000);
+  });
+
+  it("that nobody can read are refused", () => {
+    expect(() => arrivalsOf(workload, "poisson:0", 10, 1)).toThrow(/expected trace, poisson:SECONDS or azure-llm:FILE/);
+    expect(() => arrivalsOf(workload, "hourly", 10, 1)).toThrow(/got "hourly"/);
+  });
+});
