@@ -68,7 +68,7 @@ export function leadReset(): void {
   }
 }
 
-/** Finds the three cells of (path, symbol); returns the index of the one that answers, -1 where none exists. */
+/** Hashes the three cells of (path, symbol) and finds the narrowest with enough; returns the index of the one that answers, -1 where none exists. */
 function choose(symbol: u32): i32 {
   const last = fold(0, <u64>pathBack(0));
   store<u64>(CELL_HASH, fold(fold(last, LEAD_SALT), <u64>symbol));
@@ -79,11 +79,12 @@ function choose(symbol: u32): i32 {
   for (let c = CONTEXTS - 1; c >= 0; c--) {
     const cell = findLine(load<u64>(CELL_HASH + (<usize>c << 3)));
     store<u32>(CELL + (<usize>c << 2), <u32>cell);
-    if (cell == 0 || bestTotal >= ENOUGH) continue;
+    if (cell == 0) continue;
     const total = load<f32>(cell, LINE_TOTAL);
     if (total <= bestTotal) continue;
     best = c;
     bestTotal = total;
+    if (total >= ENOUGH) break;
   }
   return best;
 }

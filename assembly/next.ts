@@ -12,11 +12,11 @@ import { CANDIDATE_SCORES, CANDIDATE_SYMBOL, candidateIfAny, candidateOf, candid
 import {
   CONTEXT_GAP, CONTEXT_HASH, CONTEXT_ORDER_0, CONTEXT_ORDER_1, CONTEXT_ORDERS_MASK, CONTEXT_SET, CONTEXT_WHOLE, CONTEXTS, hashContexts,
 } from "./contexts";
-import { SYMBOL_END, SYMBOL_TASK_0 } from "./layout";
+import { SYMBOL_END } from "./layout";
 import { exp4, ln4, max4, sum4 } from "./math";
 import { pathBack } from "./path";
 import { addSymbol, findLine, LINE_COUNTS, LINE_SYMBOLS, LINE_TOTAL, SYMBOLS_PER_LINE, wideHash } from "./table";
-import { offerRow } from "./topk";
+import { rowAdd, rowsOut, rowsReset } from "./topk";
 import { WEIGHT_BYTES, weightsLearn, weightsLoad, weightsReset } from "./weights";
 
 /** Count that an unseen symbol is taken to have. */
@@ -283,12 +283,9 @@ function learnContext(context: i32): void {
 
 /** Writes the `limit` likeliest tasks to OUT_TASKS and OUT_PROBABILITIES, highest first; returns how many. */
 export function nextOut(limit: i32): i32 {
-  let count = 0;
-  for (let s: usize = 1; s < <usize>candidates; s++) {
-    const task = load<u32>(CANDIDATE_SYMBOL + (s << 2)) - SYMBOL_TASK_0;
-    count = offerRow(task, <f64>load<f32>(CANDIDATE_P + (s << 2)), count, limit);
-  }
-  return count;
+  rowsReset();
+  for (let s = 1; s < candidates; s++) rowAdd(s, load<f32>(CANDIDATE_P + (<usize>s << 2)));
+  return rowsOut(limit);
 }
 
 /** Probability of the end. */

@@ -1,18 +1,19 @@
 // The answer to `reach`. In: REACH_P of the candidates. Out: OUT_* rows of at least the floor, highest first, with lead times.
 
-import { CANDIDATE_SYMBOL, candidates } from "./candidates";
+import { candidates } from "./candidates";
 import { OUT_LEAD_MS, OUT_MULTIPLICITIES, OUT_TASKS, SYMBOL_TASK_0 } from "./layout";
 import { leadMultiplicity, leadP10Ms, leadP50Ms, leadP90Ms, leadRead } from "./lead";
 import { REACH_P } from "./reach";
-import { offerRow } from "./topk";
+import { rowAdd, rowsOut, rowsReset } from "./topk";
 
 export function reachOut(floor: f64, limit: i32): i32 {
-  let count = 0;
+  rowsReset();
   for (let s = 0; s < candidates; s++) {
-    const probability = <f64>load<f32>(REACH_P + (<usize>s << 2));
-    if (!(probability >= floor)) continue;
-    count = offerRow(load<u32>(CANDIDATE_SYMBOL + (<usize>s << 2)) - SYMBOL_TASK_0, probability, count, limit);
+    const probability = load<f32>(REACH_P + (<usize>s << 2));
+    // NaN, which only a hostile image gives, is not at least anything.
+    if (probability >= 0 && !(<f64>probability < floor)) rowAdd(s, probability);
   }
+  const count = rowsOut(limit);
   for (let i = 0; i < count; i++) {
     leadRead(load<u32>(OUT_TASKS + (<usize>i << 2)) + SYMBOL_TASK_0);
     const lead = OUT_LEAD_MS + <usize>i * 24;

@@ -1,24 +1,52 @@
-// The likeliest rows, highest first. In: task and probability, one after another. Out: OUT_TASKS, OUT_PROBABILITIES.
-// Algorithm: insertion into a bounded sorted list; most rows of a prediction are far below its head, so most cost one comparison.
+// The likeliest rows, highest first. In: candidates with their probabilities. Out: OUT_TASKS, OUT_PROBABILITIES.
+// Algorithm: one u64 key per row, probability bits above candidate: bits of positive floats sort like the floats. Shell sort: a
+// reach of a hundred rows costs a third of what insertion does, and a handful costs the same. Equal rows keep their order.
+// Source: M. Ciura, "Best Increments for the Average Case of Shellsort", 2001, for the gaps.
 
-import { OUT_PROBABILITIES, OUT_TASKS } from "./layout";
+import { CANDIDATE_SYMBOL } from "./candidates";
+import { OUT_PROBABILITIES, OUT_TASKS, SYMBOL_TASK_0 } from "./layout";
 
-/** Offers a row to a list that holds `count` of at most `limit`; returns the new count. */
+const KEYS: usize = memory.data(256 * 8, 64);
+const GAPS: StaticArray<u32> = [57, 23, 10, 4, 1];
+let rows: i32 = 0;
+
+export function rowsReset(): void {
+  rows = 0;
+}
+
+/** Adds a candidate, once each: at most CANDIDATES_MAX rows. */
 // @ts-ignore: decorator
 @inline
-export function offerRow(task: u32, probability: f64, count: i32, limit: i32): i32 {
-  let at = count;
-  if (count >= limit) {
-    if (count == 0 || load<f64>(OUT_PROBABILITIES + (<usize>(count - 1) << 3)) >= probability) return count;
-    at = count - 1;
-  } else count++;
-  for (; at > 0; at--) {
-    const above = load<f64>(OUT_PROBABILITIES + (<usize>(at - 1) << 3));
-    if (above >= probability) break;
-    store<f64>(OUT_PROBABILITIES + (<usize>at << 3), above);
-    store<u32>(OUT_TASKS + (<usize>at << 2), load<u32>(OUT_TASKS + (<usize>(at - 1) << 2)));
+export function rowAdd(candidate: i32, probability: f32): void {
+  store<u64>(KEYS + (<usize>rows << 3), (<u64>reinterpret<u32>(probability) << 32) | <u64>(~(<u32>candidate)));
+  rows++;
+}
+
+/** Writes the `limit` likeliest rows; returns how many. */
+export function rowsOut(limit: i32): i32 {
+  sort();
+  const count = min(rows, limit);
+  for (let i: usize = 0; i < <usize>count; i++) {
+    const key = load<u64>(KEYS + (i << 3));
+    const candidate = <usize>(~(<u32>key));
+    store<u32>(OUT_TASKS + (i << 2), load<u32>(CANDIDATE_SYMBOL + (candidate << 2)) - SYMBOL_TASK_0);
+    store<f64>(OUT_PROBABILITIES + (i << 3), <f64>reinterpret<f32>(<u32>(key >> 32)));
   }
-  store<f64>(OUT_PROBABILITIES + (<usize>at << 3), probability);
-  store<u32>(OUT_TASKS + (<usize>at << 2), task);
   return count;
+}
+
+function sort(): void {
+  for (let g = 0; g < GAPS.length; g++) {
+    const gap = <usize>unchecked(GAPS[g]) << 3;
+    const end = KEYS + (<usize>rows << 3);
+    for (let at = KEYS + gap; at < end; at += 8) {
+      const key = load<u64>(at);
+      let to = at;
+      while (to >= KEYS + gap && load<u64>(to - gap) < key) {
+        store<u64>(to, load<u64>(to - gap));
+        to -= gap;
+      }
+      store<u64>(to, key);
+    }
+  }
 }
