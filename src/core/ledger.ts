@@ -22,7 +22,7 @@ const GAP_FACTOR = 3;
 /** Root tasks whose gaps are remembered. */
 const GAPS_MAX = 4_096;
 /** Records in open runs at most: about 250 B each. At the bound the quietest runs are sealed early; their rows stay exact. */
-export const OPEN_RECORDS_MAX = 120_000;
+export const OPEN_RECORDS_MAX = 112_000;
 const OPEN_SHARE_KEPT = 7 / 8;
 /** Records of one run at most; more are refused, because a run is assembled in one piece. */
 export const RUN_RECORDS_MAX = 110_000;

@@ -11,10 +11,10 @@ import { bundle, fresh, type Worker } from "./worker.ts";
 
 /** Of one life of the worker, ms: short ones die while they recover, long ones after seals and a flush. */
 const LIFE_MS = [50, 3_000] as const;
-/** Seal after 5 s of quiet, flush after 10 s more. */
-const SETTLE_WITHIN_MS = 180_000;
+/** Seal after 5 s of quiet, or three times the longest gap (which restarts make long), flush after 10 s more. */
+const SETTLE_WITHIN_MS = 600_000;
 /** By how many batches a record may come late: each has a life of the worker to itself. */
-const BATCHES_LATE_MAX = 8;
+const BATCHES_LATE_MAX = 4;
 const SETTLE_POLL_MS = 1_000;
 const STABLE_MS = 12_000;
 const TABLES = [
