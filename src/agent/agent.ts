@@ -199,7 +199,7 @@ function createPool(config: AgentConfig, parts: PoolParts): RuntimePool {
     tasks,
     drivers: createDrivers(tasks, containers, reaper),
     memoryBytes,
-    objectsUrl: () => `http://${loopbackOf(config.listen.host)}:${place.port}/objects`,
+    objectsUrl: () => `http://${hostOf(config.listen.host)}:${place.port}/objects`,
     keepAliveMs: (task) => declared(task)?.keepAliveMs ?? tasks[task]!.keepAliveMs,
     loadObjects: (runtime) => objects.readAll(runtime, objectsOf(tasks[runtime.task]!)),
     unpackCode: (runtime) => code.of(runtime, tasks[runtime.task]!),
@@ -236,7 +236,7 @@ function describe(
   capacity: Capacity,
   parts: { pool: RuntimePool; cache: ObjectCache; containers: Containers | null; clock: HubClock },
 ): Omit<Heartbeat, "agentVersion" | "instanceId" | "load" | "probes" | "leaving"> {
-  const url = config.announceUrl === "auto" ? `http://${config.listen.host}:${port}` : config.announceUrl;
+  const url = config.announceUrl === "auto" ? `http://${hostOf(config.listen.host)}:${port}` : config.announceUrl;
   const { pool, cache, containers, clock } = parts;
   const uris = bounded([...(containers?.uris() ?? []), ...cache.uris(HEARTBEAT_URIS_MAX)]);
   const runtimes = pool.list().slice(0, HEARTBEAT_RUNTIMES_MAX);
@@ -301,8 +301,8 @@ async function drain(config: AgentConfig, pool: RuntimePool, invoker: Invoker): 
   await invoker.untilIdle();
 }
 
-/** Tasks reach the agent on this machine, wherever it listens. */
-function loopbackOf(host: string): string {
-  if (host === "0.0.0.0" || host === "::" || host === "localhost") return "127.0.0.1";
+/** For a URL. Tasks reach the agent on this machine, also where it listens on every address. */
+function hostOf(host: string): string {
+  if (host === "0.0.0.0" || host === "::") return "127.0.0.1";
   return host.includes(":") ? `[${host}]` : host;
 }

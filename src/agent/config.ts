@@ -144,14 +144,19 @@ const AgentFields = z.strictObject({
   stopGraceMs: z.number().nonnegative().max(3_600_000).default(30_000),
   tasks: z.record(TaskName, TaskConfig).default({}),
 });
+const EVERY_ADDRESS = ["0.0.0.0", "::"];
+
 export const AgentConfig = AgentFields.superRefine((config, context) => {
+  const fault = (path: PropertyKey[], message: string) => context.addIssue({ code: "custom", message, path });
+  if (config.announceUrl === "auto" && EVERY_ADDRESS.includes(config.listen.host)) {
+    fault(["announceUrl"], `nobody reaches ${config.listen.host}: name the URL, or a host to listen on`);
+  }
   if (config.containers !== undefined) return;
   const message = "needs a section `containers` with the engine's socketPath";
   for (const [name, task] of Object.entries(config.tasks)) {
-    if (task.driver === "container") context.addIssue({ code: "custom", message, path: ["tasks", name, "driver"] });
+    if (task.driver === "container") fault(["tasks", name, "driver"], message);
   }
-  if (config.objects.schemes.includes("oci"))
-    context.addIssue({ code: "custom", message, path: ["objects", "schemes"] });
+  if (config.objects.schemes.includes("oci")) fault(["objects", "schemes"], message);
 });
 export type AgentConfig = z.infer<typeof AgentConfig> & { key: string };
 

@@ -53,6 +53,13 @@ describe("a configuration", () => {
     ["an unknown driver", [...GOOD, "    driver: rocket"], 10, "tasks.thumb.driver", /Invalid/],
     ["S3 without buckets", [...GOOD, "objects: { schemes: [s3] }"], 10, "objects.schemes", /section `s3`/],
     ["images without an engine", [...GOOD, "objects: { schemes: [oci] }"], 10, "objects.schemes", /containers/],
+    [
+      "no address to announce",
+      [...GOOD, "listen: { host: 0.0.0.0 }", "announceUrl: auto"],
+      11,
+      "announceUrl",
+      /nobody/,
+    ],
     ["no YAML", withLine(2, "key: [a"), 3, "", /./],
     ["a key twice", withLine(4, "cluster: west"), 4, "", /unique/],
   ];
