@@ -30,6 +30,7 @@ import { MESSAGE_CHARACTERS_MAX, Sockets } from "./hub/sockets.ts";
 import { createTables, readMeta, writeMeta } from "./hub/tables.ts";
 import { Vms } from "./hub/vms.ts";
 import { Waiters } from "./hub/waiters.ts";
+import { named } from "./named.ts";
 import { vmKey } from "./secrets.ts";
 
 /** Agents hold a long-poll for at most this long, ms: below the idle time-outs of common proxies. */
@@ -109,7 +110,7 @@ export class ClusterHub extends DurableObject<Env> {
     createTables(this.#sql);
     const nowMs = Date.now();
     this.#identity = readMeta<Identity>(this.#sql, "identity");
-    this.#config = readMeta<HubConfig>(this.#sql, "config");
+    this.#config = withNames(readMeta<HubConfig>(this.#sql, "config"));
     this.#queue = new CommandQueue(this.#sql);
     this.#book = new OutcomeBook(this.#sql);
     this.#vms = new Vms(this.#sql, nowMs);
@@ -413,7 +414,7 @@ export class ClusterHub extends DurableObject<Env> {
   async #apply(config: HubConfig): Promise<void> {
     const nowMs = Date.now();
     const before = this.#config;
-    this.#config = config;
+    this.#config = withNames(config);
     writeMeta(this.#sql, "config", config);
     // On the way out too: what was put back meanwhile is the backlog that resuming must not send.
     if (config.policy.mode !== before?.policy.mode && [config.policy.mode, before?.policy.mode].includes("paused")) {
@@ -528,6 +529,13 @@ export class ClusterHub extends DurableObject<Env> {
 }
 
 const POLICY_DEFAULT = Policy.parse({});
+
+function withNames<T extends HubConfig | null>(config: T): T {
+  if (config === null) return config;
+  named(config.tasks);
+  named(config.vms);
+  return config;
+}
 
 function executedOf(result: CommandResult): Executed {
   if (result.state === "done" && result.response) return { ok: true, response: result.response };

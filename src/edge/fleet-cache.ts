@@ -2,6 +2,7 @@
 // A view that is a little older is used when a new one does not come at once; the hub decides in the end anyway.
 import type { FleetView } from "../core/fleet.ts";
 import type { Env } from "./env.ts";
+import { withNames } from "./fleet-view.ts";
 
 /** Older than this: refreshed, ms. */
 const FRESH_MS = 1_000;
@@ -75,7 +76,7 @@ export function forgetFleetView(workspace: string): void {
 }
 
 async function fetchView(fleet: Env["FLEET"], workspace: string, nowMs: number): Promise<FleetView> {
-  const view = await fleet.getByName(workspace).view(workspace);
+  const view = withNames(await fleet.getByName(workspace).view(workspace));
   views.delete(workspace);
   if (views.size >= VIEWS_MAX) views.delete(views.keys().next().value!);
   views.set(workspace, { view, fetchedMs: nowMs, refreshStartedMs: nowMs });

@@ -5,6 +5,7 @@ import type { ClusterView, FleetView, Proximity, VmView } from "../core/fleet.ts
 import type { ClusterDeclaration, VmDeclaration } from "../protocol.ts";
 import type { Declarations } from "./declarations.ts";
 import type { HubSummary, VmSummary } from "./hub/messages.ts";
+import { named } from "./named.ts";
 
 /** A cluster of which only its agents speak. */
 const UNDECLARED: Omit<ClusterDeclaration, "vms"> = {
@@ -41,13 +42,27 @@ export function joinFleet(declared: Declarations, summaries: Map<string, HubSumm
       vms: joinVms(declaration, summary, urisPerVm, share),
     };
   });
-  return {
+  return withNames({
     atMs: nowMs,
     clusters,
     services: Object.fromEntries([...declared.services].map(([service, { hosts }]) => [service, { hosts }])),
     tasks: Object.fromEntries(declared.tasks),
     policy: declared.policy,
-  };
+  });
+}
+
+/** Again on the other side of a call: it gives every record a prototype. */
+export function withNames(view: FleetView): FleetView {
+  named(view.tasks);
+  named(view.services);
+  for (const { proximity, vms } of view.clusters) {
+    named(proximity);
+    for (const { warm, starting } of vms) {
+      named(warm);
+      named(starting);
+    }
+  }
+  return view;
 }
 
 function joinVms(

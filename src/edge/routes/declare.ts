@@ -15,6 +15,7 @@ import type { AppEnv } from "../app.ts";
 import { requireScope } from "../auth.ts";
 import type { Declared, Fleet } from "../fleet.ts";
 import { fleetViewFor, forgetFleetView } from "../fleet-cache.ts";
+import { named } from "../named.ts";
 import { check, problem, type Read, readJson } from "../problem.ts";
 import { webhookSecret } from "../webhook.ts";
 
@@ -59,7 +60,7 @@ declareRoutes.get("/v1/tasks", canRead, async (c) => {
 
 declareRoutes.get("/v1/tasks/:task", canRead, async (c) => {
   const task = c.req.param("task");
-  const declaration = (await fleetOf(c).tasks(c.get("key").workspace))[task];
+  const declaration = named(await fleetOf(c).tasks(c.get("key").workspace))[task];
   if (!declaration) return problem(c, 404, "Not declared", "No such task is declared.");
   return c.json({ task, ...declaration });
 });
@@ -100,7 +101,7 @@ declareRoutes.get("/v1/clusters/:cluster", canRead, async (c) => {
   const fleet = await fleetViewFor(c.env.FLEET, workspace, c.executionCtx, Date.now());
   const view = fleet.clusters.find((known) => known.cluster === cluster);
   if (!view) return problem(c, 404, "Unknown cluster", "No such cluster is declared, and no agent has spoken for it.");
-  const declaration = (await fleetOf(c).clusters(workspace))[cluster] ?? null;
+  const declaration = named(await fleetOf(c).clusters(workspace))[cluster] ?? null;
   return c.json({ ...view, declaration });
 });
 
@@ -134,7 +135,7 @@ declareRoutes.get("/v1/services", canRead, async (c) => {
 
 declareRoutes.get("/v1/services/:service", canRead, async (c) => {
   const service = c.req.param("service");
-  const declaration = (await fleetOf(c).services(c.get("key").workspace))[service];
+  const declaration = named(await fleetOf(c).services(c.get("key").workspace))[service];
   if (!declaration) return problem(c, 404, "Not declared", "No such service is declared.");
   return c.json({ service, ...declaration });
 });

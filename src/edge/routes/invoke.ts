@@ -180,7 +180,8 @@ function restOf(c: Context<AppEnv>): string {
 
 /** Small JSON is read whole, so that its parameters can be seen and the call can be sent again; the rest streams. */
 async function bodyOf(request: Request): Promise<ArrayBuffer | ReadableStream | null> {
-  if (request.body === null) return null;
+  // Some clients send one with these; `fetch` refuses to.
+  if (request.body === null || request.method === "GET" || request.method === "HEAD") return null;
   const length = Number(request.headers.get("content-length") ?? Number.NaN);
   return length <= PARAMS_BODY_BYTES_MAX ? request.arrayBuffer() : request.body;
 }
