@@ -108,7 +108,7 @@ async function assemble(config: AgentConfig, stopping: AbortSignal, log: Log) {
   const held = await openObjects(config, clock, reports, log);
   const { cache, containers, store, prepared, objects } = held;
   const reaper = startReaper();
-  const pool = createPool(config, { ...held, reaper, place, nowMs, declared, memoryBytes: capacity.memoryBytes });
+  const pool = createPool(config, { ...held, reaper, log, place, nowMs, declared, memoryBytes: capacity.memoryBytes });
   const timeoutMs = (task: string) => declared(task)?.timeoutMs ?? TIMEOUT_MS_DEFAULT;
   const record = (execution: Parameters<typeof spool.add>[0]) => spool.add(execution);
   const invoker = new Invoker({ cluster, vm, tasks, clock, pool, objects, prepared, timeoutMs, record });
@@ -186,6 +186,7 @@ async function openObjects(config: AgentConfig, clock: HubClock, reports: Report
 
 interface PoolParts extends Awaited<ReturnType<typeof openObjects>> {
   reaper: Reaper;
+  log: Log;
   place: { port: number };
   memoryBytes: number;
   declared: (task: string) => HeartbeatAnswer["tasks"][string] | undefined;
@@ -194,10 +195,10 @@ interface PoolParts extends Awaited<ReturnType<typeof openObjects>> {
 
 function createPool(config: AgentConfig, parts: PoolParts): RuntimePool {
   const { tasks } = config;
-  const { containers, prepared, objects, code, reaper, place, memoryBytes, declared, nowMs } = parts;
+  const { containers, prepared, objects, code, reaper, log, place, memoryBytes, declared, nowMs } = parts;
   return new RuntimePool({
     tasks,
-    drivers: createDrivers(tasks, containers, reaper),
+    drivers: createDrivers(tasks, containers, reaper, log),
     memoryBytes,
     objectsUrl: () => `http://${hostOf(config.listen.host)}:${place.port}/objects`,
     keepAliveMs: (task) => declared(task)?.keepAliveMs ?? tasks[task]!.keepAliveMs,

@@ -194,6 +194,7 @@ describe("commands", () => {
     const result = await agent.hub.result(agent.hub.send({ kind: "warm", task: "broken" }));
     expect(result.state).toBe("failed");
     expect(result.reason).toContain("cannot start: no model");
+    expect(agent.log()).toContain("[broken] cannot start: no model\n");
     const answer = await agent.invoke("broken", "e1");
     // Nothing has begun: the gateway may try another VM, which then tells the execution.
     expect(answer.status).toBe(503);

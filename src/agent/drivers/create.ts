@@ -12,14 +12,23 @@ export function createDrivers(
   tasks: Record<string, TaskConfig>,
   containers: Containers | null,
   reaper: Reaper,
+  log: (line: string) => void,
 ): Map<string, Driver> {
-  return new Map(Object.entries(tasks).map(([name, task]) => [name, driverOf(task, containers, reaper)]));
+  const made = Object.entries(tasks).map(([name, task]): [string, Driver] => {
+    return [name, driverOf(task, containers, reaper, (line) => log(`[${name}] ${line}`))];
+  });
+  return new Map(made);
 }
 
-function driverOf(task: TaskConfig, containers: Containers | null, reaper: Reaper): Driver {
+function driverOf(
+  task: TaskConfig,
+  containers: Containers | null,
+  reaper: Reaper,
+  log: (line: string) => void,
+): Driver {
   switch (task.driver) {
     case "process":
-      return processDriver(task, reaper);
+      return processDriver(task, reaper, log);
     case "container":
       return containerDriver(task, containers!, reaper);
     case "http":

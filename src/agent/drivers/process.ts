@@ -10,6 +10,8 @@ import { groupLives, resetTreePeak, treeUsage } from "./proc.ts";
 const STOP_GRACE_MS = 2_000;
 /** Of standard output and error, kept for the message of a failed start. */
 const LAST_LINES_CHARS_MAX = 800;
+/** Of one line of a program's log. */
+const LINE_CHARS_MAX = 4_096;
 /** For the rest of a dead program's output. */
 const OUTPUT_LINGER_MS = 200;
 /** Between looks at whether the last member of a group is gone: the kernel tells nobody. */
@@ -17,7 +19,12 @@ const GROUP_POLL_MS = 20;
 /** The agent's own environment holds its key: a task gets these of it and no more. */
 const INHERITED_VARIABLES = ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER"];
 
-export function processDriver(task: TaskConfig & { driver: "process" }, reaper: Reaper): Driver {
+/** `log` receives each line that the program writes. */
+export function processDriver(
+  task: TaskConfig & { driver: "process" },
+  reaper: Reaper,
+  log: (line: string) => void,
+): Driver {
   return {
     async start(options: StartOptions): Promise<Started> {
       const [program, ...operands] = task.command;
@@ -39,8 +46,9 @@ export function processDriver(task: TaskConfig & { driver: "process" }, reaper: 
       const keep = (chunk: string) => {
         lastLines = (lastLines + chunk).slice(-LAST_LINES_CHARS_MAX);
       };
-      child.stdout.setEncoding("utf8").on("data", keep);
-      child.stderr.setEncoding("utf8").on("data", keep);
+      for (const output of [child.stdout, child.stderr]) {
+        output.setEncoding("utf8").on("data", keep).on("data", lineByLine(log));
+      }
       const exited = new Promise<{ code: number | string | null; lastLines: string }>((resolve) => {
         child.once("error", (error) => resolve({ code: "not started", lastLines: error.message }));
         child.once("exit", (code, signal) => {
@@ -72,6 +80,20 @@ export function processDriver(task: TaskConfig & { driver: "process" }, reaper: 
         },
       };
     },
+  };
+}
+
+/** Text in pieces → whole lines; one without end is cut, so that it cannot fill the memory. */
+function lineByLine(log: (line: string) => void): (piece: string) => void {
+  let rest = "";
+  return (piece) => {
+    const lines = (rest + piece).split("\n");
+    rest = lines.pop() ?? "";
+    if (rest.length > LINE_CHARS_MAX) {
+      lines.push(rest);
+      rest = "";
+    }
+    for (const line of lines) log(line.slice(0, LINE_CHARS_MAX));
   };
 }
 
