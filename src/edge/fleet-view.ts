@@ -42,16 +42,16 @@ export function joinFleet(declared: Declarations, summaries: Map<string, HubSumm
       vms: joinVms(declaration, summary, urisPerVm, share),
     };
   });
-  return withNames({
+  return {
     atMs: nowMs,
     clusters,
     services: Object.fromEntries([...declared.services].map(([service, { hosts }]) => [service, { hosts }])),
     tasks: Object.fromEntries(declared.tasks),
     policy: declared.policy,
-  });
+  };
 }
 
-/** Again on the other side of a call: it gives every record a prototype. */
+/** For whoever looks names up in the view. Not before it crosses a call: records without a prototype cannot. */
 export function withNames(view: FleetView): FleetView {
   named(view.tasks);
   named(view.services);

@@ -28,7 +28,7 @@ import {
   storeTask,
 } from "./declarations.ts";
 import type { Env } from "./env.ts";
-import { joinFleet } from "./fleet-view.ts";
+import { joinFleet, withNames } from "./fleet-view.ts";
 import { NOTHING_SPENT, type Spent } from "./hub/budget.ts";
 import type { FleetNews, HubConfig, HubSummary } from "./hub/messages.ts";
 import { newId } from "./ids.ts";
@@ -263,7 +263,7 @@ export class Fleet extends DurableObject<Env> {
     try {
       for (const { request, record } of this.#pending.oldest(FILLED_AT_ONCE)) {
         const nowMs = Date.now();
-        const fleet = await this.view(workspace);
+        const fleet = withNames(structuredClone(await this.view(workspace)));
         const served = await allocateTask(this.env, workspace, request, fleet, nowMs, record.allocationId);
         if (served.kind === "unsuitable") continue; // a smaller one behind it may fit
         const continuation = await continuationOf(this.env.FORECHAIN_SECRET, workspace, request, served, nowMs);
