@@ -379,17 +379,17 @@ function without(records: RunRecord[], refused: { record: RunRecord }[]): RunRec
 /** Open runs as text: a line of arrivals by run, then the runs. */
 function checkpointTexts(ledger: Ledger): string[] {
   const texts: string[] = [];
-  let arrivals: Record<string, number> = {};
+  let arrivals: [string, number][] = [];
   let runs: KeptRun[] = [];
   let records = 0;
   const close = () => {
     if (runs.length > 0) texts.push(`${JSON.stringify(arrivals)}\n${textOfRuns(runs)}`);
-    arrivals = {};
+    arrivals = [];
     runs = [];
     records = 0;
   };
   for (const [runId, run] of ledger.open) {
-    arrivals[runId] = run.lastArrivalMs;
+    arrivals.push([runId, run.lastArrivalMs]);
     runs.push({ runId, aliases: [...run.aliases], records: [...run.records.values()] });
     records += run.records.size;
     if (records >= CHECKPOINT_RECORDS) close();
@@ -401,7 +401,7 @@ function checkpointTexts(ledger: Ledger): string[] {
 function restoreOpenRuns(ledger: Ledger, texts: string[]): void {
   for (const text of texts) {
     const line = text.indexOf("\n");
-    const arrivals = JSON.parse(text.slice(0, line)) as Record<string, number>;
-    for (const run of runsOfText(text.slice(line + 1))) ledger.restoreOpen(run, arrivals[run.runId] ?? 0);
+    const arrivals = new Map(JSON.parse(text.slice(0, line)) as [string, number][]);
+    for (const run of runsOfText(text.slice(line + 1))) ledger.restoreOpen(run, arrivals.get(run.runId) ?? 0);
   }
 }

@@ -279,6 +279,25 @@ test("an image of another engine is not taken: the model is learned anew from th
   expect(Buffer.compare(Buffer.from(after.image), Buffer.from(before.image))).toBe(0);
 });
 
+test("names and ids that objects have of their own are names like any other, over packs and crashes", async () => {
+  const names = ["__proto__", "constructor", "toString", "hasOwnProperty"];
+  const records = names.flatMap((name) => runRecords(1).map((r) => ({ ...r, runId: name, task: `${name}` })));
+  const expected = await undisturbed([records]);
+  const writer = new Writer();
+  await writer.ingest(records.slice(0, 7));
+  await writer.pass(6_000);
+  await writer.ingest(records.slice(7, 13));
+  await writer.pass(30_000);
+  await writer.crash();
+  await writer.ingest(records.slice(13));
+  await writer.crash();
+  expect((await writer.ingest(records)).duplicates).toBe(16);
+  await writer.pass(6_000);
+  await writer.pass(60_000);
+  expect(await writer.graph()).toEqual(expected.graph);
+  expect(await writer.rows()).toEqual(expected.rows);
+});
+
 test("workspaces do not see each other", async () => {
   const [one, other] = [new Writer(), new Writer()];
   await one.ingest(runRecords(1));

@@ -391,21 +391,20 @@ function entryOf(row: { seq: number; kind: number; at_ms: number; text: string }
   return { kind: "records", seq: row.seq, atMs: row.at_ms, records: unpackRecords(row.text) };
 }
 
-/** Runs as text: a line of the aliases that there are, then the records. */
+/** Runs as text: a line of the aliases that there are, then the records. Ids are somebody's text: entries, never keys of an object. */
 export function textOfRuns(runs: KeptRun[]): string {
-  const aliases: Record<string, string[]> = {};
-  for (const run of runs) if (run.aliases.length > 0) aliases[run.runId] = run.aliases;
+  const aliases = runs.filter((run) => run.aliases.length > 0).map((run) => [run.runId, run.aliases]);
   return `${JSON.stringify(aliases)}\n${packRecords(runs.flatMap(({ records }) => records))}`;
 }
 
 export function runsOfText(text: string): KeptRun[] {
   const line = text.indexOf("\n");
-  const aliases = JSON.parse(text.slice(0, line)) as Record<string, string[]>;
+  const aliases = new Map(JSON.parse(text.slice(0, line)) as [string, string[]][]);
   const runs = new Map<string, KeptRun>();
   for (const record of unpackRecords(text.slice(line + 1))) {
     const { runId } = record;
     const run = runs.get(runId);
-    if (run === undefined) runs.set(runId, { runId, aliases: aliases[runId] ?? [], records: [record] });
+    if (run === undefined) runs.set(runId, { runId, aliases: aliases.get(runId) ?? [], records: [record] });
     else run.records.push(record);
   }
   return [...runs.values()];
