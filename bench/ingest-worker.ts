@@ -16,7 +16,7 @@ async function accounting(env: Env): Promise<Response> {
 }
 
 export default {
-  fetch(request: Request, env: Env, context: Parameters<typeof app.fetch>[2]) {
+  fetch(request: Request, env: Env, context: ExecutionContext) {
     const { pathname } = new URL(request.url);
     if (pathname === "/bench/decode") return decode(request);
     if (pathname === "/bench/accounting") return accounting(env);
