@@ -259,6 +259,7 @@ async function settled(call: Call, agents: PlayedAgent[]) {
     failed: of("failed"),
     connectionsBroken: agents.reduce((sum, agent) => sum + agent.breaks, 0),
     deliveryP50Ms: at(0.5),
+    deliveryP95Ms: at(0.95),
     deliveryP99Ms: at(0.99),
   };
 }

@@ -37,6 +37,8 @@ import { vmKey } from "./secrets.ts";
 export const LONG_POLL_MS_MAX = 25_000;
 /** Summaries to Fleet, ms. */
 const SUMMARY_EVERY_MS = 1_000;
+/** Agents that join within it are told of together, ms. */
+const JOIN_GATHER_MS = 100;
 /** Outcomes wait this long for company before they go to D1, ms. */
 const FLUSH_AFTER_MS = 3_000;
 /** Ready, expired, and no word from the agent for this long: waste. An object may lie in a cache for long and still be used, ms. */
@@ -102,6 +104,7 @@ export class ClusterHub extends DurableObject<Env> {
   #flushAtMs: number | null = null;
   #prunedMs = 0;
   #summarisedMs = 0;
+  #soon: Promise<void> | null = null;
   #summaryTimer: ReturnType<typeof setTimeout> | null = null;
 
   constructor(ctx: DurableObjectState, env: Env) {
@@ -227,7 +230,7 @@ export class ClusterHub extends DurableObject<Env> {
     }
     this.#changed(nowMs);
     // Whoever joins or leaves is known to Fleet at once; and the first heartbeat waits for what the operator declared.
-    if (met !== "known" || heartbeat.leaving || this.#config === null) await this.#summariseOrLater();
+    if (met !== "known" || heartbeat.leaving || this.#config === null) await this.#summariseSoon();
     return { ok: true, answer: this.#answer(vm, heartbeat, nowMs) };
   }
 
@@ -452,6 +455,17 @@ export class ClusterHub extends DurableObject<Env> {
     const news = await fleet.hubReport(workspace, cluster, this.#summary(), this.#config?.version ?? null);
     this.#spentElsewhere = news.spentElsewhere;
     if (news.config !== null) await this.#apply(news.config);
+  }
+
+  /** At once, unless that was done a moment ago: a cluster whose agents all join together tells of many with one summary. */
+  #summariseSoon(): Promise<void> {
+    const waitMs = this.#summarisedMs + JOIN_GATHER_MS - Date.now();
+    if (waitMs <= 0) return this.#summariseOrLater();
+    this.#soon ??= new Promise<void>((resolve) => setTimeout(resolve, waitMs)).then(() => {
+      this.#soon = null;
+      return this.#summariseOrLater();
+    });
+    return this.#soon;
   }
 
   /** Fleet being down costs freshness only; the next change tries again. */
