@@ -104,7 +104,7 @@ export class FleetIndex {
     if (!states) {
       const { view } = this;
       states = Uint8Array.from(this.vms, (vm) => {
-        if (!vm.tasks.includes(task)) return TASK_ABSENT;
+        if (!setOf(vm.tasks).has(task)) return TASK_ABSENT;
         if (vm.warm[task] && (vm.warmUntilMs?.[task] ?? Number.POSITIVE_INFINITY) > view.atMs) return TASK_WARM;
         return vm.starting[task] ? TASK_STARTING : TASK_COLD;
       });
@@ -141,6 +141,18 @@ export class FleetIndex {
     const ownMsPerByte = 1000 / (this.vms[vm]!.networkBytesPerSecond ?? Number.POSITIVE_INFINITY);
     return links.latencyMs[cluster]! + (bytes ?? 0) * Math.max(links.msPerByte[cluster]!, ownMsPerByte);
   }
+}
+
+const taskSets = new WeakMap<string[], Set<string>>();
+
+/** An agent's list of tasks outlives many views and is asked for every task of a chain. */
+function setOf(tasks: string[]): Set<string> {
+  let set = taskSets.get(tasks);
+  if (set === undefined) {
+    set = new Set(tasks);
+    taskSets.set(tasks, set);
+  }
+  return set;
 }
 
 const indexes = new WeakMap<FleetView, FleetIndex>();

@@ -57,7 +57,7 @@ export interface TaskRequest {
    * continuation; absent or null: no step has fanned out yet.
    */
   branch?: string | null;
-  /** False: nobody will read why something was skipped. Absent: it is told. */
+  /** False: nobody will read why something was skipped, nor what starts first. Absent: both are told. */
   explains?: boolean;
 }
 
@@ -147,7 +147,7 @@ export function predictFor(
   declarations: Record<string, TaskDeclaration>,
   nowMs: number,
 ): Prediction {
-  return analyse({ ...ask, inputs: [] }, model, declarations, nowMs, true).prediction;
+  return analyse({ ...ask, inputs: [] }, model, declarations, nowMs, true, true).prediction;
 }
 
 /** Predict, place, reserve and plan for one task request. `model` null: no prediction, the task alone is placed. */
@@ -157,11 +157,12 @@ export async function serve(
   fleet: FleetView,
   ports: Ports,
 ): Promise<Served | Unsuitable> {
-  let { prediction, chains } = analyse(request, model, fleet.tasks, ports.nowMs, false);
+  const explains = request.explains ?? true;
+  let { prediction, chains } = analyse(request, model, fleet.tasks, ports.nowMs, false, explains);
   let ranking = allocate({ ...request, chains, nowMs: ports.nowMs }, fleet);
   if (ranking.lacksRoom) {
     // Somewhere the whole tree has no room: the likeliest paths are tried too. They cost most of a prediction's time.
-    ({ prediction, chains } = analyse(request, model, fleet.tasks, ports.nowMs, true));
+    ({ prediction, chains } = analyse(request, model, fleet.tasks, ports.nowMs, true, explains));
     ranking = allocate({ ...request, chains, nowMs: ports.nowMs }, fleet);
   }
   const branch = branchOf(request, model);
@@ -175,7 +176,7 @@ export async function serve(
       newId: ports.newId,
       heldVms: request.heldVms,
       branch,
-      explains: request.explains ?? true,
+      explains,
     });
     const offer = offerOf(request, candidate, acted ? plan.commands : [], allocationId, ports.nowMs);
     const admission = request.dryRun ? ADMITTED_DRY : await ports.admit(offer);
@@ -216,8 +217,9 @@ function analyse(
   declarations: Record<string, TaskDeclaration>,
   nowMs: number,
   withPaths: boolean,
+  withNext: boolean,
 ): { prediction: Prediction; chains: ChainDemand[] } {
-  const predicted = model ? predict({ ...ask, nowMs }, model, withPaths) : predictNothing(ask.task, 0);
+  const predicted = model ? predict({ ...ask, nowMs }, model, withPaths, withNext) : predictNothing(ask.task, 0);
   const routes = model ? { routes: routesFrom(ask.task, model) } : {};
   const knowledge = { profiles: model?.profiles ?? NO_PROFILES, declarations, ...routes };
   const chains = predicted.chains.map((chain, c) => demandOf(chain, predicted.reach, ask, knowledge, c === 0));

@@ -72,11 +72,14 @@ export function predictNothing(task: string, modelVersion: number): ChainPredict
   return { modelVersion, next: [], reach: [], chains: [{ shape: "task", tasks: [task], probability: 1 }] };
 }
 
-/** `withPaths` false leaves out the likeliest paths: they are asked for only where the whole tree has no room. */
-export function predict(input: PredictInput, model: Model, withPaths = true): ChainPrediction {
+/**
+ * `withPaths` false leaves out the likeliest paths: they are asked for only where the whole tree has no room. `withNext` false: nobody
+ * reads what starts first, and no plan needs it.
+ */
+export function predict(input: PredictInput, model: Model, withPaths = true, withNext = true): ChainPrediction {
   const history = historyOf(input, model);
   if (history === null) return predictNothing(input.task, model.version);
-  const next = nextOf(history, model);
+  const next = withNext ? nextOf(history, model) : [];
   const reach = reachOf(history, input, model);
   const tree = treeOf(input.task, reach);
   const paths = withPaths ? pathsOf(input.task, history, model) : [];

@@ -8,10 +8,9 @@ import { type AssembledRun, observedRun } from "../core/profile.ts";
 import { GraphRows } from "../core/rows.ts";
 import { MeasuredStarts } from "../core/starts.ts";
 
-/** Profiles are read anew after this many learned runs, once they are many: as a published version would be. */
-const PROFILES_EVERY_RUNS = 10;
-/** Below this many runs each one is read at once. */
-const PROFILES_EAGER_RUNS = 100;
+/** Profiles are read anew once a hundredth more runs were learned, as a published version would be; up to 25 runs late. */
+const PROFILES_EVERY_SHARE = 0.01;
+const PROFILES_EVERY_MAX = 25;
 
 /** What the ablation leaves out. */
 export interface LearnerParts {
@@ -49,7 +48,8 @@ export class Learner {
     }
     this.#runs++;
     this.#stale = true;
-    if (this.#runs < PROFILES_EAGER_RUNS || this.#runs % PROFILES_EVERY_RUNS === 0) this.publish();
+    const every = Math.min(PROFILES_EVERY_MAX, Math.max(1, Math.floor(this.#runs * PROFILES_EVERY_SHARE)));
+    if (this.#runs % every === 0) this.publish();
   }
 
   publish(): void {
