@@ -6,7 +6,7 @@ import { type RowFamily, rowParts } from "../core/contribution.ts";
 import { graphTransition, profilesOf, type TaskProfile } from "../core/graph.ts";
 import { countsOfText, countsText, GraphRows, newestDayOf, taskCountsOf, trimDays } from "../core/rows.ts";
 import { type Counts, quantilesOf } from "../core/sketch.ts";
-import type { GraphTransition } from "../protocol.ts";
+import type { GraphTransition, TaskDeclaration } from "../protocol.ts";
 
 /** Text of one bound parameter, characters: D1 takes 2 MB for a whole row or parameter. */
 const PARAMETER_CHARS_MAX = 1_000_000;
@@ -89,7 +89,12 @@ export interface Flush {
 }
 
 /** The statements for the rows that changed. `changed` is emptied; give it back the keys where the flush fails. */
-export function prepareFlush(rows: GraphRows, batchId: number, newestDayBefore: number | null): Flush {
+export function prepareFlush(
+  rows: GraphRows,
+  batchId: number,
+  newestDayBefore: number | null,
+  declarations: Record<string, TaskDeclaration>,
+): Flush {
   const newestDay = newestDayOf(rows.rows);
   // Weights are measured from the newest day: when it moves, they all change.
   if (newestDay !== newestDayBefore) rows.touchDays();
@@ -98,7 +103,7 @@ export function prepareFlush(rows: GraphRows, batchId: number, newestDayBefore: 
   rows.changed.clear();
   const written = new Map<RowFamily, unknown[][]>();
   const gone = new Map<RowFamily, string[][]>();
-  const derive = deriver(rows, newestDay);
+  const derive = deriver(rows, newestDay, declarations);
   for (const key of keys) {
     const { family, parts } = rowParts(key);
     const counts = rows.rows.get(key);
@@ -190,7 +195,7 @@ export async function readRows(db: D1Database, workspace: string): Promise<{ row
 // ── Columns ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Makes the readable columns of a row, in the order of TABLES. */
-function deriver(rows: GraphRows, newestDay: number | null) {
+function deriver(rows: GraphRows, newestDay: number | null, declarations: Record<string, TaskDeclaration>) {
   const taskCounts = taskCountsOf(rows.rows);
   const rootCounts = new Map<string, number>();
   for (const [key, counts] of rows.rows) {
@@ -218,7 +223,14 @@ function deriver(rows: GraphRows, newestDay: number | null) {
         return [of("n"), of("b") / Math.max(1, of("n"))];
       case "chain": {
         profiles ??= new Map(profilesOf(rows.rows).map((profile) => [profile.task, profile]));
-        const chain = minedChain(JSON.parse(parts[0]!) as string[], counts, rootCounts, newestDay, profiles, {});
+        const chain = minedChain(
+          JSON.parse(parts[0]!) as string[],
+          counts,
+          rootCounts,
+          newestDay,
+          profiles,
+          declarations,
+        );
         return [chain.runs, chain.probability, chain.resourceDemand, chain.latencySensitivity, chain.score];
       }
     }

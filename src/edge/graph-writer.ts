@@ -18,6 +18,7 @@ import { hashVersion } from "../core/predict.ts";
 import { type AssembledRun, assembleRun, observedRun } from "../core/profile.ts";
 import { packRecords, type RunRecord, unpackRecords } from "../core/records.ts";
 import { taskCountsOf } from "../core/rows.ts";
+import type { TaskDeclaration } from "../protocol.ts";
 import type { Env } from "./env.ts";
 import { type Flush, prepareFlush, readRows, writeFlush } from "./graph-store.ts";
 import { runsOfText, textOfRuns, WriterStore } from "./writer/writer-store.ts";
@@ -66,6 +67,7 @@ interface State {
   /** Last journal entry that D1's rows hold. */
   flushedSeq: number;
   newestDay: number | null;
+  declarations: Record<string, TaskDeclaration>;
   flushedMs: number;
   /** Records taken since the last flush, and when the last came. */
   recordsSince: number;
@@ -123,10 +125,11 @@ export class GraphWriter extends DurableObject<Env> {
   /** Chains at this moment, open runs included, by score. */
   async chains(workspace: string, offset: number, limit: number): Promise<{ chains: MinedChain[]; total: number }> {
     const state = await this.#ready(workspace);
+    await this.#readDeclarations(state);
     state.ledger.settle();
     const rows = state.ledger.rows.with(state.ledger.provisional());
     const profiles = new Map(profilesOf(rows).map((profile) => [profile.task, profile]));
-    const chains = chainsOf(rows, profiles, {});
+    const chains = chainsOf(rows, profiles, state.declarations);
     return { chains: chains.slice(offset, offset + limit), total: chains.length };
   }
 
@@ -203,6 +206,7 @@ export class GraphWriter extends DurableObject<Env> {
       publishedMs: 0,
       flushedSeq: applied.batchId,
       newestDay: applied.newestDay,
+      declarations: {},
       flushedMs: nowMs,
       recordsSince: 0,
       lastRecordMs: nowMs,
@@ -294,11 +298,12 @@ export class GraphWriter extends DurableObject<Env> {
   }
 
   async #flushOnce(state: State, nowMs: number): Promise<void> {
+    await this.#readDeclarations(state);
     const { ledger } = state;
     const store = this.#store;
     const seq = store.lastSeq;
     const sealed = ledger.takeSealed();
-    const flush: Flush = prepareFlush(ledger.rows, seq, state.newestDay);
+    const flush: Flush = prepareFlush(ledger.rows, seq, state.newestDay, state.declarations);
     store.transaction(() => {
       store.writePack(seq, sealed, nowMs);
       store.writeCheckpoint(seq, checkpointTexts(ledger));
@@ -320,6 +325,15 @@ export class GraphWriter extends DurableObject<Env> {
       store.commitFlush(seq);
       store.expire(nowMs);
     });
+  }
+
+  /** What the operator declared weighs chains; while Fleet is away, what was declared last. */
+  async #readDeclarations(state: State): Promise<void> {
+    try {
+      state.declarations = await this.env.FLEET.getByName(state.workspace).tasks(state.workspace);
+    } catch (error) {
+      console.warn(`declarations of ${state.workspace} not read, chains are weighed by the last ones: ${error}`);
+    }
   }
 
   // ── Alarm ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -129,6 +129,13 @@ describe("graph", () => {
     expect(body).toMatchObject({ total: 2, offset: 0 });
     expect(body.chains[0]).toMatchObject({ runs: 1, probability: 0.5, latencySensitivity: expect.any(Number) });
     expect(body.chains[0].score).toBeGreaterThan(0);
+    expect((await world.call("PUT", "/v1/tasks/c", { latencyWeight: 3 })).status).toBeLessThan(300);
+    const weighed = (await world.call("GET", "/v1/chains")).body.chains;
+    expect(weighed[0].tasks).toEqual(["a", "c"]);
+    expect(weighed[0].score).toBeCloseTo(
+      3 * body.chains.find(({ tasks: [, last] }: { tasks: string[] }) => last === "c").score,
+    );
+    expect((await world.call("PUT", "/v1/tasks/c", { latencyWeight: 1 })).status).toBeLessThan(300);
     expect((await world.call("GET", "/v1/chains?limit=1&offset=1")).body.chains).toEqual([body.chains[1]]);
     expect((await world.call("GET", "/v1/chains?limit=0")).status).toBe(422);
   });
