@@ -75,7 +75,7 @@ function batchesOf(count: number, random: () => number): Execution[][] {
       // Most with their run, some later, after it was sealed and packed. Not much later: a run waits three times the longest gap.
       const away = pick(8) === 0 ? pick(BATCHES_LATE_MAX) : pick(2);
       batches[Math.min(home + away, count - 1)]!.push(execution);
-      if (pick(20) === 0) batches[pick(count)]!.push(execution);
+      if (pick(20) === 0) batches[Math.min(home + pick(BATCHES_LATE_MAX), count - 1)]!.push(execution);
     }
   }
   return batches.filter((batch) => batch.length > 0);
