@@ -37,6 +37,8 @@ function seeded(seed: number): () => number {
 const offeredAt = new Map<string, number>();
 const effects = new Map<string, number>();
 const delaysMs: number[] = [];
+/** Round trips of the offers themselves. */
+const admittedMs: number[] = [];
 
 class PlayedAgent {
   readonly #url: string;
@@ -201,7 +203,9 @@ async function offerSteadily(
     if (waitMs > 0) await new Promise((resolve) => setTimeout(resolve, waitMs));
     const offer = offerOf(`command-${i}`, `vm-${Math.floor(random() * vms)}`);
     offeredAt.set(`command-${i}`, performance.now());
-    offers.push(call("POST", "/bench/admit", { workspace: WORKSPACE, offer }));
+    const offered = performance.now();
+    const admitted = call("POST", "/bench/admit", { workspace: WORKSPACE, offer });
+    offers.push(admitted.then(() => admittedMs.push(performance.now() - offered)));
   }
   await Promise.all(offers);
 }
@@ -249,8 +253,10 @@ async function settled(call: Call, agents: PlayedAgent[]) {
   const { totals } = await call<OutcomesAnswer>("GET", "/v1/outcomes?limit=0");
   const of = (outcome: string) =>
     totals.filter((total) => total.outcome === outcome).reduce((sum, { count }) => sum + count, 0);
-  const sorted = delaysMs.toSorted((a, b) => a - b);
-  const at = (share: number) => Number(sorted[Math.floor(share * (sorted.length - 1))]!.toFixed(1));
+  const at = (share: number, all = delaysMs) => {
+    const sorted = all.toSorted((a, b) => a - b);
+    return Number(sorted[Math.floor(share * (sorted.length - 1))]!.toFixed(1));
+  };
   return {
     agents: agents.length,
     commands: offeredAt.size,
@@ -258,6 +264,8 @@ async function settled(call: Call, agents: PlayedAgent[]) {
     hits: of("hit"),
     failed: of("failed"),
     connectionsBroken: agents.reduce((sum, agent) => sum + agent.breaks, 0),
+    admitP50Ms: at(0.5, admittedMs),
+    admitP99Ms: at(0.99, admittedMs),
     deliveryP50Ms: at(0.5),
     deliveryP95Ms: at(0.95),
     deliveryP99Ms: at(0.99),
