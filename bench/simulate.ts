@@ -1,6 +1,6 @@
 // How fast the simulator simulates Forechain. In: nothing (a seeded workflow of 12 tasks with choices and a fan-out). Out: one JSON value:
 // executions, seconds, executions per second, and the seconds that a million executions take on this core.
-//   node bench/simulate.ts [RUNS]
+//   npm run bench -- simulate [RUNS]
 import { engineModule } from "../src/cli/build.ts";
 import { type RunRecord, recordOfExecution } from "../src/core/records.ts";
 import { Execution } from "../src/protocol.ts";
@@ -22,7 +22,9 @@ function logOf(runs: number): RunRecord[] {
     const add = (task: string, from: number, to: number, parent?: string): string => {
       const executionId = `${run}-${executions++}`;
       const execution = { runId: `run-${run}`, executionId, task, startMs: startMs + from, endMs: startMs + to };
-      records.push(recordOfExecution(Execution.parse(parent === undefined ? execution : { ...execution, parentId: parent })));
+      records.push(
+        recordOfExecution(Execution.parse(parent === undefined ? execution : { ...execution, parentId: parent })),
+      );
       return executionId;
     };
     const root = add("gateway", 0, 400);
@@ -39,30 +41,32 @@ function logOf(runs: number): RunRecord[] {
   return records;
 }
 
-const runs = Number(process.argv[2] ?? RUNS_DEFAULT);
-const workload = workloadOf(logOf(LOG_RUNS));
-if ("reason" in workload) throw new Error(workloadFault(workload));
-const module = await engineModule();
-const beganMs = performance.now();
-const simulation = await simulate(workload, {
-  arrivals: "poisson:300",
-  coldStarts: { kind: "fixed", ms: 200 },
-  runs,
-  seed: SEED,
-  storeBytesPerSecond: null,
-  policies: [{ name: "forechain", dial: 20 }],
-  module,
-  progress: () => {},
-});
-if ("reason" in simulation) throw new Error(simulation.reason);
-const seconds = (performance.now() - beganMs) / 1000;
-const executionsPerSecond = simulation.executions / seconds;
-process.stdout.write(
-  `${JSON.stringify({
-    executions: simulation.executions,
-    seconds,
-    executionsPerSecond,
-    secondsPerMillion: 1e6 / executionsPerSecond,
-    decisionMicros: simulation.results[0]!.decisionMicros,
-  })}\n`,
-);
+export async function run(args: string[]): Promise<void> {
+  const runs = Number(args.find((argument) => /^\d+$/.test(argument)) ?? RUNS_DEFAULT);
+  const workload = workloadOf(logOf(LOG_RUNS));
+  if ("reason" in workload) throw new Error(workloadFault(workload));
+  const module = await engineModule();
+  const beganMs = performance.now();
+  const simulation = await simulate(workload, {
+    arrivals: "poisson:300",
+    coldStarts: { kind: "fixed", ms: 200 },
+    runs,
+    seed: SEED,
+    storeBytesPerSecond: null,
+    policies: [{ name: "forechain", dial: 20 }],
+    module,
+    progress: () => {},
+  });
+  if ("reason" in simulation) throw new Error(simulation.reason);
+  const seconds = (performance.now() - beganMs) / 1000;
+  const executionsPerSecond = simulation.executions / seconds;
+  process.stdout.write(
+    `${JSON.stringify({
+      executions: simulation.executions,
+      seconds,
+      executionsPerSecond,
+      secondsPerMillion: 1e6 / executionsPerSecond,
+      decisionMicros: simulation.results[0]!.decisionMicros,
+    })}\n`,
+  );
+}

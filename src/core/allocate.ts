@@ -43,7 +43,7 @@ export interface Ranking {
 }
 
 export interface PlacementInput {
-  /** The expected tree first; the asked task alone last. */
+  /** The expected tree first; the asked task alone last, unless only the first was worked out so far. */
   chains: ChainDemand[];
   constraints: Constraints;
   heldCluster: string | null;
@@ -68,8 +68,10 @@ export function allocate(input: PlacementInput, fleet: FleetView): Ranking {
   let lacksRoom = false;
   for (let c = 0; c < fleet.clusters.length; c++) {
     const placed = placeOn(c, input, index);
-    if (typeof placed === "string") refused.push({ cluster: fleet.clusters[c]!.cluster, reason: placed });
-    else {
+    if ("reason" in placed) {
+      refused.push({ cluster: fleet.clusters[c]!.cluster, reason: placed.reason });
+      if (placed.isRoom) lacksRoom = true;
+    } else {
       pairs.push({ ...placed, ...costs(c, placed.vm, placed.demand) });
       if (placed.demand !== input.chains[0]) lacksRoom = true;
     }
@@ -84,20 +86,20 @@ function placeOn(
   c: number,
   input: PlacementInput,
   index: FleetIndex,
-): Pick<Pair, "cluster" | "vm" | "demand"> | string {
+): Pick<Pair, "cluster" | "vm" | "demand"> | { reason: string; isRoom: boolean } {
   const cluster = index.view.clusters[c]!;
   const reason = refuseCluster(cluster, input.constraints);
-  if (reason !== null) return reason;
+  if (reason !== null) return { reason, isRoom: false };
   const root = input.chains[0]!.tasks[0]!;
   const vm = chooseVm(root, c, index, input);
-  if (vm < 0) return refuseVms(cluster, root.task, input.nowMs);
+  if (vm < 0) return { reason: refuseVms(cluster, root.task, input.nowMs), isRoom: false };
   let tooSmall = "";
   for (const demand of input.chains) {
     const missing = missingRoom(demand, c, index, input.nowMs);
     if (missing === null) return { cluster: c, vm, demand };
     tooSmall = missing;
   }
-  return tooSmall;
+  return { reason: tooSmall, isRoom: true };
 }
 
 /** Hard reasons, in the order an operator would check them. */

@@ -156,6 +156,8 @@ function objectsOf(
   profile: TaskProfile | null,
   declared: TaskDeclaration | null,
 ): PrefetchItem[] {
+  const isEmpty = inputs.length === 0 && (profile === null || profile.objects.length + profile.templates.length === 0);
+  if (isEmpty && (declared === null || declared.code.length + declared.objects.length === 0)) return [];
   const items = new Map<string, PrefetchItem>();
   const add = (
     kind: PrefetchItem["kind"],

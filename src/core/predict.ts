@@ -73,7 +73,7 @@ export function predictNothing(task: string, modelVersion: number): ChainPredict
 }
 
 /**
- * `withPaths` false leaves out the likeliest paths: they are asked for only where the whole tree has no room. `withNext` false: nobody
+ * `withPaths` false leaves it at the whole tree: the likeliest paths, and the task alone, are asked for only where that has no room. `withNext` false: nobody
  * reads what starts first, and no plan needs it.
  */
 export function predict(input: PredictInput, model: Model, withPaths = true, withNext = true): ChainPrediction {
@@ -82,8 +82,10 @@ export function predict(input: PredictInput, model: Model, withPaths = true, wit
   const next = withNext ? nextOf(history, model) : [];
   const reach = reachOf(history, input, model);
   const tree = treeOf(input.task, reach);
-  const paths = withPaths ? pathsOf(input.task, history, model) : [];
   const alone: PredictedChain = { shape: "task", tasks: [input.task], probability: 1 };
+  const whole = tree ?? alone;
+  if (!withPaths) return { modelVersion: model.version, next, reach, chains: [whole] };
+  const paths = pathsOf(input.task, history, model);
   return { modelVersion: model.version, next, reach, chains: [...(tree === null ? [] : [tree]), ...paths, alone] };
 }
 

@@ -34,7 +34,7 @@ export const DIALS: Record<PolicyName, readonly number[]> = {
   "greedy-dual": [1, 4, 16],
   "dependency-sets": [10, 60, 600],
   "most-likely-path": [10, 60, 600],
-  forechain: [0.02, 0.1, 0.5, 2, 5, 20, 100],
+  forechain: [0.05, 0.1, 0.2, 1, 5, 20, 100],
   "run-clairvoyant": [60],
   clairvoyant: [0],
 };
