@@ -41,7 +41,7 @@ function vitest(only: string[]): Count {
 const only = process.argv.slice(2);
 const checks = [
   run("node", "src/cli/build.ts"),
-  run("biome", "ci", "--error-on-warnings"),
+  run("biome", "ci", "--colors=off", "--error-on-warnings"),
   ...ENVIRONMENTS.map((environment) => run("tsc", "-p", `tsconfig.${environment}.json`)),
 ];
 const tests = vitest(only);

@@ -93,15 +93,18 @@ export function predict(input: PredictInput, model: Model, withPaths = true, wit
 function historyOf(input: PredictInput, model: Model): History | null {
   const last = model.taskIds.get(input.task);
   if (last === undefined) return null;
-  const names = [...input.path, input.task];
-  const starts = [...input.path.map((_, i) => input.pathStartMs[i] ?? Number.NaN), input.nowMs];
-  let from = names.length - 1;
-  while (from > 0 && model.taskIds.has(names[from - 1]!)) from--;
-  return {
-    tasks: Uint32Array.from(names.slice(from), (name) => model.taskIds.get(name)!),
-    startMs: Float64Array.from(starts.slice(from)),
-    version: input.version === null ? 0 : hashVersion(input.version),
-  };
+  const { path, pathStartMs } = input;
+  let from = path.length;
+  while (from > 0 && model.taskIds.has(path[from - 1]!)) from--;
+  const tasks = new Uint32Array(path.length - from + 1);
+  const startMs = new Float64Array(tasks.length);
+  for (let i = from; i < path.length; i++) {
+    tasks[i - from] = model.taskIds.get(path[i]!)!;
+    startMs[i - from] = pathStartMs[i] ?? Number.NaN;
+  }
+  tasks[tasks.length - 1] = last;
+  startMs[tasks.length - 1] = input.nowMs;
+  return { tasks, startMs, version: input.version === null ? 0 : hashVersion(input.version) };
 }
 
 /** FNV-1a, 32 bits; 0 is kept for "unknown". Learning and serving must agree on it. */

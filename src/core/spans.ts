@@ -194,21 +194,21 @@ export function decodeOtlpJson(request: unknown, nowMs: number): DecodedRecords 
 export function decodeOtlpSpans(request: unknown, nowMs: number): DecodedSpans | OtlpFault {
   if (!isObject(request)) return { reason: "not-otlp", pointer: "", detail: "must be an object with `resourceSpans`" };
   const out: DecodedSpans = { spans: [], rejected: [] };
-  const resourceSpans = request["resourceSpans"] ?? [];
+  const resourceSpans = request.resourceSpans ?? [];
   if (!Array.isArray(resourceSpans)) {
     return { reason: "not-otlp", pointer: "/resourceSpans", detail: "must be an array" };
   }
   for (const [r, group] of resourceSpans.entries()) {
     const pointer = `/resourceSpans/${r}`;
     if (!isObject(group)) return { reason: "not-otlp", pointer, detail: "must be an object" };
-    const resource = isObject(group["resource"]) ? attributesOf(group["resource"]["attributes"]) : NO_ATTRIBUTES;
+    const resource = isObject(group.resource) ? attributesOf(group.resource.attributes) : NO_ATTRIBUTES;
     // Before OTLP 0.15 the field had the second name.
-    const scopes = group["scopeSpans"] ?? group["instrumentationLibrarySpans"] ?? [];
+    const scopes = group.scopeSpans ?? group.instrumentationLibrarySpans ?? [];
     if (!Array.isArray(scopes)) {
       return { reason: "not-otlp", pointer: `${pointer}/scopeSpans`, detail: "must be an array" };
     }
     for (const [s, scope] of scopes.entries()) {
-      const spans = isObject(scope) ? (scope["spans"] ?? []) : null;
+      const spans = isObject(scope) ? (scope.spans ?? []) : null;
       if (!Array.isArray(spans)) {
         return { reason: "not-otlp", pointer: `${pointer}/scopeSpans/${s}/spans`, detail: "must be an array" };
       }
@@ -239,11 +239,11 @@ function timeFault(field: string, ms: number, nowMs: number): string | null {
 
 function spanOfJson(span: unknown, resource: Map<string, AttributeValue>): Span | string {
   if (!isObject(span)) return "a span must be an object";
-  const traceId = idOf(span["traceId"], HEX_TRACE);
+  const traceId = idOf(span.traceId, HEX_TRACE);
   if (traceId === null) return "traceId must be 16 bytes, hex or base64, not all zero";
-  const spanId = idOf(span["spanId"], HEX_SPAN);
+  const spanId = idOf(span.spanId, HEX_SPAN);
   if (spanId === null) return "spanId must be 8 bytes, hex or base64, not all zero";
-  const parent = span["parentSpanId"];
+  const parent = span.parentSpanId;
   let parentSpanId: string | null = null;
   if (typeof parent === "string" && !ZEROS.test(parent)) {
     parentSpanId = idOf(parent, HEX_SPAN);
@@ -251,20 +251,20 @@ function spanOfJson(span: unknown, resource: Map<string, AttributeValue>): Span 
   } else if (parent !== undefined && parent !== null && typeof parent !== "string") {
     return `span ${spanId}: parentSpanId must be text`;
   }
-  const name = span["name"] ?? "";
+  const name = span.name ?? "";
   if (typeof name !== "string") return `span ${spanId}: name must be text`;
   return {
     traceId,
     spanId,
     parentSpanId,
     name,
-    kind: kindOf(span["kind"]),
-    startMs: nanosToMs(span["startTimeUnixNano"]),
-    endMs: nanosToMs(span["endTimeUnixNano"]),
-    error: isError(span["status"]),
-    attributes: attributesOf(span["attributes"]),
+    kind: kindOf(span.kind),
+    startMs: nanosToMs(span.startTimeUnixNano),
+    endMs: nanosToMs(span.endTimeUnixNano),
+    error: isError(span.status),
+    attributes: attributesOf(span.attributes),
     resource,
-    links: linksOf(span["links"]),
+    links: linksOf(span.links),
   };
 }
 
@@ -277,7 +277,7 @@ function kindOf(kind: unknown): SpanKind {
 
 function isError(status: unknown): boolean {
   if (!isObject(status)) return false;
-  return status["code"] === 2 || status["code"] === "STATUS_CODE_ERROR";
+  return status.code === 2 || status.code === "STATUS_CODE_ERROR";
 }
 
 /** int64 comes as a string, from some senders as a number; 256 ns of rounding is less than the microsecond that is kept. */
@@ -324,8 +324,8 @@ function linksOf(links: unknown): Span["links"] {
   const found: Span["links"] = [];
   for (const link of links) {
     if (!isObject(link)) continue;
-    const traceId = idOf(link["traceId"], HEX_TRACE);
-    const spanId = idOf(link["spanId"], HEX_SPAN);
+    const traceId = idOf(link.traceId, HEX_TRACE);
+    const spanId = idOf(link.spanId, HEX_SPAN);
     if (traceId !== null && spanId !== null) found.push({ traceId, spanId });
   }
   return found;
@@ -338,18 +338,18 @@ function attributesOf(attributes: unknown): Map<string, AttributeValue> {
   if (!Array.isArray(attributes) || attributes.length === 0) return NO_ATTRIBUTES;
   const found = new Map<string, AttributeValue>();
   for (const attribute of attributes) {
-    if (!isObject(attribute) || typeof attribute["key"] !== "string" || !isObject(attribute["value"])) continue;
-    const value = scalarOf(attribute["value"]);
-    if (value !== null) found.set(attribute["key"], value);
+    if (!isObject(attribute) || typeof attribute.key !== "string" || !isObject(attribute.value)) continue;
+    const value = scalarOf(attribute.value);
+    if (value !== null) found.set(attribute.key, value);
   }
   return found;
 }
 
 function scalarOf(value: Json): AttributeValue | null {
-  if (typeof value["stringValue"] === "string") return value["stringValue"];
-  if (typeof value["boolValue"] === "boolean") return value["boolValue"];
-  if (value["intValue"] !== undefined) return Number(value["intValue"]);
-  if (typeof value["doubleValue"] === "number") return value["doubleValue"];
+  if (typeof value.stringValue === "string") return value.stringValue;
+  if (typeof value.boolValue === "boolean") return value.boolValue;
+  if (value.intValue !== undefined) return Number(value.intValue);
+  if (typeof value.doubleValue === "number") return value.doubleValue;
   return null;
 }
 

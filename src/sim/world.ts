@@ -13,22 +13,22 @@ import { type Claim, type Instance, Pool } from "./pool.ts";
 import { seedFor } from "./random.ts";
 import type { ReplayRun, Workload } from "./workload.ts";
 
-/** A run under way. Arrays are by execution; NaN is "not yet". */
+/** A run under way. Arrays are by execution; NaN is "not yet". Plain arrays: small typed ones cost an allocation outside the heap each. */
 export interface ActiveRun {
   readonly number: number;
   readonly replay: ReplayRun;
   readonly arrivedMs: number;
-  readonly startMs: Float64Array;
+  readonly startMs: number[];
   /** Work began: the start plus the wait for runtime and objects. */
-  readonly beginMs: Float64Array;
-  readonly endMs: Float64Array;
+  readonly beginMs: number[];
+  readonly endMs: number[];
   /** Wait for the runtime alone; `takenMs` is when it was over. */
-  readonly waitMs: Float64Array;
-  readonly takenMs: Float64Array;
-  readonly triggersLeft: Int32Array;
-  readonly calleesLeft: Int32Array;
-  readonly readyMs: Float64Array;
-  readonly lastCalleeMs: Float64Array;
+  readonly waitMs: number[];
+  readonly takenMs: number[];
+  readonly triggersLeft: number[];
+  readonly calleesLeft: number[];
+  readonly readyMs: number[];
+  readonly lastCalleeMs: number[];
   readonly instances: (Instance | null)[];
   left: number;
 }
@@ -168,15 +168,15 @@ export class World {
       number,
       replay,
       arrivedMs: nowMs,
-      startMs: new Float64Array(count).fill(Number.NaN),
-      beginMs: new Float64Array(count).fill(Number.NaN),
-      endMs: new Float64Array(count).fill(Number.NaN),
-      waitMs: new Float64Array(count),
-      takenMs: new Float64Array(count),
-      triggersLeft: Int32Array.from(replay.triggers),
-      calleesLeft: Int32Array.from(replay.callees),
-      readyMs: new Float64Array(count).fill(nowMs),
-      lastCalleeMs: new Float64Array(count).fill(Number.NEGATIVE_INFINITY),
+      startMs: new Array<number>(count).fill(Number.NaN),
+      beginMs: new Array<number>(count).fill(Number.NaN),
+      endMs: new Array<number>(count).fill(Number.NaN),
+      waitMs: new Array<number>(count).fill(0),
+      takenMs: new Array<number>(count).fill(0),
+      triggersLeft: [...replay.triggers],
+      calleesLeft: [...replay.callees],
+      readyMs: new Array<number>(count).fill(nowMs),
+      lastCalleeMs: new Array<number>(count).fill(Number.NEGATIVE_INFINITY),
       instances: new Array<Instance | null>(count).fill(null),
       left: count,
     };

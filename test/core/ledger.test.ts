@@ -29,7 +29,7 @@ class MemoryArchive implements Archive {
   }
 }
 
-const SEED = Number(process.env["FORECHAIN_TEST_SEED"] ?? 20_261_125);
+const SEED = Number(process.env.FORECHAIN_TEST_SEED ?? 20_261_125);
 
 /** A run of any shape: nesting, parallel branches, missing parents, retries, links, equal times, collapsed spans. */
 const anyRun = fc.nat(3).chain((number) =>

@@ -19,7 +19,7 @@ describe("triggers", () => {
       "o -call-> a 1",
       "o -call-> b 1",
     ]);
-    expect(paths(assembled)["c"]).toBe("o a c");
+    expect(paths(assembled).c).toBe("o a c");
   });
 
   test("only the frontier triggers: A, B after A, then C: B → C", () => {
@@ -58,7 +58,7 @@ describe("triggers", () => {
       record("y 5-5", { sequence: 1 }),
       record("z 5-5", { sequence: 3 }),
     ];
-    expect(paths(run(...sameInstant))["z"]).toBe("y x z");
+    expect(paths(run(...sameInstant)).z).toBe("y x z");
   });
 
   test("links are the triggers where there are any", () => {
@@ -133,7 +133,7 @@ describe("faults of other systems", () => {
     const rows = new GraphRows();
     rows.apply(contributionOf(run("a 0-100", backwards, unknown, "d < a 30-30")), 1);
     const { tasks, transitions: found, skewed } = graphAnswer(rows.rows, 0, { task: null, minCount: 0 });
-    const of = (name: string) => tasks.find(({ task }) => task === name)!["durationMs"];
+    const of = (name: string) => tasks.find(({ task }) => task === name)!.durationMs;
     expect(of("b")).toBeNull();
     expect(of("c")).toBeNull();
     expect(of("d")).toEqual({ p10: 0, p50: 0, p90: 0 });
@@ -172,7 +172,7 @@ test("latency sensitivity: 1 on the critical path, less beside it", () => {
   const rows = new GraphRows();
   rows.apply(contributionOf(run("o 0-2000", "slow < o 10-1900", "fast < o 10-1650", "idle < o 10-100")), 1);
   const { tasks } = graphAnswer(rows.rows, 0, { task: null, minCount: 0 });
-  const of = (name: string) => tasks.find(({ task }) => task === name)!["latencySensitivity"];
+  const of = (name: string) => tasks.find(({ task }) => task === name)!.latencySensitivity;
   expect(of("o")).toBe(1);
   expect(of("slow")).toBe(1);
   expect(of("fast")).toBe(0.5); // 250 of the 500 ms of a common cold start are slack

@@ -217,14 +217,14 @@ function protobufOf({ resourceSpans }: ReturnType<typeof otlp>): Uint8Array {
       writer.tag(2, WireType.LengthDelimited).fork();
       for (const span of spans) {
         writer.tag(2, WireType.LengthDelimited).fork();
-        writer.tag(1, WireType.LengthDelimited).bytes(bytes(span["traceId"] as string));
-        writer.tag(2, WireType.LengthDelimited).bytes(bytes(span["spanId"] as string));
+        writer.tag(1, WireType.LengthDelimited).bytes(bytes(span.traceId as string));
+        writer.tag(2, WireType.LengthDelimited).bytes(bytes(span.spanId as string));
         writer.tag(3, WireType.LengthDelimited).string("trace=state");
-        if (span["parentSpanId"]) writer.tag(4, WireType.LengthDelimited).bytes(bytes(span["parentSpanId"] as string));
-        writer.tag(5, WireType.LengthDelimited).string(span["name"] as string);
-        writer.tag(6, WireType.Varint).int32(span["kind"] as number);
-        writer.tag(7, WireType.Bit64).fixed64(span["startTimeUnixNano"] as string);
-        writer.tag(8, WireType.Bit64).fixed64(span["endTimeUnixNano"] as string);
+        if (span.parentSpanId) writer.tag(4, WireType.LengthDelimited).bytes(bytes(span.parentSpanId as string));
+        writer.tag(5, WireType.LengthDelimited).string(span.name as string);
+        writer.tag(6, WireType.Varint).int32(span.kind as number);
+        writer.tag(7, WireType.Bit64).fixed64(span.startTimeUnixNano as string);
+        writer.tag(8, WireType.Bit64).fixed64(span.endTimeUnixNano as string);
         writer.tag(9, WireType.LengthDelimited).fork().tag(1, WireType.LengthDelimited).string("unread.key").join();
         writer.join();
       }

@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { crash } from "./crash.ts";
 
-const SEED = Number(process.env["FORECHAIN_TEST_SEED"] ?? 20_261_125);
+const SEED = Number(process.env.FORECHAIN_TEST_SEED ?? 20_261_125);
 const KILLS = 4;
 
 test(`killed ${KILLS} times, nothing accepted is lost or counted twice (seed ${SEED})`, {

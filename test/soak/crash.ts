@@ -120,8 +120,8 @@ async function settledRows(worker: Worker, key: string, runs: number): Promise<R
     if (text !== before) stableMs = performance.now();
     before = text;
     // A flush of late records may still come: they are flushed 10 s after the last one.
-    if (rows[0]?.[0]?.["runs"] === runs && performance.now() > stableMs + STABLE_MS) return rows;
-    if (performance.now() > untilMs) throw new Error(`not settled: ${rows[0]?.[0]?.["runs"]} of ${runs} runs in D1`);
+    if (rows[0]?.[0]?.runs === runs && performance.now() > stableMs + STABLE_MS) return rows;
+    if (performance.now() > untilMs) throw new Error(`not settled: ${rows[0]?.[0]?.runs} of ${runs} runs in D1`);
     // Wakes the object: after a restart nothing else may.
     await graphOf(worker, key);
     await delay(SETTLE_POLL_MS);
