@@ -554,7 +554,12 @@ export const HubMessage = z.discriminatedUnion("type", [
   z.object({ type: z.literal("commands"), answer: CommandsAnswer }),
   z.object({ type: z.literal("heartbeat"), id: z.number().int(), answer: HeartbeatAnswer }),
   z.object({ type: z.literal("report"), id: z.number().int(), answer: AgentReportAnswer }),
-  z.object({ type: z.literal("refused"), id: z.number().int().nullable(), status: z.number().int(), detail: z.string() }),
+  z.object({
+    type: z.literal("refused"),
+    id: z.number().int().nullable(),
+    status: z.number().int(),
+    detail: z.string(),
+  }),
 ]);
 export type HubMessage = z.infer<typeof HubMessage>;
 

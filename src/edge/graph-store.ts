@@ -179,7 +179,7 @@ export async function readRows(db: D1Database, workspace: string): Promise<{ row
         rows.restore(
           family,
           keys.map((key) => row[key]!),
-          countsOfText(row["counts"]!),
+          countsOfText(row.counts!),
         );
       }
       if (results.length < READ_ROWS) break;
