@@ -103,11 +103,12 @@ export class FleetIndex {
     let states = this.taskStates.get(task);
     if (!states) {
       const { view } = this;
-      states = Uint8Array.from(this.vms, (vm) => {
-        if (!setOf(vm.tasks).has(task)) return TASK_ABSENT;
-        if (vm.warm[task] && (vm.warmUntilMs?.[task] ?? Number.POSITIVE_INFINITY) > view.atMs) return TASK_WARM;
-        return vm.starting[task] ? TASK_STARTING : TASK_COLD;
-      });
+      states = new Uint8Array(this.vms.length);
+      for (const [v, vm] of this.vms.entries()) {
+        const isWarm = vm.warm[task] && (vm.warmUntilMs?.[task] ?? Number.POSITIVE_INFINITY) > view.atMs;
+        if (!setOf(vm.tasks).has(task)) states[v] = TASK_ABSENT;
+        else states[v] = isWarm ? TASK_WARM : vm.starting[task] ? TASK_STARTING : TASK_COLD;
+      }
       this.taskStates.set(task, states);
     }
     return states;

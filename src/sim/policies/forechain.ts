@@ -218,10 +218,14 @@ export class Forechain implements Policy {
 
   fleet(nowMs: number): FleetView {
     const warm: Record<string, number> = {};
+    const warmUntilMs: Record<string, number> = {};
     const starting: Record<string, number> = {};
     for (const [task, pool] of this.#world.pools.entries()) {
-      if (pool.idle.length > 0) warm[this.#taskNames[task]!] = pool.idle.length;
-      else if (pool.starting.length > 0) starting[this.#taskNames[task]!] = pool.starting.length;
+      const newest = pool.idle.at(-1);
+      if (newest !== undefined) {
+        warm[this.#taskNames[task]!] = pool.idle.length;
+        warmUntilMs[this.#taskNames[task]!] = newest.expiresMs;
+      } else if (pool.starting.length > 0) starting[this.#taskNames[task]!] = pool.starting.length;
     }
     const cluster: ClusterView = {
       cluster: "cluster",
@@ -246,6 +250,7 @@ export class Forechain implements Policy {
           executions: 0,
           tasks: this.#taskNames,
           warm,
+          warmUntilMs,
           starting,
           uris: [],
         },
