@@ -33,7 +33,6 @@ export function acceptSocket(
       if (read.opcode === 8) stream.end(frame(8, read.payload));
     }
   });
-  stream.on("error", () => {});
   return socket;
 }
 

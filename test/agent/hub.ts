@@ -182,6 +182,7 @@ export class TestHub {
 
   #upgrade(request: IncomingMessage, stream: Duplex): void {
     this.calls.socket = (this.calls.socket ?? 0) + 1;
+    stream.on("error", () => {}); // an agent that is killed resets its connections
     const authorised = request.headers.authorization === `Bearer ${TEST_KEY}`;
     if (!this.acceptsSockets || !authorised) {
       stream.end("HTTP/1.1 403 Forbidden\r\nconnection: close\r\n\r\n");
