@@ -27,13 +27,14 @@ export function plotSvg(series: Series[], axes: { x: string; y: string }): strin
   const positive = points.map(({ x }) => x).filter((x) => x > 0);
   const low = Math.floor(Math.log10(Math.max(1, Math.min(...positive, 1e9))));
   const high = Math.max(low + 1, Math.ceil(Math.log10(Math.max(10, ...positive))));
-  const yTop = Math.max(1, ...points.map(({ y, yHalf }) => y + yHalf));
+  // Means fill the plot; a whisker that is longer leaves it at the top.
+  const yTop = Math.max(1, ...points.map(({ y }) => y)) * 1.1;
   // Nothing held at all has no logarithm: it stands at the left edge, where the axis says 0.
   const px = (x: number) =>
     x <= 0
       ? LEFT
       : LEFT + ZERO_GAP + ((Math.max(low, Math.log10(x)) - low) / (high - low)) * (WIDTH - LEFT - RIGHT - ZERO_GAP);
-  const py = (y: number) => HEIGHT - BOTTOM - (y / yTop) * (HEIGHT - TOP - BOTTOM);
+  const py = (y: number) => HEIGHT - BOTTOM - (Math.max(0, Math.min(yTop, y)) / yTop) * (HEIGHT - TOP - BOTTOM);
   const order = [...series.entries()].sort(([, a], [, b]) => Number(a.name === STRONG) - Number(b.name === STRONG));
   const names = namesOf(series, px, py);
   return `<svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${escapeHtml(axes.y)} against ${escapeHtml(axes.x)}, one line per policy">
@@ -68,17 +69,17 @@ function xAxis(low: number, high: number, px: (x: number) => number): string {
   return svg;
 }
 
-/** Where each name stands: beside its line's last point, moved down until it covers no other. */
+/** Where each name stands: beside its line's last point, moved up until it covers no other. */
 function namesOf(series: Series[], px: (x: number) => number, py: (y: number) => number): { x: number; y: number }[] {
   const wanted = series.map((line, s) => {
     const last = line.points.reduce((a, b) => (b.x > a.x ? b : a));
     return { s, x: px(last.x) + 8, y: py(last.y) + 4 };
   });
-  wanted.sort((a, b) => a.y - b.y);
+  wanted.sort((a, b) => b.y - a.y);
   const placed: { s: number; x: number; y: number }[] = [];
   for (const name of wanted) {
     let { y } = name;
-    for (const other of placed) if (Math.abs(other.x - name.x) < 130 && y < other.y + NAME_GAP) y = other.y + NAME_GAP;
+    for (const other of placed) if (Math.abs(other.x - name.x) < 130 && y > other.y - NAME_GAP) y = other.y - NAME_GAP;
     placed.push({ ...name, y });
   }
   return placed.sort((a, b) => a.s - b.s);
