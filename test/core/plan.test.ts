@@ -196,3 +196,45 @@ describe("serve", () => {
     expect(reservation.expiresMs).toBeGreaterThan(NOW_MS + 150);
   });
 });
+
+describe("plan of a fan-out", () => {
+  const lead = [900, 1_000, 1_100] as [number, number, number];
+  const fanOut = (counts: { count: number; share: number }[], task = "B") => ({
+    next: { A: { B: 1 } },
+    reach: { A: { B: { probability: 1, leadMs: lead } } },
+    profiles: { A: { successors: [{ task, probability: 1, fanOut: counts }] }, B: {}, C: {} },
+  });
+
+  it("prepares as many instances as are needed, each under a key of its own", async () => {
+    const { plan: commands } = await plan(fanOut([{ count: 3, share: 1 }]));
+    expect(commands.map(({ key }) => key).sort()).toEqual(["warm B@", "warm B@ #1", "warm B@ #2"]);
+  });
+
+  it("weighs each instance by how likely so many are needed", async () => {
+    const rarely = fanOut([
+      { count: 1, share: 0.99 },
+      { count: 50, share: 0.01 },
+    ]);
+    const { plan: commands } = await plan(rarely);
+    expect(commands).toHaveLength(1);
+  });
+
+  it("lets parallel executions prepare each for themselves, and those that join share", async () => {
+    const table: TableModel = {
+      next: {},
+      reach: { "A B": { C: { probability: 1, leadMs: lead } } },
+      profiles: {
+        A: { successors: [{ task: "B", probability: 1, fanOut: [{ count: 5, share: 1 }] }] },
+        B: { successors: [{ task: "C", probability: 1 }] },
+        C: {},
+      },
+    };
+    const warm = fleetOf([clusterOf("c", { vms: [vmOf("vm", { warm: { A: 1, B: 1 } })] })]);
+    const known = { task: "B", path: ["A"], executionId: "part-3" };
+    const own = await plan(table, warm, known);
+    expect(own.plan.map(({ key }) => key)).toEqual(["warm C@ of part-3"]);
+    expect(own.branch).toBe("part-3");
+    table.profiles.B = { successors: [{ task: "C", probability: 1, fanIn: 5 }] };
+    expect((await plan(table, warm, known)).plan.map(({ key }) => key)).toEqual(["warm C@"]);
+  });
+});

@@ -1,0 +1,109 @@
+import { describe, expect, it } from "vitest";
+import { KeepAlive } from "../../src/core/keepalive.ts";
+import { outputsToFetch } from "../../src/core/outputs.ts";
+import { MeasuredStarts } from "../../src/core/starts.ts";
+import { LINEAR, modelOf } from "./knowledge.ts";
+
+const GB = 0.25;
+
+/** Calls at a fixed gap; each waits so long where nothing is warm. Returns the hold after `count` of them. */
+function heldAfter(gapMs: number, waitMs: number, msPerGbSecond: number, count = 200): number {
+  const holds = new KeepAlive({ msPerGbSecond, fixedMs: 60_000 });
+  const wait = { expectedMs: waitMs, atMostMs: waitMs };
+  for (let call = 0; call < count; call++) {
+    holds.called("T", call * gapMs, wait, 1, GB);
+    holds.released("T", call * gapMs + 100, GB);
+  }
+  return holds.holdMs("T");
+}
+
+describe("learned holds", () => {
+  it("begin with the operator's keep-alive", () => {
+    expect(new KeepAlive({ msPerGbSecond: 20, fixedMs: 60_000 }).holdMs("never seen")).toBe(60_000);
+    expect(heldAfter(1_000_000, 200, 20, 3)).toBe(60_000);
+  });
+
+  it("reach the next call where that is worth the memory", () => {
+    // 200 ms every 200 s; 50 GB·s between two calls cost 5 ms at a dial of 0.1.
+    expect(heldAfter(200_000, 200, 0.1)).toBeGreaterThanOrEqual(200_000);
+  });
+
+  it("do not where memory is dear", () => {
+    expect(heldAfter(200_000, 200, 100)).toBeLessThanOrEqual(60_000);
+  });
+
+  it("end at once where prewarming hides the whole start", () => {
+    expect(heldAfter(200_000, 0, 20)).toBe(0);
+  });
+
+  it("are not shortened for calls that come within the operator's keep-alive and would wait", () => {
+    expect(heldAfter(30_000, 200, 1_000)).toBeGreaterThanOrEqual(30_000);
+  });
+
+  it("follow a change", () => {
+    const holds = new KeepAlive({ msPerGbSecond: 0.1, fixedMs: 60_000 });
+    const wait = { expectedMs: 200, atMostMs: 200 };
+    const none = { expectedMs: 0, atMostMs: 0 };
+    let nowMs = 0;
+    const call = (what: typeof wait) => {
+      holds.called("T", nowMs, what, 1, GB);
+      holds.released("T", nowMs + 100, GB);
+      nowMs += 200_000;
+    };
+    for (let i = 0; i < 200; i++) call(wait);
+    expect(holds.holdMs("T")).toBeGreaterThanOrEqual(200_000);
+    for (let i = 0; i < 4_000; i++) call(none);
+    expect(holds.holdMs("T")).toBeLessThan(200_000);
+  });
+
+  it("tell what was learned", () => {
+    const holds = new KeepAlive({ msPerGbSecond: 20, fixedMs: 60_000 });
+    holds.released("T", 0, GB);
+    const [learned] = holds.learned();
+    expect(learned!.task).toBe("T");
+    expect(Object.values(learned!.weights).reduce((sum, weight) => sum + weight, 0)).toBeCloseTo(1, 9);
+  });
+});
+
+describe("measured starts", () => {
+  it("stand in a profile instead of what callers waited", () => {
+    const starts = new MeasuredStarts();
+    const profile = modelOf(LINEAR).profiles.get("B")!;
+    expect(starts.correct(profile)).toBe(profile);
+    for (const ms of [980, 1_000, 1_020, 0, Number.NaN]) starts.note("B", ms);
+    const { coldStartMs } = starts.correct(profile);
+    expect(coldStartMs!.p50).toBeGreaterThan(900);
+    expect(coldStartMs!.p50).toBeLessThan(1_100);
+  });
+
+  it("forget what was usual long ago", () => {
+    const starts = new MeasuredStarts();
+    const profile = modelOf(LINEAR).profiles.get("B")!;
+    for (let i = 0; i < 300; i++) starts.note("B", 100);
+    for (let i = 0; i < 1_000; i++) starts.note("B", 1_000);
+    expect(starts.correct(profile).coldStartMs!.p10).toBeGreaterThan(900);
+  });
+});
+
+describe("outputs to fetch", () => {
+  const profile = (readShare: number, count = 100) => ({
+    ...modelOf(LINEAR).profiles.get("A")!,
+    outputs: { count, readShare },
+  });
+  const outputs = [
+    { uri: "https://store/x", bytes: 10e6 },
+    { uri: "https://store/empty", bytes: 0 },
+  ];
+  const policy = { msPerGb: 2_000 };
+
+  it.each([
+    ["read on for sure", profile(1), ["https://store/x"]],
+    ["never read on", profile(0), []],
+    ["hardly known", profile(1, 2), []],
+    ["of a task that never wrote", modelOf(LINEAR).profiles.get("A"), []],
+    ["of an unknown task", undefined, []],
+  ])("%s", (_, known, expected) => {
+    // 10 MB at 50 MB/s are 200 ms, wasted they cost 19 ms.
+    expect(outputsToFetch(outputs, known, 50_000, policy).map(({ uri }) => uri)).toEqual(expected);
+  });
+});
