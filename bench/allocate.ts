@@ -1,10 +1,12 @@
 // `npm run bench -- allocate [--json]`: CPU of one allocation (predict is not in it) over 1,000 clusters × 10 VMs, seeded.
 // In: nothing. Out: µs per call, and the same for 10 and 100 clusters, to show how the cost grows.
 import { parseArgs } from "node:util";
+import { engineModule } from "../src/cli/build.ts";
 import { allocate, type PlacementInput } from "../src/core/allocate.ts";
 import { demandOf } from "../src/core/demand.ts";
-import type { ClusterView, FleetView, VmView } from "../src/core/fleet.ts";
+import type { ClusterView, FleetView, NewPlacer, VmView } from "../src/core/fleet.ts";
 import type { TaskProfile } from "../src/core/graph.ts";
+import { WasmPlacer } from "../src/core/place.ts";
 import { Policy } from "../src/protocol.ts";
 
 const SEED = 20_261_125;
@@ -125,7 +127,10 @@ function inputOf(random: () => number): PlacementInput {
   };
 }
 
-function measure(clusters: number): {
+function measure(
+  clusters: number,
+  newPlacer: NewPlacer | null,
+): {
   clusters: number;
   vms: number;
   firstMicros: number;
@@ -138,11 +143,11 @@ function measure(clusters: number): {
   const micros: number[] = [];
   // The first call on a new fleet view also builds its index: told apart, since a view lives for a second.
   const started = performance.now();
-  allocate(input, fleet);
+  allocate(input, fleet, newPlacer);
   const firstMicros = (performance.now() - started) * 1000;
   for (let call = 0; call < WARM_UP_CALLS + CALLS; call++) {
     const from = performance.now();
-    const ranking = allocate(input, fleet);
+    const ranking = allocate(input, fleet, newPlacer);
     if (ranking.candidates.length === 0) throw new Error("the benchmark's fleet must hold its chain");
     if (call >= WARM_UP_CALLS) micros.push((performance.now() - from) * 1000);
   }
@@ -156,12 +161,21 @@ function measure(clusters: number): {
   };
 }
 
-export function run(args: string[]): void {
+export async function run(args: string[]): Promise<void> {
   const { values } = parseArgs({ args, options: { json: { type: "boolean", default: false } } });
-  const rows = [10, 100, 1_000].map(measure);
+  const module = await engineModule();
+  const simd: NewPlacer = (clusters, services) => new WasmPlacer(module, clusters, services);
+  const rows = [10, 100, 1_000].flatMap((clusters) => [
+    { services: "summed", ...measure(clusters, null) },
+    { services: "SIMD", ...measure(clusters, simd) },
+  ]);
   if (values.json) console.log(JSON.stringify({ bench: "allocate", seed: SEED, rows }));
   else
     console.table(
-      rows.map((row) => Object.fromEntries(Object.entries(row).map(([name, value]) => [name, Math.round(value)]))),
+      rows.map((row) =>
+        Object.fromEntries(
+          Object.entries(row).map(([name, value]) => [name, typeof value === "number" ? Math.round(value) : value]),
+        ),
+      ),
     );
 }

@@ -8,9 +8,11 @@ import type { Alternative, ClusterRefusal, Constraints, PlacementTerms } from ".
 import type { ChainDemand, TaskDemand } from "./demand.ts";
 import {
   type ClusterView,
+  type ExpectedUse,
   type FleetIndex,
   type FleetView,
   indexOf,
+  type NewPlacer,
   TASK_ABSENT,
   TASK_STARTING,
   TASK_WARM,
@@ -60,11 +62,12 @@ interface Pair {
   boundMs: number;
 }
 
-export function allocate(input: PlacementInput, fleet: FleetView): Ranking {
+/** `newPlacer` null: services are summed without SIMD, to the same result. */
+export function allocate(input: PlacementInput, fleet: FleetView, newPlacer: NewPlacer | null): Ranking {
   const index = indexOf(fleet);
   const pairs: Pair[] = [];
   const refused: ClusterRefusal[] = [];
-  const costs = columnCosts(input, index);
+  const costs = columnCosts(input, index, newPlacer);
   let lacksRoom = false;
   for (let c = 0; c < fleet.clusters.length; c++) {
     const placed = placeOn(c, input, index);
@@ -183,10 +186,10 @@ function mib(bytes: number): string {
 // ── Score ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Everything but transfers. What does not depend on the cluster is summed once, before the clusters are walked. */
-function columnCosts(input: PlacementInput, index: FleetIndex) {
+function columnCosts(input: PlacementInput, index: FleetIndex, newPlacer: NewPlacer | null) {
   const whole = input.chains[0]!;
   const columns = whole.tasks.map((task) => ({ task, weight: weightOf(task), states: index.statesOf(task.task) }));
-  const uses = serviceUses(whole).map(({ service, calls, bytes }) => ({ calls, bytes, links: index.linksTo(service) }));
+  const servicesMsOf = index.servicesMs(expectedUses(whole), newPlacer);
   const rootStates = columns[0]!.states;
   const rootColdMs = whole.tasks[0]!.coldStartMs;
   let serviceTimeMs = 0;
@@ -200,8 +203,7 @@ function columnCosts(input: PlacementInput, index: FleetIndex) {
 
   return (c: number, vm: number, demand: ChainDemand): Pick<Pair, "terms" | "boundMs"> => {
     const cluster = index.view.clusters[c]!;
-    let servicesMs = 0;
-    for (const { calls, bytes, links } of uses) servicesMs += calls * links.latencyMs[c]! + bytes * links.msPerByte[c]!;
+    const servicesMs = servicesMsOf[c]!;
     const headStartMs = rootStates[vm] === TASK_WARM ? 0 : rootColdMs;
     let coldStartMs = 0;
     for (let i = 0; i < columns.length; i++) {
@@ -235,8 +237,8 @@ function weightOf(task: TaskDemand): number {
 }
 
 /** Calls and bytes per service over the whole tree, weighted: clusters × services is then one product. */
-function serviceUses(whole: ChainDemand): { service: string; calls: number; bytes: number }[] {
-  const uses = new Map<string, { service: string; calls: number; bytes: number }>();
+function expectedUses(whole: ChainDemand): ExpectedUse[] {
+  const uses = new Map<string, ExpectedUse>();
   for (const task of whole.tasks) {
     const expected = weightOf(task) * task.multiplicity;
     for (const { service, calls, bytes } of task.services) {

@@ -1,6 +1,7 @@
 // What is known of the machines, as one snapshot: declarations of the operator joined with the hubs' latest summaries.
 // Plain data, so that it crosses Durable Object calls; `src/core/allocate.ts` reads it.
 import type { Policy, TaskDeclaration } from "../protocol.ts";
+import { PLACE_CLUSTERS_MAX, PLACE_SERVICES_MAX, type Placer } from "./place.ts";
 
 export interface VmView {
   vm: string;
@@ -69,6 +70,22 @@ export const BANDWIDTH_UNKNOWN_BYTES_PER_SECOND = 20e6;
 /** Utilisation is capped here: one sample of a second says little of a queue's steady state, and the formula has no end. */
 const UTILISATION_MAX = 0.9;
 
+/** Below so many clusters the crossing into WASM costs more than its SIMD saves. */
+const PLACER_CLUSTERS_MIN = 64;
+/** The other terms depend on the VM that a cluster would give: they are summed beside the filter. */
+const NO_TERMS = new Float32Array(0);
+const SERVICES_ALONE = Float32Array.of(1);
+
+/** Makes a placer for so many clusters and services. */
+export type NewPlacer = (clusters: number, services: number) => Placer;
+
+/** What a chain asks of one service, by expectation. */
+export interface ExpectedUse {
+  service: string;
+  calls: number;
+  bytes: number;
+}
+
 /** A snapshot laid out for scoring: struct-of-arrays over VMs and clusters, columns per task and per peer built when asked. */
 export class FleetIndex {
   readonly view: FleetView;
@@ -80,6 +97,7 @@ export class FleetIndex {
   readonly waitFactor: Float64Array;
   readonly clusterIds = new Map<string, number>();
   private readonly serviceOfHost = new Map<string, string>();
+  private placer: Placer | null = null;
   private readonly taskStates = new Map<string, Uint8Array>();
   private readonly links = new Map<string, { latencyMs: Float64Array; msPerByte: Float64Array }>();
 
@@ -128,6 +146,43 @@ export class FleetIndex {
       this.links.set(peer, links);
     }
     return links;
+  }
+
+  /** Expected ms in services on every cluster; on large fleets by the engine's SIMD. The next call overwrites the answer. */
+  servicesMs(uses: ExpectedUse[], newPlacer: NewPlacer | null): ArrayLike<number> {
+    const { clusters } = this.view;
+    const services = Object.keys(this.view.services);
+    const declared = uses.every(({ service }) => Object.hasOwn(this.view.services, service));
+    const fits = services.length > 0 && services.length <= PLACE_SERVICES_MAX && clusters.length <= PLACE_CLUSTERS_MAX;
+    if (newPlacer && declared && fits && clusters.length >= PLACER_CLUSTERS_MIN) {
+      this.placer ??= this.placerOf(services, newPlacer);
+      const of = (what: "calls" | "bytes") =>
+        Float32Array.from(services, (name) => uses.find(({ service }) => service === name)?.[what] ?? 0);
+      const demand = { calls: of("calls"), bytes: of("bytes"), terms: NO_TERMS, factors: SERVICES_ALONE };
+      return this.placer.place(demand).serviceMs;
+    }
+    const sums = new Float64Array(clusters.length);
+    for (const { service, calls, bytes } of uses) {
+      const { latencyMs, msPerByte } = this.linksTo(service);
+      for (let c = 0; c < sums.length; c++) sums[c]! += calls * latencyMs[c]! + bytes * msPerByte[c]!;
+    }
+    return sums;
+  }
+
+  private placerOf(services: string[], newPlacer: NewPlacer): Placer {
+    const clusters = this.view.clusters.length;
+    const latencyMs = new Float32Array(clusters * services.length);
+    const msPerByte = new Float32Array(clusters * services.length);
+    for (const [s, service] of services.entries()) {
+      const links = this.linksTo(service);
+      for (let c = 0; c < clusters; c++) {
+        latencyMs[c * services.length + s] = links.latencyMs[c]!;
+        msPerByte[c * services.length + s] = links.msPerByte[c]!;
+      }
+    }
+    const placer = newPlacer(clusters, services.length);
+    placer.setProximity(latencyMs, msPerByte);
+    return placer;
   }
 
   /** The service whose declared hosts hold the URI; "" where none does. */

@@ -1,9 +1,11 @@
 // The pipeline's `serve` with the Worker's clock, ids, model and hubs. In: one task request. Out: where it runs and what was
 // prepared, or why nowhere. Here invariant 6 is kept: a prediction that fails is left out, a hub that is down holds nothing
 // and is sent nothing, and the request goes on.
+import engineModule from "../../build/engine.wasm";
 import type { FleetView } from "../core/fleet.ts";
 import type { Model } from "../core/graph.ts";
 import { type Admission, type Offer, type Served, serve, type TaskRequest, type Unsuitable } from "../core/pipeline.ts";
+import { WasmPlacer } from "../core/place.ts";
 import type { AllocationAnswer, AllocationRecord, PlanItem } from "../protocol.ts";
 import { sealContinuation } from "./continuation.ts";
 import type { Env } from "./env.ts";
@@ -31,6 +33,7 @@ export async function allocateTask(
     newId: () => (made++ === 0 ? allocationId : newId(nowMs)),
     // The same for every task of a run: a canary covers whole runs.
     random: () => uniformOf(request.runId),
+    newPlacer: (clusters: number, services: number) => new WasmPlacer(engineModule, clusters, services),
     admit: (offer: Offer) => admitAt(env.CLUSTER_HUB, workspace, offer),
   };
   const model = await modelOrNone(env.GRAPH_WRITER, workspace);

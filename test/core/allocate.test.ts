@@ -1,6 +1,8 @@
 import { describe, expect, it } from "vitest";
+import { engineModule } from "../../src/cli/build.ts";
 import { HEARTBEAT_STALE_MS } from "../../src/core/allocate.ts";
 import { serve } from "../../src/core/pipeline.ts";
+import { WasmPlacer } from "../../src/core/place.ts";
 import { clusterOf, declared, fleetOf, LINEAR, MIB, modelOf, NOW_MS, portsOf, requestOf, vmOf } from "./knowledge.ts";
 
 const model = modelOf({
@@ -74,6 +76,28 @@ describe("allocate", () => {
     const answer = await serve(requestOf(), heavy, fleetOf([small]), portsOf().ports);
     expect(answer).toMatchObject({ kind: "allocated", chain: ["A", "B"] });
     expect(answer.kind === "allocated" && answer.alternatives[0]!.terms.coldStartMs).toBeGreaterThan(0.9 * 400);
+  });
+
+  it("places a large fleet by SIMD to the same result as by sums", async () => {
+    const module = await engineModule();
+    const clusters = Array.from({ length: 200 }, (_, i) =>
+      clusterOf(`c${i}`, { proximity: { db: { latencyMs: 1 + ((i * 37) % 199), bandwidthBytesPerSecond: 1e9 } } }),
+    );
+    const fleet = fleetOf(clusters, { services: { db: { hosts: [] } } });
+    const { ports } = portsOf();
+    const sums = await serve(requestOf(), model, fleet, ports);
+    let placers = 0;
+    const newPlacer = (count: number, services: number) => {
+      placers++;
+      return new WasmPlacer(module, count, services);
+    };
+    const simd = await serve(requestOf(), model, fleet, { ...ports, newPlacer });
+    if (sums.kind !== "allocated" || simd.kind !== "allocated") throw new Error("both must be placed");
+    expect(placers).toBe(1);
+    expect(simd.alternatives.map(({ cluster }) => cluster)).toEqual(sums.alternatives.map(({ cluster }) => cluster));
+    for (const [i, { totalMs }] of simd.alternatives.entries()) {
+      expect(totalMs).toBeCloseTo(sums.alternatives[i]!.totalMs, 2);
+    }
   });
 
   it("prefers a warm VM, and the VM that an earlier plan prepared above all", async () => {
