@@ -16,7 +16,7 @@ import { Api } from "./demo/api.ts";
 import { agentKeys, callerKey, declareAll, readerKey, setMode } from "./demo/declare.ts";
 import { drive, type RunRecord, requestsOf } from "./demo/drive.ts";
 import { RecordService } from "./demo/record-service.ts";
-import { COLD_FLOOR_MS, outcomesBetween, type PhaseReport, reportOf, tableOf } from "./demo/report.ts";
+import { COLD_FLOOR_MS, outcomesBetween, type PhaseReport, reportOf, slowerRuns, tableOf } from "./demo/report.ts";
 import { OriginStore } from "./demo/store.ts";
 import { CLUSTERS, type Request, WORKFLOWS } from "./demo/world.ts";
 import { portOf } from "./dev.ts";
@@ -110,17 +110,19 @@ async function demo(options: DemoOptions, folder: string): Promise<number> {
   const mode = options.prewarm ? "active" : "shadow";
   await setMode(stage.admin, mode);
   const after = await phase(mode, stage, requests);
+  const slower = slowerRuns(before.records, after.records);
   const faster = after.report.p95Ms < before.report.p95Ms;
   const tookS = (performance.now() - startedMs) / 1000;
   const summary = {
     seed: options.seed,
     before: { ...before.report, records: before.records },
     after: { ...after.report, records: after.records },
+    slowerRuns: slower,
     faster,
     tookS,
   };
   if (options.json) process.stdout.write(`${JSON.stringify(summary)}\n`);
-  else process.stdout.write(`\n${tableOf(before.report, after.report)}\n`);
+  else process.stdout.write(`\n${tableOf(before.report, after.report, slower)}\n`);
   say(
     `${faster ? "active was faster" : "the second phase was not faster"} (seed ${options.seed}, ${tookS.toFixed(0)} s)`,
   );

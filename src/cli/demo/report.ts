@@ -58,6 +58,11 @@ export function quantile(values: number[], share: number): number {
   return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? Number.NaN;
 }
 
+/** Runs of the second phase that took longer than the same request in the first. */
+export function slowerRuns(before: RunRecord[], after: RunRecord[]): number {
+  return after.filter((run, i) => run.tookMs > (before[i]?.tookMs ?? Number.POSITIVE_INFINITY)).length;
+}
+
 /** What was settled between two readings of GET /v1/outcomes. */
 export function outcomesBetween(before: OutcomeTotal[], after: OutcomeTotal[]): Record<string, OutcomeCount> {
   const counts: Record<string, OutcomeCount> = {};
@@ -73,7 +78,7 @@ export function outcomesBetween(before: OutcomeTotal[], after: OutcomeTotal[]): 
   return counts;
 }
 
-export function tableOf(before: PhaseReport, after: PhaseReport): string {
+export function tableOf(before: PhaseReport, after: PhaseReport, slower: number): string {
   const table = new Table({
     head: ["", before.mode, after.mode, "change"],
     colAligns: ["left", "right", "right", "right"],
@@ -94,6 +99,7 @@ export function tableOf(before: PhaseReport, after: PhaseReport): string {
     row(`  ${name} (${shape}), p50`, (phase) => phase.workflows[name]!.p50Ms, ms);
     row(`  ${name} (${shape}), p95`, (phase) => phase.workflows[name]!.p95Ms, ms);
   }
+  table.push(["runs slower than the same request before", "", String(slower), ""]);
   row("cold start waited for after the root, per run", (phase) => phase.coldAfterRootMs, ms);
   for (const kind of ["prefetch", "warm"]) {
     for (const outcome of ["hit", "late", "miss", "waste", "failed"]) {
