@@ -37,8 +37,8 @@ export class Transfers {
 
   /** Resolves when a prefetch may begin; `signal` aborts the wait because a task has come for the same object. */
   async prefetchBegins(signal: AbortSignal): Promise<void> {
-    if (signal.aborted) return;
-    if (this.#prefetches < this.#concurrency) {
+    // One whose task has come already goes on at once, outside the limit; it is counted all the same, since its end is.
+    if (signal.aborted || this.#prefetches < this.#concurrency) {
       this.#prefetches++;
       return;
     }
@@ -54,10 +54,9 @@ export class Transfers {
         "abort",
         () => {
           const at = this.#queue.indexOf(waiter);
-          if (at >= 0) this.#queue.splice(at, 1);
-          // It goes on as a task's load, outside the limit; counted all the same, since its end is counted too.
-          this.#prefetches++;
-          resolve();
+          if (at < 0) return; // it had begun before its task came, and is counted
+          this.#queue.splice(at, 1);
+          waiter.start();
         },
         { once: true },
       );

@@ -59,6 +59,25 @@ describe("prefetch", () => {
     expect(await braked).toBe(0);
   });
 
+  it("does not lose a place when a task comes for one that had waited and begun", async () => {
+    const transfers = new Transfers(null, 1, Date.now);
+    for (let round = 0; round < 3; round++) {
+      const task = new AbortController();
+      await transfers.prefetchBegins(NEVER);
+      const second = transfers.prefetchBegins(task.signal);
+      transfers.prefetchEnds();
+      await second;
+      task.abort();
+      transfers.prefetchEnds();
+    }
+    let begun = false;
+    void transfers.prefetchBegins(NEVER).then(() => {
+      begun = true;
+    });
+    await vi.advanceTimersByTimeAsync(0);
+    expect(begun).toBe(true);
+  });
+
   it("runs a few at a time", async () => {
     const transfers = new Transfers(null, 2, Date.now);
     const begun: number[] = [];
