@@ -16,7 +16,7 @@ import { allocate, alternativesOf, type Candidate } from "./allocate.ts";
 import { type ChainDemand, demandOf } from "./demand.ts";
 import type { FleetView, NewPlacer } from "./fleet.ts";
 import type { Model, TaskProfile } from "./graph.ts";
-import { type Hidden, type Plan, planFor } from "./plan.ts";
+import { type Hidden, notSent, type Plan, planFor } from "./plan.ts";
 import { meanOf, predict, predictNothing, routesFrom } from "./predict.ts";
 
 /** Hubs asked in turn before the request is told that nothing is suitable. */
@@ -291,16 +291,7 @@ function admitted(plan: Plan, admission: Extract<Admission, { ok: true }>): Pick
     const name = `${command.vm} ${command.key}`;
     const reason = admission.refusedKeys[name];
     if (reason === undefined) taken.push({ ...command, commandId: admission.commandIds[name] ?? command.commandId });
-    else {
-      skipped.push({
-        kind: command.kind,
-        ...(command.task === null ? {} : { task: command.task }),
-        ...(command.uri === null ? {} : { uri: command.uri }),
-        probability: command.probability,
-        savedMs: command.savedMs,
-        reason,
-      });
-    }
+    else skipped.push(notSent(command, reason));
   }
   return { plan: taken, skipped };
 }

@@ -340,17 +340,21 @@ function cut({ weighed, skipped }: Weighing, fanOutMax: number): Pick<Plan, "com
     command.probability = Math.max(command.probability, item.command.probability);
   }
   const byValue = [...distinct.values()].sort((a, b) => b.netMs - a.netMs);
-  const beyond = byValue.slice(fanOutMax).map(
-    ({ command }): SkippedItem => ({
-      kind: command.kind,
-      ...(command.task === null ? {} : { task: command.task }),
-      ...(command.uri === null ? {} : { uri: command.uri }),
-      probability: command.probability,
-      savedMs: command.savedMs,
-      reason: `beyond the fan-out of ${fanOutMax} commands`,
-    }),
-  );
+  const reason = `beyond the fan-out of ${fanOutMax} commands`;
+  const beyond = byValue.slice(fanOutMax).map((item) => notSent(item.command, reason));
   const commands = byValue.slice(0, fanOutMax).map((item) => item.command);
   commands.sort((a, b) => a.notBeforeMs - b.notBeforeMs || a.deadlineMs - b.deadlineMs);
   return { commands, skipped: [...skipped, ...beyond] };
+}
+
+/** A command that was worth it and is not sent all the same, as it is told. */
+export function notSent(command: PlannedCommand, reason: string): SkippedItem {
+  return {
+    kind: command.kind,
+    ...(command.task === null ? {} : { task: command.task }),
+    ...(command.uri === null ? {} : { uri: command.uri }),
+    probability: command.probability,
+    savedMs: command.savedMs,
+    reason,
+  };
 }

@@ -32,10 +32,6 @@ export interface DecodedSpans {
   spans: Span[];
   rejected: RejectedSpan[];
 }
-export interface DecodedRecords {
-  records: RunRecord[];
-  rejected: RejectedSpan[];
-}
 
 /** An instant further ahead of our clock than this is a fault of the sender's, ms. */
 export const FUTURE_MAX_MS = 24 * 3_600_000;
@@ -180,12 +176,6 @@ type Json = Record<string, unknown>;
 export type OtlpFault = { reason: "not-otlp"; pointer: string; detail: string };
 
 const KINDS: SpanKind[] = ["unspecified", "internal", "server", "client", "producer", "consumer"];
-
-/** The records of an ExportTraceServiceRequest in JSON; see decodeOtlpSpans. */
-export function decodeOtlpJson(request: unknown, nowMs: number): DecodedRecords | OtlpFault {
-  const decoded = decodeOtlpSpans(request, nowMs);
-  return "reason" in decoded ? decoded : { records: decoded.spans.map(recordOfSpan), rejected: decoded.rejected };
-}
 
 /**
  * The spans of an ExportTraceServiceRequest in JSON. A bad span is told by its position and the rest is kept; a request that

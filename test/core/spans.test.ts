@@ -1,7 +1,7 @@
 // Spans → records: names, kinds, services, ids and times as exporters write them.
 import { describe, expect, test } from "vitest";
 import { normaliseTaskName, packRecords, unpackRecords } from "../../src/core/records.ts";
-import { decodeOtlpJson } from "../../src/core/spans.ts";
+import { decodeOtlpSpans, recordOfSpan } from "../../src/core/spans.ts";
 
 const NOW_MS = 1_700_000_000_000;
 const TRACE = "5b8efff798038103d269b633813fc60c";
@@ -33,9 +33,15 @@ function attributes(values: Record<string, unknown>) {
   }));
 }
 
+/** As the route does it. */
+function recordsOf(request: unknown, nowMs: number) {
+  const decoded = decodeOtlpSpans(request, nowMs);
+  return "reason" in decoded ? decoded : { records: decoded.spans.map(recordOfSpan), rejected: decoded.rejected };
+}
+
 function decode(spans: unknown[], resource: Record<string, unknown> = { "service.name": "shop" }) {
   const request = { resourceSpans: [{ resource: { attributes: attributes(resource) }, scopeSpans: [{ spans }] }] };
-  const decoded = decodeOtlpJson(request, NOW_MS);
+  const decoded = recordsOf(request, NOW_MS);
   if ("reason" in decoded) throw new Error(decoded.detail);
   return decoded;
 }
@@ -158,11 +164,11 @@ describe("wire", () => {
     [{ resourceSpans: [5] }, "/resourceSpans/0"],
     [{ resourceSpans: [{ scopeSpans: [{ spans: 5 }] }] }, "/resourceSpans/0/scopeSpans/0/spans"],
   ])("%j is not a request, and the pointer says where", (request, pointer) => {
-    expect(decodeOtlpJson(request, NOW_MS)).toMatchObject({ reason: "not-otlp", pointer });
+    expect(recordsOf(request, NOW_MS)).toMatchObject({ reason: "not-otlp", pointer });
   });
 
   test("an empty request is fine", () => {
-    expect(decodeOtlpJson({}, NOW_MS)).toEqual({ records: [], rejected: [] });
+    expect(recordsOf({}, NOW_MS)).toEqual({ records: [], rejected: [] });
   });
 });
 
