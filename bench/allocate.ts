@@ -1,5 +1,6 @@
 // `npm run bench -- allocate [--json]`: CPU of one allocation (predict is not in it) over 1,000 clusters × 10 VMs, seeded.
 // In: nothing. Out: µs per call, and the same for 10 and 100 clusters, to show how the cost grows.
+
 import { parseArgs } from "node:util";
 import { engineModule } from "../src/cli/build.ts";
 import { allocate, type PlacementInput } from "../src/core/allocate.ts";
@@ -7,6 +8,7 @@ import { demandOf } from "../src/core/demand.ts";
 import type { ClusterView, FleetView, NewPlacer, VmView } from "../src/core/fleet.ts";
 import type { TaskProfile } from "../src/core/graph.ts";
 import { WasmPlacer } from "../src/core/place.ts";
+import { seededRandom } from "../src/core/random.ts";
 import { Policy } from "../src/protocol.ts";
 
 const SEED = 20_261_125;
@@ -17,17 +19,6 @@ const WARM_UP_CALLS = 50;
 const CALLS = 200;
 const NOW_MS = 1_800_000_000_000;
 const MIB = 2 ** 20;
-
-/** Mulberry32: small, seedable, good enough to spread loads. */
-function seeded(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 function fleetOf(clusters: number, random: () => number): FleetView {
   const tasks = Array.from({ length: 40 }, (_, i) => `task-${i}`);
@@ -137,7 +128,7 @@ function measure(
   p50Micros: number;
   p99Micros: number;
 } {
-  const random = seeded(SEED);
+  const random = seededRandom(SEED);
   const fleet = fleetOf(clusters, random);
   const input = inputOf(random);
   const micros: number[] = [];

@@ -1,11 +1,13 @@
 // `npm run bench -- engine [--json]`: next, reach, observe, place and image import, seeded; the WASM engine and the plain oracle in
 // one run, copies in and out included. In: nothing. Out: µs per call (p50, p99) at 100 to 100,000 tasks, and the ratio to the oracle.
 // Single calls are timed, so each number has the timer's own cost in it (told as `timerUs`); compare ratios of one run.
+
 import { parseArgs } from "node:util";
 import { engineModule } from "../src/cli/build.ts";
 import { type ChainEngine, createEngine, type History, loadEngine, type ObservedRun } from "../src/core/engine.ts";
 import { type PlaceDemand, type Placer, WasmPlacer } from "../src/core/place.ts";
-import { type Row, randomFrom, runOf } from "../test/engine/runs.ts";
+import { seededRandom } from "../src/core/random.ts";
+import { type Row, runOf } from "../test/engine/runs.ts";
 import { historyOf, OracleEngine } from "../test/oracle/engine.ts";
 import { OraclePlacer } from "../test/oracle/place.ts";
 
@@ -54,7 +56,7 @@ class Workload {
   #nowMs = 1.8e12;
 
   constructor(tasks: number, seed: number) {
-    this.#random = randomFrom(seed);
+    this.#random = seededRandom(seed);
     this.#tasks = tasks;
   }
 
@@ -144,7 +146,7 @@ function benchOracle(module: WebAssembly.Module) {
 }
 
 function benchPlace(module: WebAssembly.Module) {
-  const random = randomFrom(SEED);
+  const random = seededRandom(SEED);
   const column = (length: number, scale: number) => Float32Array.from({ length }, () => random() * scale);
   const [latencyMs, msPerByte] = [column(CLUSTERS * SERVICES, 200), column(CLUSTERS * SERVICES, 1e-4)];
   const demand: PlaceDemand = {

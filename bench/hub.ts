@@ -1,6 +1,7 @@
 // `npm run bench -- hub [--json] [--agents=500] [--rate=50] [--seconds=60]`: one ClusterHub with many agents on WebSockets.
 // In: offers of one command each to random VMs, at a steady rate; some agents break their connection now and then.
 // Out: time from the offer to the agent's receipt (p50, p99), and that every command was settled exactly once in effect.
+
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,6 +9,7 @@ import { parseArgs } from "node:util";
 import { startLocalWorker } from "../src/cli/local-worker.ts";
 import { stopGroups } from "../src/cli/process-group.ts";
 import type { Offer } from "../src/core/pipeline.ts";
+import { seededRandom } from "../src/core/random.ts";
 import type { AgentMessage, Heartbeat, HubMessage, OutcomesAnswer } from "../src/protocol.ts";
 
 const SEED = 11;
@@ -21,17 +23,6 @@ const BREAKS_ONE_IN = 200;
 const HEARTBEAT_MS = 5_000;
 const SETTLED_WITHIN_MS = 90_000;
 const GIB = 2 ** 30;
-
-/** Mulberry32. */
-function seeded(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 /** Offered at, by command; and how often its effect (the "start" of a runtime) happened. */
 const offeredAt = new Map<string, number>();
@@ -148,7 +139,7 @@ export async function run(args: string[]): Promise<void> {
     entry: "bench/edge-worker.ts",
     onProgress: say,
   });
-  const random = seeded(SEED);
+  const random = seededRandom(SEED);
   const agents = Array.from(
     { length: agentCount },
     (_, i) => new PlayedAgent(worker.url, worker.adminKey, `vm-${i}`, random),

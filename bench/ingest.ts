@@ -2,6 +2,7 @@
 // one client, beside a route of the same worker that only decodes them; what 1M spans cost by the price list; and the memory that the
 // GraphWriter's state takes. In: a file of export requests, else a seeded log. Out: spans/s, their ratio, rows and prices, megabytes.
 // Slices of both routes alternate, so that a busy machine slows both.
+
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { Agent, request } from "node:http";
 import { tmpdir } from "node:os";
@@ -13,6 +14,7 @@ import { runInNewContext } from "node:vm";
 import { startLocalWorker } from "../src/cli/local-worker.ts";
 import { stopGroups } from "../src/cli/process-group.ts";
 import { Ledger, OPEN_RECORDS_MAX } from "../src/core/ledger.ts";
+import { seededRandom } from "../src/core/random.ts";
 import { packRecords, type RunRecord, unpackRecords } from "../src/core/records.ts";
 import { GraphRows } from "../src/core/rows.ts";
 import { hashRunId, PackIndex } from "../src/edge/writer/pack-index.ts";
@@ -66,20 +68,9 @@ function post(url: string, key: string, body: Buffer): Promise<void> {
   });
 }
 
-/** Mulberry32. */
-function seeded(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 /** Traces of ten services, 40 spans each, a fifth of them SERVER: about what instrumented services send. */
 function syntheticRequests(count: number): string[] {
-  const random = seeded(SEED);
+  const random = seededRandom(SEED);
   const hex = (digits: number) => Array.from({ length: digits }, () => Math.floor(random() * 16).toString(16)).join("");
   const attribute = (key: string, stringValue: string) => ({ key, value: { stringValue } });
   let startMs = 1_790_000_000_000;

@@ -2,9 +2,9 @@
 // executions, seconds, executions per second, and the seconds that a million executions take on this core.
 //   npm run bench -- simulate [RUNS]
 import { engineModule } from "../src/cli/build.ts";
+import { seededRandom } from "../src/core/random.ts";
 import { type RunRecord, recordOfExecution } from "../src/core/records.ts";
 import { Execution } from "../src/protocol.ts";
-import { randomOf } from "../src/sim/random.ts";
 import { simulate } from "../src/sim/simulate.ts";
 import { workloadFault, workloadOf } from "../src/sim/workload.ts";
 
@@ -14,7 +14,7 @@ const SEED = 1;
 
 /** A caller, four services one after the other (two of them alternatives), each with a callee, then three at once. */
 function logOf(runs: number): RunRecord[] {
-  const random = randomOf(SEED);
+  const random = seededRandom(SEED);
   const records: RunRecord[] = [];
   for (let run = 0; run < runs; run++) {
     const startMs = 1_700_000_000_000 + run * 60_000;

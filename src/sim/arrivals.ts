@@ -4,7 +4,8 @@
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { parse } from "csv-parse/sync";
-import { exponential, randomOf, seedFor } from "./random.ts";
+import { seededRandom } from "../core/random.ts";
+import { exponential, seedFor } from "./random.ts";
 import { halves, type Workload } from "./workload.ts";
 
 /** Runs of one simulation unless told. */
@@ -22,7 +23,7 @@ export interface Arrivals {
 export function arrivalsOf(workload: Workload, spec: string, runs: number, seed: number): Arrivals {
   const first = halves(workload.runs).train.length;
   const count = workload.runs.length - first;
-  const draw = randomOf(seedFor(seed, "which run"));
+  const draw = seededRandom(seedFor(seed, "which run"));
   if (spec === "trace") {
     const replay = workload.runs.slice(first);
     const startMs = replay[0]!.startMs;
@@ -51,7 +52,7 @@ function poisson(spec: string, runs: number, seed: number): number[] {
   const gapMs = Number(/^poisson:([0-9.]+)$/.exec(spec)?.[1]) * 1000;
   if (!(gapMs > 0))
     throw new Error(`arrivals: got ${JSON.stringify(spec)}, expected trace, poisson:SECONDS or azure-llm:FILE`);
-  const random = randomOf(seedFor(seed, "gaps"));
+  const random = seededRandom(seedFor(seed, "gaps"));
   const atMs: number[] = [];
   for (let now = 0; atMs.length < runs; ) {
     now += exponential(random, gapMs);

@@ -6,7 +6,8 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { z } from "zod";
-import { randomOf, seedFor } from "./random.ts";
+import { seededRandom } from "../core/random.ts";
+import { seedFor } from "./random.ts";
 import type { Workload } from "./workload.ts";
 
 /** Configurations with less memory are throttled in CPU and start several times slower. */
@@ -55,7 +56,7 @@ function filesBelow(path: string): string[] {
 /** Each task draws its configuration once. */
 export function drawColdStarts(workload: Workload, rows: Float64Array[], seed: number): ColdStarts {
   return workload.taskNames.map((task) => {
-    const random = randomOf(seedFor(seed, `cold start of ${task}`));
+    const random = seededRandom(seedFor(seed, `cold start of ${task}`));
     return rows[Math.floor(random() * rows.length)]!;
   });
 }

@@ -1,6 +1,5 @@
 // A static trade-off plot: lines with dots over a logarithmic x axis, names beside their ends. In: series. Out: SVG that takes its
 // colours from the page. Nothing here is interactive: titles on dots tell the numbers.
-import { escapeHtml } from "./report.ts";
 
 export interface Series {
   name: string;
@@ -101,4 +100,8 @@ function lineSvg(
   });
   const strong = name === STRONG ? " strong" : "";
   return `<g class="s${s % 8}${strong}"><path class="line" d="${path}"/>${dots.join("")}<text class="name" x="${at.x}" y="${at.y}">${escapeHtml(name)}</text></g>`;
+}
+
+export function escapeHtml(text: string): string {
+  return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
 }

@@ -1,19 +1,4 @@
-// Seeded random numbers: every draw of a simulation comes from here, so that a seed names a simulation exactly.
-// Generator: mulberry32 (T. Ettinger); strings are hashed by FNV-1a. Not for secrets.
-
-export type Random = () => number;
-
-/** Uniform in [0, 1). */
-export function randomOf(seed: number): Random {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = state;
-    mixed = Math.imul(mixed ^ (mixed >>> 15), mixed | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296;
-  };
-}
+// What a simulation draws besides core/random.ts: seeds by purpose, and exponential gaps. Strings are hashed by FNV-1a.
 
 /** A seed of its own for each named purpose: adding draws to one leaves the others as they were. */
 export function seedFor(seed: number, purpose: string): number {
@@ -23,6 +8,6 @@ export function seedFor(seed: number, purpose: string): number {
 }
 
 /** Exponential with this mean: gaps of a Poisson process. */
-export function exponential(random: Random, mean: number): number {
+export function exponential(random: () => number, mean: number): number {
   return -Math.log(1 - random()) * mean;
 }

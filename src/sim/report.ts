@@ -1,7 +1,7 @@
 // The report. In: the results of several seeds, the ablation, and what was assumed. Out: one HTML page that needs nothing else: the
 // trade-off plot (inline SVG), tables with 95 % intervals, light and dark. Names come from somebody's log: everything is escaped.
 import type { PolicyResult } from "./accounting.ts";
-import { plotSvg, type Series } from "./plot.ts";
+import { escapeHtml, plotSvg, type Series } from "./plot.ts";
 
 export interface ReportInput {
   workload: {
@@ -41,10 +41,6 @@ export function intervalOf(values: number[]): Interval {
   const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1);
   const student = STUDENT_95[values.length - 2] ?? NORMAL_95;
   return { mean, half: student * Math.sqrt(variance / values.length) };
-}
-
-export function escapeHtml(text: string): string {
-  return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
 }
 
 export function reportHtml(input: ReportInput): string {

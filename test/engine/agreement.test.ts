@@ -1,10 +1,12 @@
 // The WASM engine and the oracle learn the same seeded runs and must give the same answers, to 1e-3.
 // Runs are few and the model large, so that no context gives way to another: forgetting is the engine's alone.
+
 import { expect, test } from "vitest";
 import { engineModule } from "../../src/cli/build.ts";
 import { createEngine, type NextPrediction, type ReachPrediction } from "../../src/core/engine.ts";
+import { seededRandom } from "../../src/core/random.ts";
 import { historyOf, OracleEngine } from "../oracle/engine.ts";
-import { randomFrom, randomRun } from "./runs.ts";
+import { randomRun } from "./runs.ts";
 
 const RUNS = 24;
 const TOLERANCE = 1e-3;
@@ -45,7 +47,7 @@ function reachDifference(a: ReachPrediction, b: ReachPrediction): number {
 }
 
 test.each([1, 2, 3, 4, 5, 6, 7, 8])("agrees with the oracle on random runs, seed %i", (seed) => {
-  const random = randomFrom(seed);
+  const random = seededRandom(seed);
   const wasm = createEngine(module, "large");
   const oracle = new OracleEngine("large");
   for (let k = 0; k < RUNS; k++) {
@@ -64,7 +66,7 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])("agrees with the oracle on random runs, seed
 });
 
 test("the comparison can fail: an oracle that missed one run differs", () => {
-  const random = randomFrom(1);
+  const random = seededRandom(1);
   const wasm = createEngine(module, "large");
   const oracle = new OracleEngine("large");
   for (let k = 0; k < 4; k++) {

@@ -1,8 +1,10 @@
 // Input that no one means to send, and a model that is full: sensible answers, bounded memory, nothing but EngineError.
+
 import { expect, test } from "vitest";
 import { engineModule } from "../../src/cli/build.ts";
 import { createEngine, EngineError, type History, PATH_TASKS_MAX, type WasmEngine } from "../../src/core/engine.ts";
-import { chainRun, randomFrom, randomRun } from "./runs.ts";
+import { seededRandom } from "../../src/core/random.ts";
+import { chainRun, randomRun } from "./runs.ts";
 
 const module = await engineModule();
 const SEED = 1125;
@@ -34,7 +36,7 @@ function expectSound(engine: WasmEngine, history: History, where: string): void 
 }
 
 test(`strange times, in learning and in asking (seed ${SEED})`, () => {
-  const random = randomFrom(SEED);
+  const random = seededRandom(SEED);
   const engine = createEngine(module, "small");
   const strange = () => STRANGE_MS[Math.floor(random() * STRANGE_MS.length)] as number;
   for (let i = 0; i < 300; i++) {
@@ -78,7 +80,7 @@ test("the longest path and the longest run are taken; the next longer ones are r
 
 test("a model far over its capacity keeps what is frequent, in the same memory", () => {
   const engine = createEngine(module, "small");
-  const random = randomFrom(SEED);
+  const random = seededRandom(SEED);
   const bytes = engine.exportImage().byteLength;
   for (let i = 0; i < 3_000; i++) {
     engine.observe(chainRun([0, 1, 2, 3], i * 60_000));

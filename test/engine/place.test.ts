@@ -1,9 +1,10 @@
 // One suite for both placers, and their agreement on random fleets.
+
 import { describe, expect, test } from "vitest";
 import { engineModule } from "../../src/cli/build.ts";
 import { type PlaceDemand, type Placer, WasmPlacer } from "../../src/core/place.ts";
+import { seededRandom } from "../../src/core/random.ts";
 import { OraclePlacer } from "../oracle/place.ts";
-import { randomFrom } from "./runs.ts";
 
 const module = await engineModule();
 const placers: [string, (clusters: number, services: number) => Placer][] = [
@@ -47,7 +48,7 @@ describe.each(placers)("%s placer", (_name, create) => {
 });
 
 test.each([1, 2, 3, 4, 5])("agrees with the oracle on random fleets, seed %i", (seed) => {
-  const random = randomFrom(seed);
+  const random = seededRandom(seed);
   const clusters = 1 + Math.floor(random() * 300);
   const services = 1 + Math.floor(random() * 20);
   const column = (length: number, scale: number) => Float32Array.from({ length }, () => random() * scale);

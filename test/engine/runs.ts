@@ -1,18 +1,6 @@
 // Seeded runs for the engine's tests: trees of executions with choices, fan-out, joins and loops. In: a seed. Out: ObservedRun.
 import type { ObservedRun } from "../../src/core/engine.ts";
 
-/** mulberry32: 32 bits of state, enough for tests and the same everywhere. */
-export function randomFrom(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = state;
-    t = Math.imul(t ^ (t >>> 15), t | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 /** An execution as a table row: task, start, triggers (the first is the one its path follows), and what is rarely given. */
 export interface Row {
   task: number;

@@ -1,4 +1,5 @@
 // One suite for every ChainEngine: the WASM engine and the oracle must both pass it.
+
 import { describe, expect, test } from "vitest";
 import { engineModule } from "../../src/cli/build.ts";
 import {
@@ -9,8 +10,9 @@ import {
   PATH_TASKS_MAX,
   TASKS_MAX,
 } from "../../src/core/engine.ts";
+import { seededRandom } from "../../src/core/random.ts";
 import { OracleEngine } from "../oracle/engine.ts";
-import { chainRun, type Row, randomFrom, runOf } from "./runs.ts";
+import { chainRun, type Row, runOf } from "./runs.ts";
 
 const module = await engineModule();
 const engines: [string, () => ChainEngine][] = [
@@ -76,7 +78,7 @@ describe.each(engines)("%s engine", (_name, create) => {
 
   test("XOR: reach shares the probability between the branches, and knows better once one is taken", () => {
     const engine = create();
-    const random = randomFrom(7);
+    const random = seededRandom(7);
     for (let i = 0; i < 90; i++) engine.observe(chainRun(random() < 1 / 3 ? [0, 1, 3] : [0, 2, 4], i * 1000));
     const reach = engine.reach(path(0), 0, 10);
     expect(probabilityOf(reach, 3)).toBeGreaterThan(0.15);

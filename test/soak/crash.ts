@@ -1,11 +1,13 @@
 // The crash test: a worker is killed (SIGKILL, the whole process group) at random instants while a seeded log is posted to it,
 // and started again on the same state; a batch whose answer did not come is posted again, as exporters do. In the end graph and D1 rows
 // are compared with those of a worker that nobody touched. Alone: `node test/soak/crash.ts [kills] [seed]`, ten minutes for 200.
+
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
+import { seededRandom } from "../../src/core/random.ts";
 import type { Execution } from "../../src/protocol.ts";
 import { bundle, fresh, type Worker } from "./worker.ts";
 
@@ -37,17 +39,6 @@ export interface CrashReport {
   graphEqual: boolean;
   /** Null: not compared. */
   rowsEqual: boolean | null;
-}
-
-/** Mulberry32. */
-function seeded(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
 
 /** Runs with nesting, retries, services and objects, their executions spread over batches, some of them late or twice. */
@@ -168,7 +159,7 @@ export async function crash(
   withRows: boolean,
   say: (line: string) => void,
 ): Promise<CrashReport> {
-  const random = seeded(seed);
+  const random = seededRandom(seed);
   const folder = mkdtempSync(join(tmpdir(), "forechain-crash-"));
   const workers: Worker[] = [];
   try {

@@ -1,9 +1,9 @@
 // Drives the workflows through /v1/invoke as an application would: it calls the tasks one after another (or side by side) and
 // passes `forechain-continuation` on. In: requests. Out: per run how long it took, and what was waited for cold starts.
 import { setTimeout as delay } from "node:timers/promises";
+import { seededRandom } from "../../core/random.ts";
 import { ALLOCATION_HEADER, CLUSTER_HEADER, COLD_START_HEADER, CONTINUATION_HEADER } from "../../protocol.ts";
 import { describe } from "./api.ts";
-import { seededRandom } from "./random.ts";
 import { type CallResult, KEEP_ALIVE_MS, type Request, WORKFLOWS, type Workflow } from "./world.ts";
 
 /** Pauses are the keep-alive, this margin for timers, and an exponential part of this mean. */

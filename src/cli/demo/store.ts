@@ -1,8 +1,8 @@
 // The origin store of the demo: objects of fixed sizes, whose bytes follow from their names, so that nothing is kept on disk
 // and every run reads the same. One listening port per cluster, each behind that cluster's link.
 import { createHash } from "node:crypto";
+import { seededRandom } from "../../core/random.ts";
 import { type Answer, type Link, type LinkedServer, serveBehind } from "./link.ts";
-import { seededRandom } from "./random.ts";
 
 /** Sizes by kind of object; anything else is a 404. */
 const SIZES: { pattern: RegExp; bytes: number }[] = [
