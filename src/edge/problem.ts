@@ -41,6 +41,11 @@ export function problem(
   return c.body(JSON.stringify(body), status, headers);
 }
 
+/** Of a JSON call; `detail` says what the continuation is or is not. */
+export function invalidContinuation(c: Context, detail: string): Response {
+  return problem(c, 422, "Invalid continuation", `The continuation ${detail}.`, [{ pointer: "/continuation", detail }]);
+}
+
 /** Zod's issues as pointers. An unknown field is named itself, not the object that holds it. */
 export function fieldErrors(error: z.ZodError, prefix = ""): FieldError[] {
   return error.issues.flatMap((issue) => {

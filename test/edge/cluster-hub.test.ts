@@ -3,7 +3,7 @@ import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "c
 import { beforeEach, describe, expect, test } from "vitest";
 import type { Offer, PlannedCommand } from "../../src/core/pipeline.ts";
 import type { AgentReport, Command } from "../../src/protocol.ts";
-import { GIB, heartbeatOf, newWorld, testEnv, type World } from "./world.ts";
+import { commandOf, GIB, heartbeatOf, newWorld, testEnv, type World } from "./world.ts";
 
 const CLUSTER = "paris";
 const VM = "vm-1";
@@ -14,26 +14,6 @@ beforeEach(async () => {
   world = await newWorld();
   await world.heartbeat(CLUSTER, VM, ["a", "b", "c"]);
 });
-
-function command(changes: Partial<PlannedCommand> = {}): PlannedCommand {
-  const nowMs = Date.now();
-  return {
-    commandId: `command-${++made}`,
-    key: "warm b@",
-    vm: VM,
-    kind: "warm",
-    task: "b",
-    version: null,
-    uri: null,
-    bytes: null,
-    probability: 0.9,
-    savedMs: 100,
-    notBeforeMs: nowMs,
-    deadlineMs: nowMs + 1_000,
-    expiresMs: nowMs + 60_000,
-    ...changes,
-  };
-}
 
 function offer(commands: PlannedCommand[], changes: Partial<Offer> = {}): Offer {
   const id = `allocation-${++made}`;
@@ -78,7 +58,7 @@ async function sweep(): Promise<void> {
   await runDurableObjectAlarm(hub);
 }
 async function leased(): Promise<Command> {
-  await admit(offer([command()]));
+  await admit(offer([commandOf()]));
   const [first] = await poll();
   return first!;
 }
@@ -184,7 +164,7 @@ describe("leases", () => {
   test("of many agents that run out together are not given again together", async () => {
     const vms = Array.from({ length: 50 }, (_, i) => `herd-${i}`);
     for (const vm of vms) await world.heartbeat(CLUSTER, vm, ["b"]);
-    await admit(offer(vms.map((vm) => command({ vm }))));
+    await admit(offer(vms.map((vm) => commandOf({ vm }))));
     const given = (await Promise.all(vms.map((vm) => poll(vm)))).flat();
     expect(given).toHaveLength(50);
     for (const { commandId } of given) await age(commandId, "lease_expires_ms");
@@ -243,7 +223,7 @@ function lease({ commandId, leaseId }: Command) {
 
 describe("time", () => {
   test("nothing is delivered before notBefore; a long-poll wakes when it comes", async () => {
-    await admit(offer([command({ notBeforeMs: Date.now() + 150 })]));
+    await admit(offer([commandOf({ notBeforeMs: Date.now() + 150 })]));
     expect(await poll()).toEqual([]);
     const asked = Date.now();
     const [first] = await poll(VM, 5_000);
@@ -254,13 +234,13 @@ describe("time", () => {
 
   test("a long-poll wakes for what is queued after it", async () => {
     const waiting = poll(VM, 10_000);
-    await admit(offer([command()]));
+    await admit(offer([commandOf()]));
     expect(await waiting).toHaveLength(1);
   });
 
   test("a command that nobody fetches expires, as a failure", async () => {
-    const { commandId } = command();
-    await admit(offer([command({ commandId })]));
+    const { commandId } = commandOf();
+    await admit(offer([commandOf({ commandId })]));
     await age(commandId, "expires_ms");
     expect(await poll()).toEqual([]);
     await sweep();
@@ -291,7 +271,7 @@ describe("a poll whose connection died", () => {
   test("is given nothing once its VM polls again", async () => {
     const dead = poll(VM, 20_000);
     const alive = poll(VM, 20_000);
-    await admit(offer([command()]));
+    await admit(offer([commandOf()]));
     expect(await dead).toEqual([]);
     expect(await alive).toHaveLength(1);
   });
@@ -299,7 +279,7 @@ describe("a poll whose connection died", () => {
   test("is given nothing once its VM's agent is another process", async () => {
     const dead = poll(VM, 20_000);
     await world.heartbeat(CLUSTER, VM, ["a", "b"], { instanceId: "second" });
-    await admit(offer([command()]));
+    await admit(offer([commandOf()]));
     expect(await dead).toEqual([]);
     expect(await poll()).toHaveLength(1);
   });
@@ -307,7 +287,7 @@ describe("a poll whose connection died", () => {
 
 describe("coalescing", () => {
   test("two identical predictions are one command with two beneficiaries", async () => {
-    const [first, second] = [command(), command()];
+    const [first, second] = [commandOf(), commandOf()];
     const one = offer([first]);
     const two = offer([second]);
     const answers = await Promise.all([admit(one), admit(two)]);
@@ -323,17 +303,17 @@ describe("coalescing", () => {
   test("a plan joins what is ready and unused, and not what has been used", async () => {
     const first = await leased();
     await done(first);
-    expect(await admit(offer([command()]))).toMatchObject({ commandIds: { [`${VM} warm b@`]: first.commandId } });
+    expect(await admit(offer([commandOf()]))).toMatchObject({ commandIds: { [`${VM} warm b@`]: first.commandId } });
     await report({
       uses: [{ commandId: first.commandId, runId: "r", executionId: "e", usedMs: 1, waitedMs: 0, savedMs: 0 }],
     });
-    const later = command();
+    const later = commandOf();
     expect(await admit(offer([later]))).toMatchObject({ commandIds: { [`${VM} warm b@`]: later.commandId } });
   });
 
   test("another VM, another thing", async () => {
     await world.heartbeat(CLUSTER, "vm-2", ["b"]);
-    await admit(offer([command(), command({ vm: "vm-2" }), command({ key: "warm c@", task: "c" })]));
+    await admit(offer([commandOf(), commandOf({ vm: "vm-2" }), commandOf({ key: "warm c@", task: "c" })]));
     expect(await poll()).toHaveLength(2);
     expect(await poll("vm-2")).toHaveLength(1);
   });
@@ -386,7 +366,7 @@ describe("a plan is refused with its reason", () => {
     ["agent without the task", ({ heartbeat }) => heartbeat(CLUSTER, VM, ["a"]), "its agent does not have the task"],
   ])("%s", async (_, arrange, reason) => {
     await arrange(world);
-    expect(await admit(offer([command()]))).toEqual({
+    expect(await admit(offer([commandOf()]))).toEqual({
       ok: true,
       commandIds: {},
       refusedKeys: { [`${VM} warm b@`]: reason },
@@ -412,13 +392,13 @@ describe("a plan is refused with its reason", () => {
     ],
   ])("%s", async (_, arrange, reason) => {
     await arrange(world);
-    expect(await admit(offer([command()]))).toEqual({ ok: false, reason });
+    expect(await admit(offer([commandOf()]))).toEqual({ ok: false, reason });
   });
 });
 
 test("a pause takes back what is queued, and resuming sends no backlog", async () => {
-  const { commandId } = command();
-  await admit(offer([command({ commandId })]));
+  const { commandId } = commandOf();
+  await admit(offer([commandOf({ commandId })]));
   await world.call("PUT", "/v1/policy", { mode: "paused" });
   expect(await poll()).toEqual([]);
   await world.call("PUT", "/v1/policy", { mode: "active" });
@@ -428,8 +408,8 @@ test("a pause takes back what is queued, and resuming sends no backlog", async (
 
 test("a new version takes back the old one's commands", async () => {
   await world.call("PUT", "/v1/tasks/b", { version: "1" });
-  const old = command({ key: "warm b@1", version: "1" });
-  const kept = command({ key: "warm c@", task: "c" });
+  const old = commandOf({ key: "warm b@1", version: "1" });
+  const kept = commandOf({ key: "warm c@", task: "c" });
   await admit(offer([old, kept]));
   await world.call("PUT", "/v1/tasks/b", { version: "2" });
   expect(await state(old.commandId)).toBe("cancelled");
@@ -440,7 +420,7 @@ describe("an agent that is another process", () => {
   test("leaves what the first had warm as waste, and gets its leases again", async () => {
     const first = await leased();
     await done(first);
-    await admit(offer([command({ key: "warm c@", task: "c" })]));
+    await admit(offer([commandOf({ key: "warm c@", task: "c" })]));
     const [second] = await poll();
     await world.heartbeat(CLUSTER, VM, ["a", "b", "c"], { instanceId: "second" });
     expect((await outcomes()).recent).toMatchObject([
@@ -473,7 +453,7 @@ test("the heartbeat's answer tells what the operator declared", async () => {
 });
 
 describe("budgets of the hour", () => {
-  const prefetch = (uri: string, bytes: number) => command({ key: `prefetch ${uri}`, kind: "prefetch", uri, bytes });
+  const prefetch = (uri: string, bytes: number) => commandOf({ key: `prefetch ${uri}`, kind: "prefetch", uri, bytes });
   const policy = (budgets: object) => world.call("PUT", "/v1/policy", { mode: "active", budgets });
 
   test("bytes: what is under way counts as expected, what is loaded as it was", async () => {
@@ -502,14 +482,14 @@ describe("budgets of the hour", () => {
     };
     await report({ ends: [end] });
     await evictDurableObject(world.hub(CLUSTER));
-    const answer = await admit(offer([command({ key: "warm c@", task: "c" })]));
+    const answer = await admit(offer([commandOf({ key: "warm c@", task: "c" })]));
     expect(answer).toMatchObject({ refusedKeys: { [`${VM} warm c@`]: "budget of 2 GB·s per hour" } });
   });
 
   test("what other clusters have under way counts", async () => {
     await policy({ inFlightCommands: 1 });
     await world.heartbeat("rome", "vm", ["b"]);
-    await admit(offer([command()]));
+    await admit(offer([commandOf()]));
     const { spent } = await world.hub(CLUSTER).summary(world.workspace, CLUSTER);
     expect(spent.inFlight).toBe(1);
     const fleet = testEnv.FLEET.getByName(world.workspace);
@@ -517,7 +497,7 @@ describe("budgets of the hour", () => {
     await world.heartbeat("rome", "vm", ["b"], { instanceId: "joined again" }); // tells Fleet, and hears of the others
     const elsewhere = await world
       .hub("rome")
-      .admit(world.workspace, offer([command({ vm: "vm" })], { cluster: "rome", vm: "vm" }));
+      .admit(world.workspace, offer([commandOf({ vm: "vm" })], { cluster: "rome", vm: "vm" }));
     expect(elsewhere).toMatchObject({ ok: true, refusedKeys: { "vm warm b@": "budget of 1 commands in flight" } });
   });
 });

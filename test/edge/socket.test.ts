@@ -5,7 +5,7 @@ import { exports } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Offer, PlannedCommand } from "../../src/core/pipeline.ts";
 import { type AgentMessage, type Command, HubMessage, InvokeContext } from "../../src/protocol.ts";
-import { heartbeatOf, newWorld, type World } from "./world.ts";
+import { commandOf, heartbeatOf, newWorld, type World } from "./world.ts";
 
 const CLUSTER = "paris";
 let world: World;
@@ -67,25 +67,9 @@ async function open(vm = "vm-1", key = world.admin): Promise<Response> {
 const line = async (vm = "vm-1") => new Line((await open(vm)).webSocket!);
 
 function offer(changes: Partial<PlannedCommand> = {}): Offer {
-  const nowMs = Date.now();
   const id = `command-${++made}`;
-  const command: PlannedCommand = {
-    commandId: id,
-    key: `warm ${id}`,
-    vm: "vm-1",
-    kind: "warm",
-    task: "b",
-    version: null,
-    uri: null,
-    bytes: null,
-    probability: 0.9,
-    savedMs: 100,
-    notBeforeMs: nowMs,
-    deadlineMs: nowMs + 1_000,
-    expiresMs: nowMs + 60_000,
-    ...changes,
-  };
-  const reservation = { memoryBytes: 0, cpuCores: 0, expiresMs: nowMs + 60_000 };
+  const command = commandOf({ commandId: id, key: `warm ${id}`, ...changes });
+  const reservation = { memoryBytes: 0, cpuCores: 0, expiresMs: Date.now() + 60_000 };
   return {
     allocationId: id,
     runId: id,

@@ -1,6 +1,8 @@
 // A workspace of its own for each test: keys straight into D1, then everything by the API, as callers and agents do it.
+
 import { applyD1Migrations, type D1Migration } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
+import type { PlannedCommand } from "../../src/core/pipeline.ts";
 import type { ClusterHub } from "../../src/edge/cluster-hub.ts";
 import type { Env } from "../../src/edge/env.ts";
 import { newKey } from "../../src/edge/key-format.ts";
@@ -84,5 +86,28 @@ export function heartbeatOf(tasks: string[]): Heartbeat {
     runtimes: [],
     cache: { bytes: 0, maxBytes: GIB, uris: [] },
     tasks: tasks.map((task) => ({ task })),
+  };
+}
+
+let commandsMade = 0;
+
+/** A command to prepare task b on vm-1 now; its id is new each time. */
+export function commandOf(changes: Partial<PlannedCommand> = {}): PlannedCommand {
+  const nowMs = Date.now();
+  return {
+    commandId: `command-${++commandsMade}`,
+    key: "warm b@",
+    vm: "vm-1",
+    kind: "warm",
+    task: "b",
+    version: null,
+    uri: null,
+    bytes: null,
+    probability: 0.9,
+    savedMs: 100,
+    notBeforeMs: nowMs,
+    deadlineMs: nowMs + 1_000,
+    expiresMs: nowMs + 60_000,
+    ...changes,
   };
 }

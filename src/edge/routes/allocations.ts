@@ -9,7 +9,7 @@ import type { AppEnv } from "../app.ts";
 import { requireScope } from "../auth.ts";
 import { fleetViewForTask, knownTasks } from "../fleet-cache.ts";
 import { newId } from "../ids.ts";
-import { problem, queryNumber, readJson } from "../problem.ts";
+import { invalidContinuation, problem, queryNumber, readJson } from "../problem.ts";
 import { allocationAsk, readOrigin } from "../task-request.ts";
 
 /** Allocations of one list. */
@@ -26,11 +26,7 @@ allocationRoutes.post("/v1/allocations", requireScope("invoke", "operate"), asyn
   const nowMs = Date.now();
   const { workspace } = c.get("key");
   const read = await readOrigin(c.env.FORECHAIN_SECRET, workspace, body.value.continuation, nowMs);
-  if (!read.ok) {
-    return problem(c, 422, "Invalid continuation", `The continuation ${read.detail}.`, [
-      { pointer: "/continuation", detail: read.detail },
-    ]);
-  }
+  if (!read.ok) return invalidContinuation(c, read.detail);
   if (read.origin.runId !== null && read.origin.runId !== body.value.runId) {
     const detail = `the continuation belongs to run ${read.origin.runId}`;
     return problem(c, 422, "Another run's continuation", `/runId: ${detail}.`, [{ pointer: "/runId", detail }]);

@@ -6,7 +6,7 @@ import type { AppEnv } from "../app.ts";
 import { requireScope } from "../auth.ts";
 import { fleetViewFor, knownTasks } from "../fleet-cache.ts";
 import { modelFor } from "../model-cache.ts";
-import { problem, readJson } from "../problem.ts";
+import { invalidContinuation, problem, readJson } from "../problem.ts";
 import { predictionAsk, readOrigin } from "../task-request.ts";
 
 /** A cold isolate loads some MiB from the GraphWriter; past this something is wrong there, ms. */
@@ -20,11 +20,7 @@ predictionRoutes.post("/v1/predictions", requireScope("predict", "operate"), asy
   const nowMs = Date.now();
   const { workspace } = c.get("key");
   const origin = await readOrigin(c.env.FORECHAIN_SECRET, workspace, body.value.continuation, nowMs);
-  if (!origin.ok) {
-    return problem(c, 422, "Invalid continuation", `The continuation ${origin.detail}.`, [
-      { pointer: "/continuation", detail: origin.detail },
-    ]);
-  }
+  if (!origin.ok) return invalidContinuation(c, origin.detail);
   const fleet = await fleetViewFor(c.env.FLEET, workspace, c.executionCtx, nowMs);
   const model = await modelFor(c.env.GRAPH_WRITER, workspace, MODEL_WAIT_MS);
   const { task } = body.value;
