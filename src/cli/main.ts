@@ -23,6 +23,11 @@ const ENTRIES: Entry[] = [
     load: async () => (await import("./dev.ts")).devCommand(),
   },
   {
+    name: "workspace",
+    summary: "make a workspace and its first key for a deployed worker",
+    load: async () => (await import("./workspace.ts")).workspaceCommand(),
+  },
+  {
     name: "agent",
     summary: "run the agent of one VM",
     load: async () => (await import("./agent.ts")).agentCommand(),
