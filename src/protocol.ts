@@ -649,6 +649,22 @@ export const GraphAnswer = z.looseObject({
 });
 export type GraphAnswer = z.infer<typeof GraphAnswer>;
 
+export const MinedChain = Chain.extend({
+  /** Runs that held the whole chain. */
+  runs: z.number().int(),
+  /** Decayed to what is usual now. */
+  runsPerHour: z.number(),
+});
+export type MinedChain = z.infer<typeof MinedChain>;
+
+/** GET /v1/chains: by score, highest first. */
+export const ChainsAnswer = z.object({
+  chains: z.array(MinedChain),
+  total: z.number().int(),
+  offset: z.number().int(),
+});
+export type ChainsAnswer = z.infer<typeof ChainsAnswer>;
+
 // ── Problems ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** RFC 9457, `application/problem+json`. `errors` names each field by JSON pointer (RFC 6901). */

@@ -1,18 +1,12 @@
 // The workspace's frequent chains. In: rows and task profiles. Out: each chain with how often it runs, its resource demand, its
 // latency sensitivity and its score: where preparation pays most. The demand is that of allocation (demand.ts), so that the
 // chains people read and the ones that are allocated for are weighed alike.
-import type { Chain, TaskDeclaration } from "../protocol.ts";
+import type { MinedChain, TaskDeclaration } from "../protocol.ts";
 import { rowParts } from "./contribution.ts";
 import { demandOf } from "./demand.ts";
 import type { TaskProfile } from "./graph.ts";
 import { newestDayOf, type Rows, weightOf } from "./rows.ts";
 import type { Counts } from "./sketch.ts";
-
-export interface MinedChain extends Chain {
-  runs: number;
-  /** Decayed to what is usual now. */
-  runsPerHour: number;
-}
 
 const HOURS_PER_DAY = 24;
 

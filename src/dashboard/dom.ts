@@ -51,9 +51,23 @@ export function bytes(value: number): string {
 }
 
 export function ms(value: number): string {
+  if (value > 0 && value < 10) return `${value.toFixed(1)} ms`;
   return value < 10_000 ? `${Math.round(value)} ms` : `${(value / 1_000).toFixed(1)} s`;
 }
 
 export function percent(share: number): string {
   return `${(share * 100).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
+}
+
+/** Where the page shows what follows a task. */
+export function taskLink(task: string): string {
+  return `#task=${encodeURIComponent(task)}`;
+}
+
+/** Cut in the middle: long names often differ in their ends only. */
+export function shortened(name: string, charactersMax: number): string {
+  const characters = [...name];
+  if (characters.length <= charactersMax) return name;
+  const head = Math.floor((charactersMax - 1) / 2);
+  return `${characters.slice(0, head).join("")}…${characters.slice(head + 1 - charactersMax).join("")}`;
 }

@@ -1,18 +1,14 @@
-// The graph as a picture and, for whoever cannot see it, as a table.
-import { Graph, layout } from "@dagrejs/dagre";
+// The graph as a picture and, for whoever cannot see it, as a table. A task links to what follows it.
 import type { GraphAnswer } from "../protocol.ts";
-import { bytes, el, ms, percent, quiet, svg, table } from "./dom.ts";
+import { bytes, el, ms, percent, quiet, shortened, svg, table, taskLink } from "./dom.ts";
+import { layOut, NODE_HEIGHT, NODE_WIDTH, type Point, type Task, type Transition } from "./graph-layout.ts";
 
 /** The most frequent ones: beyond, a picture tells nothing. */
 const TASKS_DRAWN_MAX = 60;
 const TRANSITIONS_DRAWN_MAX = 160;
 const TRANSITIONS_LISTED_MAX = 300;
-const LAYER_GAP = 70;
-const ROW_GAP = 24;
-const NODE_WIDTH = 140;
-const NODE_HEIGHT = 40;
-const MARGIN = 20;
-const NAME_CHARACTERS_MAX = 19;
+const NAME_CHARACTERS_MAX = 25;
+const SERVICE_CHARACTERS_MAX = 16;
 
 export function graphView(graph: GraphAnswer): Node[] {
   if (graph.tasks.length === 0) return [quiet("Nothing has been learned yet: no executions have come in.")];
@@ -34,17 +30,8 @@ export function graphView(graph: GraphAnswer): Node[] {
   ];
 }
 
-function picture(tasks: GraphAnswer["tasks"], transitions: GraphAnswer["transitions"]): SVGElement {
-  const drawing = new Graph({ multigraph: true });
-  drawing.setGraph({ rankdir: "LR", ranksep: LAYER_GAP, nodesep: ROW_GAP, marginx: MARGIN, marginy: MARGIN });
-  for (const { task } of tasks) drawing.setNode(task, { width: NODE_WIDTH, height: NODE_HEIGHT });
-  // Frequent transitions are kept short and straight.
-  const most = Math.max(1, ...transitions.map(({ count }) => count));
-  for (const { source, target, kind, count } of transitions) {
-    drawing.setEdge(source, target, { weight: 1 + Math.round((4 * count) / most) }, kind);
-  }
-  layout(drawing);
-  const { width = 0, height = 0 } = drawing.graph();
+function picture(tasks: Task[], transitions: Transition[]): SVGElement {
+  const { width, height, nodes, edges } = layOut(tasks, transitions);
   const arrow = svg(
     "marker",
     {
@@ -59,37 +46,34 @@ function picture(tasks: GraphAnswer["tasks"], transitions: GraphAnswer["transiti
     },
     svg("path", { d: "M0,0 L8,4 L0,8 Z" }),
   );
-  const edges = transitions.map((transition) => {
-    const { points } = drawing.edge(transition.source, transition.target, transition.kind) as { points: Point[] };
-    return edge(transition, points);
-  });
-  const nodes = tasks.map((task) => {
-    const { x, y } = drawing.node(task.task) as Point;
-    return node(task, x - NODE_WIDTH / 2, y - NODE_HEIGHT / 2);
-  });
   const label = `${tasks.length} tasks and ${transitions.length} transitions between them; the table below tells the same.`;
   const box = { class: "graph", width, height, viewBox: `0 0 ${width} ${height}` };
-  return svg("svg", { ...box, role: "img", "aria-label": label }, svg("defs", {}, arrow), ...edges, ...nodes);
-}
-
-function node(task: GraphAnswer["tasks"][number], x: number, y: number): SVGElement {
-  const name = task.task.length > NAME_CHARACTERS_MAX ? `${task.task.slice(0, NAME_CHARACTERS_MAX - 1)}…` : task.task;
   return svg(
-    "g",
-    {},
-    svg("title", {}, `${task.task}: ${task.count} executions`),
-    svg("rect", { x, y, width: NODE_WIDTH, height: NODE_HEIGHT, rx: 6 }),
-    svg("text", { x: x + 8, y: y + 17 }, name),
-    svg("text", { x: x + 8, y: y + 32, class: "quiet" }, `${task.count}×`),
+    "svg",
+    { ...box, role: "img", "aria-label": label },
+    svg("defs", {}, arrow),
+    ...edges.map(({ transition, points }) => edge(transition, points)),
+    ...nodes.map(({ task, at }) => node(task, at)),
   );
 }
 
-interface Point {
-  x: number;
-  y: number;
+/** Names are `service/operation` where they come from spans: the operation tells more, so it stands first. */
+function node({ task, count }: Task, { x, y }: Point): SVGElement {
+  const cut = task.indexOf("/");
+  const [service, operation] =
+    cut > 0 && cut < task.length - 1 ? [task.slice(0, cut), task.slice(cut + 1)] : ["", task];
+  const below = service === "" ? `${count}×` : `${shortened(service, SERVICE_CHARACTERS_MAX)} · ${count}×`;
+  return svg(
+    "a",
+    { href: taskLink(task) },
+    svg("title", {}, `${task}: ${count} executions`),
+    svg("rect", { x, y, width: NODE_WIDTH, height: NODE_HEIGHT, rx: 6 }),
+    svg("text", { x: x + 8, y: y + 17 }, shortened(operation, NAME_CHARACTERS_MAX)),
+    svg("text", { x: x + 8, y: y + 32, class: "quiet" }, below),
+  );
 }
 
-function edge(transition: GraphAnswer["transitions"][number], points: Point[]): SVGElement {
+function edge(transition: Transition, points: Point[]): SVGElement {
   // Through the middles of dagre's bends, so that the line is smooth.
   const middle = (a: Point, b: Point) => `${(a.x + b.x) / 2},${(a.y + b.y) / 2}`;
   const first = points[0]!;

@@ -1,20 +1,36 @@
 // The first page: asks for a key, then shows what Forechain knows and did, read again every two seconds while somebody looks.
 import type { ClusterView } from "../core/fleet.ts";
-import type { AllocationRecord, GraphAnswer, OutcomesAnswer, Policy, Problem } from "../protocol.ts";
+import type {
+  AllocationRecord,
+  ChainsAnswer,
+  GraphAnswer,
+  OutcomesAnswer,
+  Policy,
+  Prediction,
+  Problem,
+} from "../protocol.ts";
 import { allocationView } from "./allocation-view.ts";
+import { chainView } from "./chain-view.ts";
 import { clusterView } from "./cluster-view.ts";
+import { el, quiet, taskLink } from "./dom.ts";
+import { forecastView } from "./forecast-view.ts";
 import { graphView } from "./graph-view.ts";
 import { outcomeView } from "./outcome-view.ts";
 
 const POLL_MS = 2_000;
 const POLL_FAILED_MS = 5_000;
 const ALLOCATIONS_SHOWN = 25;
+const CHAINS_SHOWN = 10;
+/** Offered while typing; the graph may hold more. */
+const TASKS_OFFERED_MAX = 1_000;
 const KEY_ITEM = "forechain-key";
 
 const byId = (id: string) => document.getElementById(id)!;
 /** Last data drawn into each section, as text: what has not changed is not drawn again, so that nobody loses their place. */
 const drawn = new Map<string, string>();
 let timer = 0;
+/** Of the graph whose chains are shown. */
+let chainsVersion = -1;
 
 class Refused extends Error {}
 
@@ -38,7 +54,45 @@ async function refresh(key: string): Promise<void> {
   draw("outcomes", outcomes.totals, () => outcomeView(outcomes));
   draw("clusters", fleet.clusters, () => clusterView(fleet.clusters, Date.now()));
   draw("graph", graph, () => graphView(graph));
+  if (graph.version !== chainsVersion) {
+    // Mining costs more than the other answers: only for a new version.
+    const chains = await read<ChainsAnswer>(`/v1/chains?limit=${CHAINS_SHOWN}`, key);
+    draw("chains", chains, () => chainView(chains));
+    chainsVersion = graph.version;
+  }
+  draw("known", graph.tasks.length, () => options(graph));
   draw("allocations", recent.allocations, () => allocationView(recent.allocations));
+}
+
+function options(graph: GraphAnswer): Node[] {
+  const tasks = [...graph.tasks].sort((a, b) => b.count - a.count).slice(0, TASKS_OFFERED_MAX);
+  return tasks.map(({ task }) => el("option", { value: task }));
+}
+
+/** The task that the address names, so that a forecast can be shared and gone back from. */
+function askedTask(): string {
+  const text = /^#task=(.+)$/.exec(location.hash)?.[1] ?? "";
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return "";
+  }
+}
+
+/** What follows the asked task. A key that may read may not predict: that is told here and does not end the rest. */
+async function forecast(key: string): Promise<void> {
+  const task = askedTask();
+  if (task === "")
+    return draw("forecast", null, () => [quiet("Choose a task here, in the graph or among the chains.")]);
+  const answer = await fetch("/v1/predictions", {
+    method: "POST",
+    headers: { authorization: `Bearer ${key}`, "content-type": "application/json" },
+    body: JSON.stringify({ task }),
+  });
+  const data = (await answer.json().catch(() => ({}))) as Partial<Prediction & Problem>;
+  if (task !== askedTask()) return; // Another one was chosen meanwhile.
+  if (answer.ok) draw("forecast", [task, data], () => forecastView(task, data as Prediction));
+  else draw("forecast", [task, data], () => [quiet(`${task}: ${data.detail ?? `refused with ${answer.status}`}`)]);
 }
 
 /** Replaces a section's content where its data changed; what was opened stays open. */
@@ -69,7 +123,7 @@ async function poll(): Promise<void> {
   if (document.hidden) return; // Read again when somebody looks.
   let againMs = POLL_MS;
   try {
-    await refresh(key);
+    await Promise.all([refresh(key), forecast(key)]);
     show(true);
     byId("status").textContent = "";
   } catch (error) {
@@ -90,9 +144,19 @@ byId("enter").addEventListener("submit", (event) => {
   input.value = "";
   void poll();
 });
+byId("ask").addEventListener("submit", (event) => {
+  event.preventDefault();
+  location.hash = taskLink((byId("asked") as HTMLInputElement).value.trim());
+});
+window.addEventListener("hashchange", () => {
+  (byId("asked") as HTMLInputElement).value = askedTask();
+  byId("forecast-title").scrollIntoView({ block: "nearest" });
+  void poll();
+});
 byId("leave").addEventListener("click", () => {
   sessionStorage.removeItem(KEY_ITEM);
   location.reload();
 });
+(byId("asked") as HTMLInputElement).value = askedTask();
 document.addEventListener("visibilitychange", () => void poll());
 void poll();

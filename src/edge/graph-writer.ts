@@ -10,7 +10,7 @@
 // Nothing between reading the state and changing it awaits, except D1; what comes meanwhile belongs to the next flush.
 import { DurableObject } from "cloudflare:workers";
 import engineModule from "../../build/engine.wasm";
-import { chainsOf, type MinedChain } from "../core/chains.ts";
+import { chainsOf } from "../core/chains.ts";
 import { type ChainEngine, createEngine, EngineError, loadEngine } from "../core/engine.ts";
 import { type GraphFilter, graphAnswer, profilesOf } from "../core/graph.ts";
 import { type KeptRun, Ledger } from "../core/ledger.ts";
@@ -18,7 +18,7 @@ import { hashVersion } from "../core/predict.ts";
 import { type AssembledRun, assembleRun, observedRun } from "../core/profile.ts";
 import { packRecords, type RunRecord, unpackRecords } from "../core/records.ts";
 import { taskCountsOf } from "../core/rows.ts";
-import type { TaskDeclaration } from "../protocol.ts";
+import type { MinedChain, TaskDeclaration } from "../protocol.ts";
 import type { Env } from "./env.ts";
 import { type Flush, prepareFlush, readRows, writeFlush } from "./graph-store.ts";
 import { runsOfText, textOfRuns, WriterStore } from "./writer/writer-store.ts";

@@ -80,6 +80,46 @@ const ANSWERS: Record<string, unknown> = {
       transition("retry", "check", 1),
     ],
   },
+  "/v1/chains": {
+    chains: [
+      {
+        tasks: ["check", HOSTILE, "confirm"],
+        probability: 0.75,
+        score: 1234,
+        resourceDemand: 0.5,
+        latencySensitivity: 1,
+        runs: 30,
+        runsPerHour: 12,
+      },
+    ],
+    total: 1,
+    offset: 0,
+  },
+  "/v1/predictions": {
+    modelVersion: 7,
+    next: [
+      { task: HOSTILE, probability: 0.75 },
+      { task: null, probability: 0.25 },
+    ],
+    reach: [
+      {
+        task: HOSTILE,
+        probability: 0.75,
+        leadTimeMs: { p10: 5, p50: 12, p90: 40 },
+        multiplicity: 2.5,
+        route: ["check", HOSTILE],
+      },
+      {
+        task: "confirm",
+        probability: 0.7,
+        leadTimeMs: { p10: 90, p50: 120, p90: 400 },
+        multiplicity: 1,
+        route: ["check", HOSTILE, "confirm"],
+      },
+    ],
+    chains: [],
+    demand: { cpuMs: 90, peakMemoryBytes: 5e8, networkBytes: 0, prefetch: [] },
+  },
   "/v1/allocations": {
     allocations: [
       {
@@ -205,6 +245,24 @@ describe.skipIf(missing !== "")(`the first page${missing}`, () => {
     expect(await page.title()).toBe("Forechain");
     expect(await page.locator("img").count()).toBe(0);
     expect(errors).toEqual([]);
+    await page.close();
+  });
+
+  it("draws what follows a task that is chosen in the graph, and keeps it in the address", async () => {
+    const page = await signedIn();
+    await page.getByText("Choose a task here").waitFor();
+    await page.locator("svg.graph a", { hasText: "freight" }).click();
+    await page.locator("svg.time-line").waitFor();
+    expect(new URL(page.url()).hash).toBe("#task=freight");
+    expect(await page.locator("#forecast").textContent()).toContain("the end 25 %");
+    const bars = await page
+      .locator("svg.time-line rect")
+      .evaluateAll((rects) => rects.map((rect) => Number(rect.getAttribute("x"))));
+    expect(bars).toHaveLength(2);
+    expect(bars[0]).toBeLessThan(bars[1]!);
+    expect(await page.locator("svg.time-line").textContent()).toContain("75 % × 2.5");
+    expect(await page.locator("#chains").textContent()).toContain(`check → ${HOSTILE} → confirm`);
+    expect(await page.locator("img").count()).toBe(0);
     await page.close();
   });
 
