@@ -1,50 +1,35 @@
 // ClusterHub: one Durable Object per cluster, where allocations meet agents.
-//   in from the Worker   admit(offer): hold capacity, queue commands
-//   in from agents       heartbeat, commands (long-poll), report
-//   out to Fleet         a summary, at most once a second      out to D1   outcomes, in batches
-// The command queue is a state machine (hub/queue.ts), capacity a ledger (hub/ledger.ts), outcomes a book (hub/outcomes.ts);
-// this class gives them their clock, wakes who waits, and survives eviction: whatever must last is in SQLite, and
-// one alarm stands for the earliest thing that will be due.
+//   in from the Worker   admit(offer): hold capacity, queue commands (hub/admission.ts)
+//   in from agents       heartbeat (hub/vms.ts), commands (hub/delivery.ts), report (hub/settlement.ts)
+//   out to Fleet         a summary, at most once a second (hub/fleet-link.ts)      out to D1   outcomes, in batches (hub/outcomes.ts)
+// The command queue is a state machine (hub/queue.ts), capacity a ledger (hub/ledger.ts). This class gives them their clock,
+// wakes who waits, and survives eviction: whatever must last is in SQLite, and one alarm stands for the earliest thing that will
+// be due.
 import { DurableObject } from "cloudflare:workers";
-import type { Admission, Offer, PlannedCommand } from "../core/pipeline.ts";
-import {
-  AgentMessage,
-  type AgentReport,
-  type AgentReportAnswer,
-  type Command,
-  type CommandResult,
-  type CommandsAnswer,
-  type Heartbeat,
-  type HeartbeatAnswer,
-  Policy,
-} from "../protocol.ts";
+import type { Admission, Offer } from "../core/pipeline.ts";
+import type { AgentReport, AgentReportAnswer, CommandsAnswer, Heartbeat, HeartbeatAnswer } from "../protocol.ts";
 import type { Env } from "./env.ts";
-import { HourlySpending, NOTHING_SPENT, overBudget, type Spent } from "./hub/budget.ts";
-import { Calls, type Executed } from "./hub/calls.ts";
+import { Admissions, policyOf } from "./hub/admission.ts";
+import { HubAlarm } from "./hub/alarm.ts";
+import { HourlySpending } from "./hub/budget.ts";
+import { Calls, type ExecuteCall, type Executed, executeCommandOf, executedOf } from "./hub/calls.ts";
 import { Capacity } from "./hub/capacity.ts";
-import type { HubConfig, HubSummary } from "./hub/messages.ts";
+import { Delivery } from "./hub/delivery.ts";
+import { FleetLink } from "./hub/fleet-link.ts";
+import type { DeadLetter, HeartbeatResult, HubConfig, HubSummary } from "./hub/messages.ts";
 import { OutcomeBook } from "./hub/outcomes.ts";
-import { CommandQueue, type CommandState } from "./hub/queue.ts";
+import { CommandQueue } from "./hub/queue.ts";
 import { Settlement } from "./hub/settlement.ts";
-import { MESSAGE_CHARACTERS_MAX, Sockets } from "./hub/sockets.ts";
+import { readMessage, Sockets } from "./hub/sockets.ts";
 import { createTables, readMeta, writeMeta } from "./hub/tables.ts";
 import { Vms } from "./hub/vms.ts";
-import { Waiters } from "./hub/waiters.ts";
 import { named } from "./named.ts";
 import { vmKey } from "./secrets.ts";
 
-/** Agents hold a long-poll for at most this long, ms: below the idle time-outs of common proxies. */
-export const LONG_POLL_MS_MAX = 25_000;
-/** Summaries to Fleet, ms. */
-const SUMMARY_EVERY_MS = 1_000;
-/** Agents that join within it are told of together, ms. */
-const JOIN_GATHER_MS = 100;
 /** Outcomes wait this long for company before they go to D1, ms. */
 const FLUSH_AFTER_MS = 3_000;
 /** Ready, expired, and no word from the agent for this long: waste. An object may lie in a cache for long and still be used, ms. */
 const SILENT_AFTER_MS = { warm: 30_000, prefetch: 3_600_000 } as const;
-/** Commands of one message to a socket; what is left follows with the next alarm, report or plan. */
-const PUSHED_MAX = 100;
 const CLOSE_SUPERSEDED = 4001;
 const DEAD_LETTERS_TOLD = 200;
 /** Ended commands and flushed outcomes are kept this long for late and repeated reports, ms. */
@@ -56,56 +41,24 @@ interface Identity {
   cluster: string;
 }
 
-export type HeartbeatResult =
-  | { ok: true; answer: Omit<HeartbeatAnswer, "invokeKey"> }
-  | { ok: false; reason: "superseded"; detail: string };
-
-/** A command that was given up for good. */
-export interface DeadLetter {
-  commandId: string;
-  vm: string;
-  kind: Command["kind"];
-  task: string | null;
-  uri: string | null;
-  runId: string | null;
-  state: CommandState;
-  attempts: number;
-  reason: string | null;
-  atMs: number;
-}
-
-/** A call for a VM without a URL. `request` never names a command line: the agent knows what its task is. */
-export interface ExecuteCall {
-  commandId: string;
-  runId: string;
-  executionId: string;
-  vm: string;
-  task: string;
-  timeoutMs: number;
-  request: NonNullable<Command["request"]>;
-}
-
 export class ClusterHub extends DurableObject<Env> {
   readonly #sql: SqlStorage;
   readonly #queue: CommandQueue;
   readonly #capacity: Capacity;
+  readonly #admissions: Admissions;
   readonly #book: OutcomeBook;
-  readonly #vms: Vms;
-  readonly #waiters = new Waiters();
-  readonly #sockets: Sockets;
-  readonly #calls = new Calls();
-  readonly #spending: HourlySpending;
   readonly #settlement: Settlement;
-  /** What the workspace's other clusters have spent, as Fleet last told. */
-  #spentElsewhere: Spent = NOTHING_SPENT;
+  readonly #spending: HourlySpending;
+  readonly #vms: Vms;
+  readonly #sockets: Sockets;
+  readonly #delivery: Delivery;
+  readonly #calls = new Calls();
+  readonly #fleet: FleetLink;
+  readonly #alarm: HubAlarm;
   #identity: Identity | null;
   #config: HubConfig | null;
-  #alarmAtMs: number | null = null;
   #flushAtMs: number | null = null;
   #prunedMs = 0;
-  #summarisedMs = 0;
-  #soon: Promise<void> | null = null;
-  #summaryTimer: ReturnType<typeof setTimeout> | null = null;
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
@@ -114,16 +67,20 @@ export class ClusterHub extends DurableObject<Env> {
     const nowMs = Date.now();
     this.#identity = readMeta<Identity>(this.#sql, "identity");
     this.#config = withNames(readMeta<HubConfig>(this.#sql, "config"));
+    this.#alarm = new HubAlarm(ctx.storage);
     this.#queue = new CommandQueue(this.#sql);
     this.#book = new OutcomeBook(this.#sql);
     this.#vms = new Vms(this.#sql, nowMs);
     this.#capacity = new Capacity(this.#sql, this.#vms, nowMs);
-    this.#sockets = new Sockets(ctx);
     this.#spending = new HourlySpending(this.#sql, nowMs);
+    this.#admissions = new Admissions(this.#queue, this.#capacity, this.#vms, this.#spending);
     this.#settlement = new Settlement(this.#queue, this.#book, this.#spending);
+    this.#sockets = new Sockets(ctx);
+    this.#delivery = new Delivery(this.#queue, this.#sockets, this.#alarm, () => this.#isPaused());
+    this.#fleet = new FleetLink(ctx, () => this.#summarise());
     // An alarm that was overdue when the object was evicted may never fire (workerd #3138): set again what is needed.
     if (this.#book.unflushed > 0) this.#flushAtMs = nowMs;
-    this.#armBy(Math.min(this.#nextDueMs(), this.#flushAtMs ?? Number.POSITIVE_INFINITY));
+    this.#alarm.by(Math.min(this.#nextDueMs(), this.#flushAtMs ?? Number.POSITIVE_INFINITY));
   }
 
   // ── From the Worker ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -132,44 +89,11 @@ export class ClusterHub extends DurableObject<Env> {
   async admit(workspace: string, offer: Offer): Promise<Admission> {
     const nowMs = Date.now();
     this.#know(workspace, offer.cluster);
-    const refusal = this.#capacity.refusal(offer, this.#config, nowMs);
-    if (refusal !== null) return { ok: false, reason: refusal };
-    this.#capacity.hold(offer.runId, offer.reservation);
-    const admission: Admission = { ok: true, commandIds: {}, refusedKeys: {} };
-    const woken = new Set<string>();
-    let dueMs = Number.POSITIVE_INFINITY;
-    let bytesInFlight = offer.commands.some(({ kind }) => kind === "prefetch") ? this.#queue.bytesInFlight() : 0;
-    for (const command of offer.commands) {
-      const name = `${command.vm} ${command.key}`;
-      const reason = this.#refusalOf(command, bytesInFlight, nowMs);
-      if (reason !== null) {
-        admission.refusedKeys[name] = reason;
-        continue;
-      }
-      admission.commandIds[name] = this.#queue.enqueue(command, offer.runId, nowMs);
-      bytesInFlight += command.bytes ?? 0;
-      dueMs = Math.min(dueMs, command.expiresMs);
-      woken.add(command.vm);
-    }
-    this.#deliver(woken, nowMs);
+    const { admission, woken, dueMs } = this.#admissions.admit(offer, this.#config, nowMs);
+    if (!admission.ok) return admission;
+    this.#delivery.deliver(woken, nowMs);
     this.#changed(nowMs, dueMs);
     return admission;
-  }
-
-  #refusalOf(command: PlannedCommand, bytesInFlight: number, nowMs: number): string | null {
-    const { mode, budgets } = this.#policy();
-    if (mode === "paused") return "paused";
-    const own = this.#spending.current(nowMs);
-    const spent: Spent = {
-      inFlight: this.#queue.inFlight + this.#spentElsewhere.inFlight,
-      bytes: own.bytes + bytesInFlight + this.#spentElsewhere.bytes,
-      gbSeconds: own.gbSeconds + this.#spentElsewhere.gbSeconds,
-    };
-    const beyond = overBudget(budgets, spent, command) ?? this.#capacity.vmRefusal(command.vm, this.#config, nowMs);
-    if (beyond !== null) return beyond;
-    if (command.task !== null && !this.#vms.get(command.vm)!.tasks.has(command.task))
-      return "its agent does not have the task";
-    return null;
   }
 
   /**
@@ -187,24 +111,10 @@ export class ClusterHub extends DurableObject<Env> {
     this.#know(workspace, cluster);
     const refusal = this.#capacity.vmRefusal(call.vm, this.#config, nowMs);
     if (refusal !== null) return { ok: false, reason: "failed", detail: `refused: ${refusal}` };
-    const command: PlannedCommand = {
-      commandId: call.commandId,
-      key: `execute ${call.executionId}`,
-      vm: call.vm,
-      kind: "execute",
-      task: call.task,
-      version: null,
-      uri: null,
-      bytes: null,
-      probability: 1,
-      savedMs: 0,
-      notBeforeMs: nowMs,
-      deadlineMs: nowMs,
-      expiresMs: nowMs + call.timeoutMs,
-    };
+    const command = executeCommandOf(call, nowMs);
     const executed = this.#calls.wait(call.commandId, call.timeoutMs);
     this.#queue.enqueue(command, call.runId, nowMs, JSON.stringify(call.request));
-    this.#deliver([call.vm], nowMs);
+    this.#delivery.deliver([call.vm], nowMs);
     this.#changed(nowMs, command.expiresMs);
     return executed;
   }
@@ -220,7 +130,7 @@ export class ClusterHub extends DurableObject<Env> {
       return { ok: false, reason: "superseded", detail };
     }
     // A poll that the process before left behind must not be given commands.
-    if (met === "restarted" || met === "new") this.#waiters.dismiss(vm);
+    if (met === "restarted" || met === "new") this.#delivery.dismiss(vm);
     if (met === "restarted" || heartbeat.leaving)
       this.#forgetProcess(vm, heartbeat.leaving ? "stopped" : "crashed", nowMs);
     if (heartbeat.leaving) {
@@ -230,7 +140,7 @@ export class ClusterHub extends DurableObject<Env> {
     }
     this.#changed(nowMs);
     // Whoever joins or leaves is known to Fleet at once; and the first heartbeat waits for what the operator declared.
-    if (met !== "known" || heartbeat.leaving || this.#config === null) await this.#summariseSoon();
+    if (met !== "known" || heartbeat.leaving || this.#config === null) await this.#fleet.soon();
     return { ok: true, answer: this.#answer(vm, heartbeat, nowMs) };
   }
 
@@ -259,38 +169,10 @@ export class ClusterHub extends DurableObject<Env> {
 
   /** What is due on a VM, at once; or whatever becomes due within `waitMs`. */
   async commands(workspace: string, cluster: string, vm: string, waitMs: number, max: number): Promise<CommandsAnswer> {
-    const untilMs = Date.now() + Math.min(waitMs, LONG_POLL_MS_MAX);
     this.#know(workspace, cluster);
-    this.#waiters.dismiss(vm);
-    for (;;) {
-      const nowMs = Date.now();
-      const commands = this.#deliverable() ? this.#queue.lease(vm, max, nowMs) : [];
-      if (commands.length > 0) this.#changed(nowMs, nowMs + Math.min(...commands.map((command) => command.leaseMs)));
-      if (commands.length > 0 || nowMs >= untilMs) return { nowMs, commands };
-      const stillFirst = await this.#waiters.wait(vm, Math.min(untilMs, this.#queue.nextDueMs(vm) ?? untilMs) - nowMs);
-      if (!stillFirst) return { nowMs: Date.now(), commands: [] };
-    }
-  }
-
-  #deliverable(): boolean {
-    return this.#policy().mode !== "paused";
-  }
-
-  /** Something may be due on these VMs: it goes out by socket, or a poll is woken. What is due later has its alarm or timer. */
-  #deliver(vms: Iterable<string>, nowMs: number): void {
-    for (const vm of vms) {
-      if (this.#sockets.has(vm)) this.#push(vm, nowMs);
-      else this.#waiters.wake(vm, this.#queue.nextDueMs(vm), nowMs);
-    }
-  }
-
-  #push(vm: string, nowMs: number): void {
-    const commands = this.#deliverable() ? this.#queue.lease(vm, PUSHED_MAX, nowMs) : [];
-    if (commands.length > 0) {
-      this.#sockets.send(vm, { type: "commands", answer: { nowMs, commands } });
-      this.#armBy(nowMs + Math.min(...commands.map((command) => command.leaseMs)));
-    }
-    this.#armBy(this.#queue.nextDueMs(vm) ?? Number.POSITIVE_INFINITY);
+    const answer = await this.#delivery.poll(vm, waitMs, max);
+    if (answer.commands.length > 0) this.#changed(answer.nowMs);
+    return answer;
   }
 
   // ── Agents' sockets ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -304,11 +186,11 @@ export class ClusterHub extends DurableObject<Env> {
       string,
     ];
     this.#know(workspace, cluster);
-    this.#waiters.dismiss(vm);
+    this.#delivery.dismiss(vm);
     // A socket before this one is dead, though its end may not have been noticed yet.
     if (this.#sockets.has(vm)) this.#queue.releaseLeases(vm, Date.now());
     const response = this.#sockets.accept(vm);
-    this.#push(vm, Date.now());
+    this.#delivery.push(vm, Date.now());
     return response;
   }
 
@@ -317,14 +199,9 @@ export class ClusterHub extends DurableObject<Env> {
     const { workspace, cluster } = this.#identity!;
     const refuse = (id: number | null, status: number, detail: string) =>
       this.#sockets.send(vm, { type: "refused", id, status, detail });
-    if (typeof text !== "string" || text.length > MESSAGE_CHARACTERS_MAX)
-      return void refuse(null, 413, "text of at most 2 MiB");
-    let message: AgentMessage;
-    try {
-      message = AgentMessage.parse(JSON.parse(text));
-    } catch (error) {
-      return void refuse(null, 422, error instanceof Error ? error.message.slice(0, 1_000) : "malformed");
-    }
+    const read = readMessage(text);
+    if (!read.ok) return void refuse(null, read.status, read.detail);
+    const { message } = read;
     if (message.type === "report") {
       const answer = await this.report(workspace, cluster, vm, message.report);
       this.#sockets.send(vm, { type: "report", id: message.id, answer });
@@ -363,7 +240,7 @@ export class ClusterHub extends DurableObject<Env> {
       if (command.kind === "warm") this.#vms.noteWarm(vm, command.task);
     }
     // A failed command may be due again.
-    this.#deliver([vm], nowMs);
+    this.#delivery.deliver([vm], nowMs);
     this.#changed(nowMs, dueMs);
     return answer;
   }
@@ -389,21 +266,7 @@ export class ClusterHub extends DurableObject<Env> {
 
   /** For people: what the queue holds, and its dead letters. */
   async commandStates(): Promise<{ states: Record<string, number>; deadLetters: DeadLetter[] }> {
-    const deadLetters = this.#queue.deadLetters(DEAD_LETTERS_TOLD).map(
-      (row): DeadLetter => ({
-        commandId: row.command_id,
-        vm: row.vm,
-        kind: row.kind,
-        task: row.task,
-        uri: row.uri,
-        runId: row.run_id,
-        state: row.state,
-        attempts: row.attempt,
-        reason: row.reason,
-        atMs: row.changed_ms,
-      }),
-    );
-    return { states: this.#queue.countsByState(), deadLetters };
+    return { states: this.#queue.countsByState(), deadLetters: this.#queue.deadLetters(DEAD_LETTERS_TOLD) };
   }
 
   // ── Fleet ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -449,39 +312,18 @@ export class ClusterHub extends DurableObject<Env> {
 
   /** Tells Fleet, and takes what the operator declared since. */
   async #summarise(): Promise<void> {
-    this.#summarisedMs = Date.now();
     const { workspace, cluster } = this.#identity!;
     const fleet = this.env.FLEET.getByName(workspace);
     const news = await fleet.hubReport(workspace, cluster, this.#summary(), this.#config?.version ?? null);
-    this.#spentElsewhere = news.spentElsewhere;
+    this.#admissions.spentElsewhere = news.spentElsewhere;
     if (news.config !== null) await this.#apply(news.config);
-  }
-
-  /** At once, unless that was done a moment ago: a cluster whose agents all join together tells of many with one summary. */
-  #summariseSoon(): Promise<void> {
-    const waitMs = this.#summarisedMs + JOIN_GATHER_MS - Date.now();
-    if (waitMs <= 0) return this.#summariseOrLater();
-    this.#soon ??= new Promise<void>((resolve) => setTimeout(resolve, waitMs)).then(() => {
-      this.#soon = null;
-      return this.#summariseOrLater();
-    });
-    return this.#soon;
-  }
-
-  /** Fleet being down costs freshness only; the next change tries again. */
-  async #summariseOrLater(): Promise<void> {
-    try {
-      await this.#summarise();
-    } catch (error) {
-      console.warn(`summary to Fleet failed: ${error}`);
-    }
   }
 
   // ── Time ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   override async alarm(): Promise<void> {
     const nowMs = Date.now();
-    this.#alarmAtMs = null;
+    this.#alarm.fired();
     // Without an identity nothing was ever asked of this hub.
     const cluster = this.#identity?.cluster ?? "";
     for (const { command, reason } of this.#queue.sweep(nowMs)) {
@@ -498,27 +340,15 @@ export class ClusterHub extends DurableObject<Env> {
       this.#queue.prune(nowMs - KEPT_MS);
       this.#book.prune(nowMs - KEPT_MS);
     }
-    this.#deliver(new Set([...this.#queue.dueVms(nowMs), ...this.#waiters.vms()]), nowMs);
+    this.#delivery.deliver(new Set([...this.#queue.dueVms(nowMs), ...this.#delivery.waiting()]), nowMs);
     this.#changed(nowMs, Math.min(this.#nextDueMs(), this.#queue.nextDueMs(null) ?? Number.POSITIVE_INFINITY));
   }
 
   /** After every change: a summary to Fleet within a second, and the alarm if what happened is due before it. */
   #changed(nowMs: number, dueMs = Number.POSITIVE_INFINITY): void {
     if (this.#book.unflushed > 0) this.#flushAtMs ??= nowMs + FLUSH_AFTER_MS;
-    const waitMs = Math.max(0, this.#summarisedMs + SUMMARY_EVERY_MS - nowMs);
-    this.#summaryTimer ??= setTimeout(() => {
-      this.#summaryTimer = null;
-      this.ctx.waitUntil(this.#summariseOrLater());
-    }, waitMs);
-    this.#armBy(Math.min(dueMs, this.#flushAtMs ?? Number.POSITIVE_INFINITY));
-  }
-
-  /** An alarm that comes too early only looks and sets the next one; so it is moved only when it would be too late. */
-  #armBy(dueMs: number): void {
-    if (dueMs === Number.POSITIVE_INFINITY || (this.#alarmAtMs !== null && this.#alarmAtMs <= dueMs)) return;
-    this.#alarmAtMs = dueMs;
-    // Not awaited: the output gate holds every answer until it is stored.
-    void this.ctx.storage.setAlarm(dueMs);
+    this.#fleet.within(nowMs);
+    this.#alarm.by(Math.min(dueMs, this.#flushAtMs ?? Number.POSITIVE_INFINITY));
   }
 
   #nextDueMs(): number {
@@ -537,21 +367,14 @@ export class ClusterHub extends DurableObject<Env> {
     writeMeta(this.#sql, "identity", this.#identity);
   }
 
-  #policy(): Policy {
-    return this.#config?.policy ?? POLICY_DEFAULT;
+  #isPaused(): boolean {
+    return policyOf(this.#config).mode === "paused";
   }
 }
-
-const POLICY_DEFAULT = Policy.parse({});
 
 function withNames<T extends HubConfig | null>(config: T): T {
   if (config === null) return config;
   named(config.tasks);
   named(config.vms);
   return config;
-}
-
-function executedOf(result: CommandResult): Executed {
-  if (result.state === "done" && result.response) return { ok: true, response: result.response };
-  return { ok: false, reason: "failed", detail: result.reason ?? "the agent told no response" };
 }

@@ -1,6 +1,18 @@
 // `execute` commands whose callers wait here for their response. An evicted hub loses the waiting, not the command: the
 // caller's connection to the hub breaks, and it is told that the task may or may not have run.
-import type { CommandResult } from "../../protocol.ts";
+import type { PlannedCommand } from "../../core/pipeline.ts";
+import type { Command, CommandResult } from "../../protocol.ts";
+
+/** A call for a VM without a URL. `request` never names a command line: the agent knows what its task is. */
+export interface ExecuteCall {
+  commandId: string;
+  runId: string;
+  executionId: string;
+  vm: string;
+  task: string;
+  timeoutMs: number;
+  request: NonNullable<Command["request"]>;
+}
 
 export type Executed =
   | { ok: true; response: NonNullable<CommandResult["response"]> }
@@ -24,4 +36,28 @@ export class Calls {
   settle(commandId: string, executed: Executed): void {
     this.#waiting.get(commandId)?.(executed);
   }
+}
+
+/** It is due at once and expires when its caller's patience does. */
+export function executeCommandOf(call: ExecuteCall, nowMs: number): PlannedCommand {
+  return {
+    commandId: call.commandId,
+    key: `execute ${call.executionId}`,
+    vm: call.vm,
+    kind: "execute",
+    task: call.task,
+    version: null,
+    uri: null,
+    bytes: null,
+    probability: 1,
+    savedMs: 0,
+    notBeforeMs: nowMs,
+    deadlineMs: nowMs,
+    expiresMs: nowMs + call.timeoutMs,
+  };
+}
+
+export function executedOf(result: CommandResult): Executed {
+  if (result.state === "done" && result.response) return { ok: true, response: result.response };
+  return { ok: false, reason: "failed", detail: result.reason ?? "the agent told no response" };
 }

@@ -1,7 +1,8 @@
-// What Fleet and the hubs tell each other, as plain data that crosses Durable Object calls.
+// What Fleet, the Worker and the hubs tell each other, as plain data that crosses Durable Object calls.
 import type { VmView } from "../../core/fleet.ts";
-import type { Policy, TaskDeclaration, VmDeclaration } from "../../protocol.ts";
+import type { CommandKind, HeartbeatAnswer, Policy, TaskDeclaration, VmDeclaration } from "../../protocol.ts";
 import type { Spent } from "./budget.ts";
+import type { CommandState } from "./queue.ts";
 
 /** From a hub to Fleet, at most once a second. */
 export interface HubSummary {
@@ -36,4 +37,23 @@ export interface HubConfig {
   vms: Record<string, VmDeclaration>;
   tasks: Record<string, TaskDeclaration>;
   services: { service: string; probeUrl: string }[];
+}
+
+/** To the Worker, which adds the VM's key. */
+export type HeartbeatResult =
+  | { ok: true; answer: Omit<HeartbeatAnswer, "invokeKey"> }
+  | { ok: false; reason: "superseded"; detail: string };
+
+/** A command that was given up for good. */
+export interface DeadLetter {
+  commandId: string;
+  vm: string;
+  kind: CommandKind;
+  task: string | null;
+  uri: string | null;
+  runId: string | null;
+  state: CommandState;
+  attempts: number;
+  reason: string | null;
+  atMs: number;
 }

@@ -5,6 +5,7 @@
 import type { PlannedCommand } from "../../core/pipeline.ts";
 import type { Command, CommandKind, CommandResult } from "../../protocol.ts";
 import { newId } from "../ids.ts";
+import type { DeadLetter } from "./messages.ts";
 
 /** How long an agent may work before the hub takes it for lost, ms: a slow start, a large object, a long call. */
 const LEASE_MS: Record<CommandKind, number> = {
@@ -329,13 +330,25 @@ export class CommandQueue {
   }
 
   /** Given up for good, latest first. */
-  deadLetters(limit: number): CommandRow[] {
+  deadLetters(limit: number): DeadLetter[] {
     return this.#sql
       .exec<CommandRow>(
         "SELECT * FROM commands WHERE state IN ('failed', 'expired') ORDER BY changed_ms DESC LIMIT ?",
         limit,
       )
-      .toArray();
+      .toArray()
+      .map((row) => ({
+        commandId: row.command_id,
+        vm: row.vm,
+        kind: row.kind,
+        task: row.task,
+        uri: row.uri,
+        runId: row.run_id,
+        state: row.state,
+        attempts: row.attempt,
+        reason: row.reason,
+        atMs: row.changed_ms,
+      }));
   }
 
   countsByState(): Record<string, number> {

@@ -1,11 +1,11 @@
 // Agents' WebSockets, which hibernate: between messages the hub may be evicted, and the socket stays. One socket per VM; a second
 // one takes the first one's place. What a socket says is src/protocol.ts `AgentMessage`, what it hears `HubMessage`.
-import type { HubMessage } from "../../protocol.ts";
+import { AgentMessage, type HubMessage } from "../../protocol.ts";
 
 /** Close code for a socket whose VM has opened another, or whose process was superseded. */
 const CLOSE_REPLACED = 4000;
 /** A report may carry the response of an `execute` command. */
-export const MESSAGE_CHARACTERS_MAX = 2 * 1024 * 1024;
+const MESSAGE_CHARACTERS_MAX = 2 * 1024 * 1024;
 
 export class Sockets {
   readonly #ctx: DurableObjectState;
@@ -51,5 +51,18 @@ export class Sockets {
 
   #open(vm: string): WebSocket | undefined {
     return this.#ctx.getWebSockets(vm).find((socket) => socket.readyState === WebSocket.OPEN);
+  }
+}
+
+export type MessageRead = { ok: true; message: AgentMessage } | { ok: false; status: 413 | 422; detail: string };
+
+/** What came through a socket, checked. */
+export function readMessage(text: string | ArrayBuffer): MessageRead {
+  if (typeof text !== "string" || text.length > MESSAGE_CHARACTERS_MAX)
+    return { ok: false, status: 413, detail: "text of at most 2 MiB" };
+  try {
+    return { ok: true, message: AgentMessage.parse(JSON.parse(text)) };
+  } catch (error) {
+    return { ok: false, status: 422, detail: error instanceof Error ? error.message.slice(0, 1_000) : "malformed" };
   }
 }

@@ -3,7 +3,8 @@ import { type Context, Hono } from "hono";
 import { AgentReport, Heartbeat, type HeartbeatAnswer, PlaceName } from "../../protocol.ts";
 import type { AppEnv } from "../app.ts";
 import { requireOwnVm } from "../auth.ts";
-import { type ClusterHub, LONG_POLL_MS_MAX } from "../cluster-hub.ts";
+import type { ClusterHub } from "../cluster-hub.ts";
+import { LONG_POLL_MS_MAX } from "../hub/delivery.ts";
 import { check, problem, queryNumber, readJson } from "../problem.ts";
 import { vmKey } from "../secrets.ts";
 

@@ -1,0 +1,77 @@
+// Whether a plan is taken. In: an offer. Out: the reservation is held and the commands are queued, each under the id that stands
+// for it, or refused with its reason. A refused command costs its preparation; only a cluster without room refuses the offer.
+import type { Admission, Offer, PlannedCommand } from "../../core/pipeline.ts";
+import { Policy } from "../../protocol.ts";
+import { type HourlySpending, NOTHING_SPENT, overBudget, type Spent } from "./budget.ts";
+import type { Capacity } from "./capacity.ts";
+import type { HubConfig } from "./messages.ts";
+import type { CommandQueue } from "./queue.ts";
+import type { Vms } from "./vms.ts";
+
+const POLICY_DEFAULT = Policy.parse({});
+
+export function policyOf(config: HubConfig | null): Policy {
+  return config?.policy ?? POLICY_DEFAULT;
+}
+
+export interface Admitted {
+  admission: Admission;
+  /** VMs that were given commands, and when the first of these expires. */
+  woken: Set<string>;
+  dueMs: number;
+}
+
+export class Admissions {
+  readonly #queue: CommandQueue;
+  readonly #capacity: Capacity;
+  readonly #vms: Vms;
+  readonly #spending: HourlySpending;
+  /** What the workspace's other clusters have spent, as Fleet last told. */
+  spentElsewhere: Spent = NOTHING_SPENT;
+
+  constructor(queue: CommandQueue, capacity: Capacity, vms: Vms, spending: HourlySpending) {
+    this.#queue = queue;
+    this.#capacity = capacity;
+    this.#vms = vms;
+    this.#spending = spending;
+  }
+
+  admit(offer: Offer, config: HubConfig | null, nowMs: number): Admitted {
+    const woken = new Set<string>();
+    let dueMs = Number.POSITIVE_INFINITY;
+    const reason = this.#capacity.refusal(offer, config, nowMs);
+    if (reason !== null) return { admission: { ok: false, reason }, woken, dueMs };
+    this.#capacity.hold(offer.runId, offer.reservation);
+    const admission: Admission = { ok: true, commandIds: {}, refusedKeys: {} };
+    let bytesInFlight = offer.commands.some(({ kind }) => kind === "prefetch") ? this.#queue.bytesInFlight() : 0;
+    for (const command of offer.commands) {
+      const name = `${command.vm} ${command.key}`;
+      const refusal = this.#refusalOf(command, config, bytesInFlight, nowMs);
+      if (refusal !== null) {
+        admission.refusedKeys[name] = refusal;
+        continue;
+      }
+      admission.commandIds[name] = this.#queue.enqueue(command, offer.runId, nowMs);
+      bytesInFlight += command.bytes ?? 0;
+      dueMs = Math.min(dueMs, command.expiresMs);
+      woken.add(command.vm);
+    }
+    return { admission, woken, dueMs };
+  }
+
+  #refusalOf(command: PlannedCommand, config: HubConfig | null, bytesInFlight: number, nowMs: number): string | null {
+    const { mode, budgets } = policyOf(config);
+    if (mode === "paused") return "paused";
+    const own = this.#spending.current(nowMs);
+    const spent: Spent = {
+      inFlight: this.#queue.inFlight + this.spentElsewhere.inFlight,
+      bytes: own.bytes + bytesInFlight + this.spentElsewhere.bytes,
+      gbSeconds: own.gbSeconds + this.spentElsewhere.gbSeconds,
+    };
+    const beyond = overBudget(budgets, spent, command) ?? this.#capacity.vmRefusal(command.vm, config, nowMs);
+    if (beyond !== null) return beyond;
+    if (command.task !== null && !this.#vms.get(command.vm)!.tasks.has(command.task))
+      return "its agent does not have the task";
+    return null;
+  }
+}
