@@ -18,14 +18,15 @@ export interface UploadTarget {
 export interface Uploaded {
   /** Reasons of records that the server did not take, with counts. */
   rejected: Map<string, number>;
-  duplicates: number;
+  /** Records that were there already; null where only spans were sent, for OTLP's answer does not tell. */
+  duplicates: number | null;
 }
 
 export class Uploader {
   readonly #target: UploadTarget;
   #executions: Execution[] = [];
   #spans: Span[] = [];
-  readonly result: Uploaded = { rejected: new Map(), duplicates: 0 };
+  readonly result: Uploaded = { rejected: new Map(), duplicates: null };
 
   constructor(target: UploadTarget) {
     this.#target = target;
@@ -50,7 +51,7 @@ export class Uploader {
       rejected?: { reason: string }[];
       errors?: { pointer: string; detail: string }[];
     };
-    this.result.duplicates += answer.duplicates ?? 0;
+    this.result.duplicates = (this.result.duplicates ?? 0) + (answer.duplicates ?? 0);
     for (const { reason } of answer.rejected ?? []) this.#reject(reason, 1);
     // Not one of them was taken: the problem names each field.
     if (status === 422) for (const { detail } of answer.errors ?? []) this.#reject(detail, 1);

@@ -121,8 +121,9 @@ async function importFile(file: string, flags: ImportFlags, target: UploadTarget
   await uploader?.finish();
   for (const [reason, count] of uploader?.result.rejected ?? []) counter.skip(reason, count);
   const report: FileReport = { file, format: [...formats][0] ?? null, ...counter.result() };
-  if (uploader !== null) report.duplicates = uploader.result.duplicates;
-  tell(report, formats, performance.now() - began);
+  const duplicates = uploader?.result.duplicates ?? null;
+  if (duplicates !== null) report.duplicates = duplicates;
+  tell(report, formats, performance.now() - began, target);
   return report;
 }
 
@@ -130,15 +131,20 @@ function isServerError(error: unknown): boolean {
   return error instanceof Error && (/^\/v1\//.test(error.message) || error.name === "TypeError");
 }
 
-function tell(report: FileReport, formats: Set<FormatName>, ms: number): void {
-  const { file, runs, executions, tasks, skipped } = report;
+function tell(report: FileReport, formats: Set<FormatName>, ms: number, target: UploadTarget | null): void {
+  const { file, runs, executions, tasks, skipped, duplicates } = report;
   const format = [...formats].join(" and ") || "unknown format";
-  process.stderr.write(
-    `${file}: ${format}, ${runs} runs, ${executions} executions of ${tasks} tasks in ${(ms / 1000).toFixed(1)} s\n`,
-  );
+  const read = `${counted(runs, "run")}, ${counted(executions, "execution")} of ${counted(tasks, "task")}`;
+  const known = duplicates === undefined ? "" : ` (${counted(duplicates, "record")} known there already)`;
+  const sent = target === null ? "" : `, sent to ${target.url}${known}`;
+  process.stderr.write(`${file}: ${format}, ${read} in ${(ms / 1000).toFixed(1)} s${sent}\n`);
   for (const { reason, count } of skipped.slice(0, REASONS_TOLD)) {
     process.stderr.write(`  skipped ${count}: ${reason}\n`);
   }
+}
+
+function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? "" : "s"}`;
 }
 
 function rate(count: number, ms: number): number {
