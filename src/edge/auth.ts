@@ -1,6 +1,6 @@
 // Who is calling? In: `Authorization: Bearer fck_<id>_<secret>`. Out: the key's grant in `c.var.key`, or 401/403.
 // Checked keys are kept at module scope for 60 s, so that a request costs a map lookup, not a hash and a D1 read;
-// a revoked key therefore works for at most that long elsewhere.
+// a revoked key therefore works for at most that long elsewhere, or for KEY_BELIEVED_MS while D1 cannot be asked.
 import type { Context, MiddlewareHandler } from "hono";
 import { LRUCache } from "lru-cache";
 import { Scope } from "../protocol.ts";
@@ -10,6 +10,8 @@ import { problem } from "./problem.ts";
 
 /** How long a checked key is believed without asking D1, ms. */
 const KEY_FRESH_MS = 60_000;
+/** How long it is believed where D1 cannot be asked: an outage there must not stop requests that run, ms. */
+const KEY_BELIEVED_MS = 600_000;
 /** Unknown ids are remembered too, for a shorter time, so that guessing does not become D1 reads, ms. */
 const UNKNOWN_FRESH_MS = 10_000;
 /** Keys kept per isolate: some hundred bytes each. */
@@ -17,6 +19,7 @@ const KEYS_MAX = 10_000;
 
 /** By the whole key. Only keys that were proven come in here, so a lookup tells a guesser nothing. */
 const proven = new LRUCache<string, KeyGrant>({ max: KEYS_MAX, ttl: KEY_FRESH_MS });
+const believed = new LRUCache<string, KeyGrant>({ max: KEYS_MAX, ttl: KEY_BELIEVED_MS });
 const unknownIds = new LRUCache<string, true>({ max: KEYS_MAX, ttl: UNKNOWN_FRESH_MS });
 
 interface KeyRow {
@@ -32,7 +35,7 @@ export const authenticate: MiddlewareHandler<AppEnv> = async (c, next) => {
   const header = c.req.header("authorization");
   if (header === undefined) return unauthorized(c, "Send `Authorization: Bearer fck_…`.");
   const presented = /^Bearer +(\S+)$/i.exec(header)?.[1] ?? "";
-  const grant = proven.get(presented) ?? (await prove(c.env.DB, presented));
+  const grant = proven.get(presented) ?? (await prove(c.env.DB, presented).catch((error) => believe(presented, error)));
   if (grant === null) return unauthorized(c, "The key is unknown, malformed or revoked.");
   c.set("key", grant);
   return next();
@@ -60,7 +63,17 @@ export const requireOwnVm: MiddlewareHandler<AppEnv> = async (c, next) => {
 
 /** A key that was taken back stops at once in this isolate. */
 export function forgetKey(keyId: string): void {
-  for (const key of proven.keys()) if (parseKey(key)?.keyId === keyId) proven.delete(key);
+  for (const cache of [proven, believed])
+    for (const key of cache.keys()) if (parseKey(key)?.keyId === keyId) cache.delete(key);
+}
+
+/** What D1 last said of the key, for want of what it says now. */
+function believe(presented: string, error: unknown): KeyGrant {
+  const grant = believed.get(presented);
+  if (grant === undefined) throw error;
+  console.warn(`key ${grant.keyId} cannot be checked, believed: ${error}`);
+  proven.set(presented, grant);
+  return grant;
 }
 
 async function prove(db: D1Database, presented: string): Promise<KeyGrant | null> {
@@ -71,6 +84,7 @@ async function prove(db: D1Database, presented: string): Promise<KeyGrant | null
     .bind(parsed.keyId)
     .first<KeyRow>();
   if (row === null) {
+    believed.delete(presented);
     unknownIds.set(parsed.keyId, true);
     return null;
   }
@@ -84,6 +98,7 @@ async function prove(db: D1Database, presented: string): Promise<KeyGrant | null
     vm: row.vm,
   };
   proven.set(presented, grant);
+  believed.set(presented, grant);
   return grant;
 }
 

@@ -105,6 +105,9 @@ export class ClusterHub extends DurableObject<Env> {
     this.#changed(Date.now());
   }
 
+  /** Answers: this hub hears its agents. */
+  async ping(): Promise<void> {}
+
   /** Runs a call on a VM that only its own agent can reach. Resolves with the task's response, or why there is none. */
   async execute(workspace: string, cluster: string, call: ExecuteCall): Promise<Executed> {
     const nowMs = Date.now();

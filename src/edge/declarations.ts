@@ -98,7 +98,7 @@ export async function storeCluster(
 
 export async function removeCluster(d1: D1Database, workspace: string, cluster: string): Promise<void> {
   await d1.batch(
-    ["clusters", "vms", "proximity"].map((table) =>
+    ["clusters", "vms", "proximity", "known_vms"].map((table) =>
       d1.prepare(`DELETE FROM ${table} WHERE workspace = ?1 AND cluster = ?2`).bind(workspace, cluster),
     ),
   );

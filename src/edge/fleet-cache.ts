@@ -1,8 +1,11 @@
 // The fleet view as the Worker sees it: kept per isolate, at most a second old where it can be had.
 // A view that is a little older is used when a new one does not come at once; the hub decides in the end anyway.
+// While Fleet cannot be asked, the last view goes on, and an isolate that has none makes one of what D1 remembers.
 import type { FleetView } from "../core/fleet.ts";
 import type { Env } from "./env.ts";
 import { withNames } from "./fleet-view.ts";
+import { fleetViewFromD1 } from "./known-vms.ts";
+import { within } from "./within.ts";
 
 /** Older than this: refreshed, ms. */
 const FRESH_MS = 1_000;
@@ -14,6 +17,8 @@ const BELIEVED_MS = 100;
 const STALE_MS = 10_000;
 /** A refresh that has not come back by then is taken for lost, and the next request starts another, ms. */
 const REFRESH_LOST_MS = 5_000;
+/** Fleet that has not answered by then is taken for down; its cold start asks all hubs, ms. */
+const FLEET_WAIT_MS = 2_000;
 /** Workspaces kept per isolate. */
 const VIEWS_MAX = 64;
 
@@ -26,48 +31,40 @@ interface Cached {
 const views = new Map<string, Cached>();
 
 type Background = Pick<ExecutionContext, "waitUntil">;
+type FleetSources = Pick<Env, "FLEET" | "DB">;
 
-/** Errors: throws only where Fleet cannot be reached and nothing is known yet. */
+/** Errors: throws only where neither Fleet nor D1 can be reached and nothing is known yet. */
 export async function fleetViewFor(
-  fleet: Env["FLEET"],
+  env: FleetSources,
   workspace: string,
   background: Background,
   nowMs: number,
 ): Promise<FleetView> {
   const cached = views.get(workspace);
-  if (!cached) return fetchView(fleet, workspace, nowMs);
+  if (!cached) return fetchView(env, workspace, nowMs).catch((error) => withoutFleet(env, workspace, nowMs, error));
   const ageMs = nowMs - cached.fetchedMs;
   if (ageMs < FRESH_MS) return cached.view;
-  if (ageMs < STALE_MS) {
-    if (nowMs - cached.refreshStartedMs > REFRESH_LOST_MS || cached.refreshStartedMs <= cached.fetchedMs) {
-      cached.refreshStartedMs = nowMs;
-      const fresh = fetchView(fleet, workspace, nowMs).catch(() => cached.view);
-      background.waitUntil(fresh);
-      return Promise.race([fresh, after(REFRESH_WAIT_MS, cached.view)]);
-    }
-    return cached.view;
-  }
-  try {
-    return await fetchView(fleet, workspace, nowMs);
-  } catch (error) {
-    // Old knowledge beats none: VMs whose agents are silent are filtered by their age anyway.
-    console.warn(`fleet view of ${workspace} is ${Math.round(ageMs / 1000)} s old: ${error}`);
-    return cached.view;
-  }
+  const isRefreshing = nowMs - cached.refreshStartedMs <= REFRESH_LOST_MS && cached.refreshStartedMs > cached.fetchedMs;
+  if (isRefreshing && ageMs < STALE_MS) return cached.view;
+  cached.refreshStartedMs = nowMs;
+  const fresh = fetchView(env, workspace, nowMs).catch((error) => goOnWith(cached, workspace, nowMs, error));
+  if (ageMs >= STALE_MS) return fresh;
+  background.waitUntil(fresh);
+  return Promise.race([fresh, after(REFRESH_WAIT_MS, cached.view)]);
 }
 
 /** The same for a request of one task: a view in which no VM runs it is not believed when it is older than a moment. */
 export async function fleetViewForTask(
-  fleet: Env["FLEET"],
+  env: FleetSources,
   workspace: string,
   task: string,
   background: Background,
   nowMs: number,
 ): Promise<FleetView> {
-  const view = await fleetViewFor(fleet, workspace, background, nowMs);
+  const view = await fleetViewFor(env, workspace, background, nowMs);
   const isNew = nowMs - (views.get(workspace)?.fetchedMs ?? 0) < BELIEVED_MS;
   if (isNew || tasksIn(view).running.has(task)) return view;
-  return fetchView(fleet, workspace, nowMs).catch(() => view);
+  return fetchView(env, workspace, nowMs).catch(() => view);
 }
 
 /** Something was declared through this isolate: its next request sees it. */
@@ -75,8 +72,31 @@ export function forgetFleetView(workspace: string): void {
   views.delete(workspace);
 }
 
-async function fetchView(fleet: Env["FLEET"], workspace: string, nowMs: number): Promise<FleetView> {
-  const view = withNames(await fleet.getByName(workspace).view(workspace));
+async function fetchView({ FLEET }: FleetSources, workspace: string, nowMs: number): Promise<FleetView> {
+  const view = await within(FLEET_WAIT_MS, "Fleet", FLEET.getByName(workspace).view(workspace));
+  return keep(workspace, withNames(view), nowMs);
+}
+
+/** Agents' silence cannot be seen from here: their ages stop with the view. */
+function goOnWith({ view, fetchedMs }: Cached, workspace: string, nowMs: number, error: unknown): FleetView {
+  console.warn(`Fleet of ${workspace} cannot be asked, going on with the last view: ${error}`);
+  const elapsedMs = nowMs - fetchedMs;
+  const clusters = view.clusters.map((cluster) => ({
+    ...cluster,
+    vms: cluster.vms.map((vm) => ({
+      ...vm,
+      lastHeartbeatMs: vm.lastHeartbeatMs === null ? null : vm.lastHeartbeatMs + elapsedMs,
+    })),
+  }));
+  return keep(workspace, { ...view, clusters }, nowMs);
+}
+
+async function withoutFleet(env: FleetSources, workspace: string, nowMs: number, error: unknown): Promise<FleetView> {
+  console.warn(`Fleet of ${workspace} cannot be asked, going on with what D1 remembers: ${error}`);
+  return keep(workspace, await fleetViewFromD1(env.DB, workspace, nowMs), nowMs);
+}
+
+function keep(workspace: string, view: FleetView, nowMs: number): FleetView {
   views.delete(workspace);
   if (views.size >= VIEWS_MAX) views.delete(views.keys().next().value!);
   views.set(workspace, { view, fetchedMs: nowMs, refreshStartedMs: nowMs });

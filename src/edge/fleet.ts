@@ -32,12 +32,16 @@ import { joinFleet, withNames } from "./fleet-view.ts";
 import { NOTHING_SPENT, type Spent } from "./hub/budget.ts";
 import type { FleetNews, HubConfig, HubSummary } from "./hub/messages.ts";
 import { newId } from "./ids.ts";
+import { KnownVmsLog } from "./known-vms.ts";
 import { Pending, type PendingRequest } from "./pending.ts";
 import { prunePast } from "./retention.ts";
 import { scaleOutEvent, Webhook } from "./webhook.ts";
+import { within } from "./within.ts";
 
 /** Hubs asked at the same time; a Durable Object has six connections, calls to others are cheaper but not free. */
 const HUBS_AT_ONCE = 16;
+/** One of them that hangs must not keep the others' capacity unknown, ms. */
+const HUB_WAIT_MS = 1_000;
 /** Scale-out events of one task: an operator's scaler needs to hear it, not each request, ms. */
 const SCALE_OUT_EVERY_MS = 10_000;
 /** Pending requests that one piece of news is tried on. */
@@ -52,6 +56,7 @@ const DECLARED: Declared = { ok: true };
 
 export class Fleet extends DurableObject<Env> {
   readonly #summaries = new Map<string, HubSummary>();
+  readonly #knownVms: KnownVmsLog;
   readonly #pending: Pending;
   readonly #webhook: Webhook;
   /** By task: when its last scale-out event was sent. */
@@ -64,6 +69,7 @@ export class Fleet extends DurableObject<Env> {
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
+    this.#knownVms = new KnownVmsLog(env.DB);
     this.#pending = new Pending(ctx.storage.sql);
     this.#webhook = new Webhook(ctx.storage.sql);
     ctx.storage.sql.exec(
@@ -131,6 +137,7 @@ export class Fleet extends DurableObject<Env> {
     await removeCluster(this.env.DB, workspace, cluster);
     declared.proximity = declared.proximity.filter((entry) => entry.cluster !== cluster);
     this.#summaries.delete(cluster);
+    this.#knownVms.forget(cluster);
     const existed = declared.clusters.delete(cluster);
     this.#version = crypto.randomUUID();
     return existed;
@@ -198,6 +205,7 @@ export class Fleet extends DurableObject<Env> {
   ): Promise<FleetNews> {
     const declared = await this.#declared(workspace);
     this.#summaries.set(cluster, summary);
+    this.ctx.waitUntil(this.#knownVms.note(workspace, cluster, summary, Date.now()));
     if (this.#pending.size > 0 && !this.#filling) this.ctx.waitUntil(this.#fill(workspace));
     return {
       config: knownVersion === this.#version ? null : this.#configOf(declared, cluster),
@@ -341,9 +349,11 @@ export class Fleet extends DurableObject<Env> {
   async #load(workspace: string): Promise<Declarations> {
     this.#know(workspace);
     const declared = await loadDeclarations(this.env.DB, workspace);
+    await this.#knownVms.load(workspace);
     await inTurns([...declared.clusters.keys()], async (cluster) => {
       try {
-        const summary = await this.env.CLUSTER_HUB.getByName(`${workspace}/${cluster}`).summary(workspace, cluster);
+        const hub = this.env.CLUSTER_HUB.getByName(`${workspace}/${cluster}`);
+        const summary = await within(HUB_WAIT_MS, "the hub", hub.summary(workspace, cluster));
         if (!this.#summaries.has(cluster)) this.#summaries.set(cluster, summary);
       } catch (error) {
         console.warn(`hub ${cluster} did not answer: ${error}`);

@@ -31,12 +31,15 @@ allocationRoutes.post("/v1/allocations", requireScope("invoke", "operate"), asyn
     const detail = `the continuation belongs to run ${read.origin.runId}`;
     return problem(c, 422, "Another run's continuation", `/runId: ${detail}.`, [{ pointer: "/runId", detail }]);
   }
-  const fleet = await fleetViewForTask(c.env.FLEET, workspace, body.value.task, c.executionCtx, nowMs);
+  const fleet = await fleetViewForTask(c.env, workspace, body.value.task, c.executionCtx, nowMs);
   if (!knownTasks(fleet).has(body.value.task)) return unknownTask(c, body.value.task);
   const request = allocationAsk(body.value, read.origin, body.value.executionId ?? newId(nowMs));
   const served = await allocateTask(c.env, workspace, request, fleet, nowMs);
   if (served.kind === "unsuitable") {
-    if (!request.dryRun) await pend(c, request, served, nowMs);
+    if (!request.dryRun) {
+      // Without Fleet nothing waits, but the answer is the same: nothing is suitable now.
+      await pend(c, request, served, nowMs).catch((error) => console.warn(`Fleet was not told to wait: ${error}`));
+    }
     return unsuitable(c, served);
   }
   const continuation = await continuationOf(c.env.FORECHAIN_SECRET, workspace, request, served, nowMs);

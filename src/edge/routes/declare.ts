@@ -91,14 +91,14 @@ declareRoutes.put("/v1/clusters/:cluster", canDeclare, async (c) => {
 
 /** With what the agents last reported. */
 declareRoutes.get("/v1/clusters", canRead, async (c) => {
-  const fleet = await fleetViewFor(c.env.FLEET, c.get("key").workspace, c.executionCtx, Date.now());
+  const fleet = await fleetViewFor(c.env, c.get("key").workspace, c.executionCtx, Date.now());
   return c.json({ atMs: fleet.atMs, clusters: fleet.clusters });
 });
 
 declareRoutes.get("/v1/clusters/:cluster", canRead, async (c) => {
   const cluster = c.req.param("cluster");
   const { workspace } = c.get("key");
-  const fleet = await fleetViewFor(c.env.FLEET, workspace, c.executionCtx, Date.now());
+  const fleet = await fleetViewFor(c.env, workspace, c.executionCtx, Date.now());
   const view = fleet.clusters.find((known) => known.cluster === cluster);
   if (!view) return problem(c, 404, "Unknown cluster", "No such cluster is declared, and no agent has spoken for it.");
   const declaration = named(await fleetOf(c).clusters(workspace))[cluster] ?? null;

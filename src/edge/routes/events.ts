@@ -24,7 +24,7 @@ export const eventRoutes = new Hono<AppEnv>();
 eventRoutes.get("/v1/events", requireScope("read", "operate"), (c) => {
   const { workspace } = c.get("key");
   const after = c.req.header("last-event-id") ?? timePrefix(Date.now());
-  const look = (nowMs: number) => fleetViewFor(c.env.FLEET, workspace, c.executionCtx, nowMs);
+  const look = (nowMs: number) => fleetViewFor(c.env, workspace, c.executionCtx, nowMs);
   return streamSSE(c, async (stream) => {
     const reader = new Reader(c.env.DB, workspace, after, stream);
     const untilMs = Date.now() + STREAM_MS;

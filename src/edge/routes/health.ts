@@ -41,7 +41,7 @@ healthRoutes.get("/metrics", requireScope("read", "operate"), async (c) => {
   const { workspace } = c.get("key");
   const nowMs = Date.now();
   const [fleet, waiting, totals] = await Promise.all([
-    fleetViewFor(c.env.FLEET, workspace, c.executionCtx, nowMs),
+    fleetViewFor(c.env, workspace, c.executionCtx, nowMs),
     c.env.FLEET.getByName(workspace).waiting(workspace),
     drizzle(c.env.DB)
       .select({

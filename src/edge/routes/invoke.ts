@@ -43,7 +43,7 @@ invokeRoutes.all("/v1/invoke/:task/*", requireScope("invoke"), async (c) => {
   const secret = c.env.FORECHAIN_SECRET;
   const read = await readOrigin(secret, workspace, c.req.header(CONTINUATION_HEADER), nowMs);
   if (!read.ok) return problem(c, 400, "Invalid continuation", `Header ${CONTINUATION_HEADER} ${read.detail}.`);
-  const fleet = await fleetViewForTask(c.env.FLEET, workspace, task.value, c.executionCtx, nowMs);
+  const fleet = await fleetViewForTask(c.env, workspace, task.value, c.executionCtx, nowMs);
   if (!knownTasks(fleet).has(task.value)) return unknownTask(c, task.value);
   const body = await bodyOf(c.req.raw);
   const request: TaskRequest = {
@@ -66,7 +66,8 @@ invokeRoutes.all("/v1/invoke/:task/*", requireScope("invoke"), async (c) => {
   const placed = await place(c.env, workspace, request, fleet, nowMs);
   if (placed.kind === "unsuitable") {
     // The call is refused now and does not wait; but what it lacks is what the operator may want to add.
-    c.executionCtx.waitUntil(c.env.FLEET.getByName(workspace).lacking(workspace, request, placed));
+    const told = c.env.FLEET.getByName(workspace).lacking(workspace, request, placed);
+    c.executionCtx.waitUntil(told.catch((error) => console.warn(`Fleet was not told of missing capacity: ${error}`)));
     return unsuitable(c, placed);
   }
   const continuation = await continuationOf(secret, workspace, request, placed, nowMs);

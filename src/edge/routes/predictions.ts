@@ -21,7 +21,7 @@ predictionRoutes.post("/v1/predictions", requireScope("predict", "operate"), asy
   const { workspace } = c.get("key");
   const origin = await readOrigin(c.env.FORECHAIN_SECRET, workspace, body.value.continuation, nowMs);
   if (!origin.ok) return invalidContinuation(c, origin.detail);
-  const fleet = await fleetViewFor(c.env.FLEET, workspace, c.executionCtx, nowMs);
+  const fleet = await fleetViewFor(c.env, workspace, c.executionCtx, nowMs);
   const model = await modelFor(c.env.GRAPH_WRITER, workspace, MODEL_WAIT_MS);
   const { task } = body.value;
   if (!model?.taskIds.has(task) && !knownTasks(fleet).has(task)) {

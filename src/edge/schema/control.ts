@@ -1,6 +1,7 @@
-// The tables of migrations/0001_control.sql for drizzle; test/edge/schema.test.ts holds both together.
+// The tables of migrations/0001_control.sql and 0003_known_vms.sql for drizzle; test/edge/schema.test.ts holds both together.
 import { index, integer, primaryKey, real, sqliteTable, text } from "drizzle-orm/sqlite-core";
 import type { AllocationAnswer, AllocationRecord, Outcome, Policy, Scope, TaskDeclaration } from "../../protocol.ts";
+import type { KnownVms } from "../known-vms.ts";
 
 export const workspaces = sqliteTable("workspaces", {
   workspace: text().notNull().primaryKey(),
@@ -150,4 +151,15 @@ export const outcomeTotals = sqliteTable(
     savedMs: real("saved_ms").notNull(),
   },
   (table) => [primaryKey({ columns: [table.workspace, table.cluster, table.kind, table.outcome] })],
+);
+
+export const knownVms = sqliteTable(
+  "known_vms",
+  {
+    workspace: text().notNull(),
+    cluster: text().notNull(),
+    vms: text({ mode: "json" }).$type<KnownVms>().notNull(),
+    knownMs: integer("known_ms").notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.workspace, table.cluster] })],
 );

@@ -1,0 +1,73 @@
+// A VM for a task without prediction, plan or hub: what a request falls back to when any of them fails.
+import { HEARTBEAT_STALE_MS } from "../core/allocate.ts";
+import type { FleetView, VmView } from "../core/fleet.ts";
+import type { Served, TaskRequest, Unsuitable } from "../core/pipeline.ts";
+import { isUnreachable, type Target } from "./forward.ts";
+
+const RETRY_AFTER_MS = 2_000;
+
+/** An allocation of the task alone: nothing is predicted, held or prepared. */
+export function serveBare(
+  workspace: string,
+  request: TaskRequest,
+  fleet: FleetView,
+  nowMs: number,
+  allocationId: string,
+): Served | Unsuitable {
+  const { task, branch = null } = request;
+  const prediction = { modelVersion: 0, next: [], reach: [], chains: [], demand: NO_DEMAND };
+  const target = anyVm(workspace, task, fleet, new Set(), nowMs);
+  if (target === null) {
+    const refused = fleet.clusters.map(({ cluster }) => ({ cluster, reason: "no VM with the task can be reached" }));
+    return { kind: "unsuitable", allocationId, prediction, demand: NO_DEMAND, refused, retryAfterMs: RETRY_AFTER_MS };
+  }
+  const { cluster, vm, url } = target;
+  return {
+    kind: "allocated",
+    allocationId,
+    prediction,
+    chain: [task],
+    cluster,
+    vm,
+    url,
+    vms: {},
+    plan: [],
+    skipped: [],
+    alternatives: [],
+    refused: [],
+    acted: false,
+    hidden: {},
+    branch,
+  };
+}
+
+const NO_DEMAND = { cpuMs: 0, peakMemoryBytes: 0, networkBytes: 0, prefetch: [] };
+
+/** A call through a hub's queue is slower than any other: such VMs come last. */
+const QUEUED_PENALTY = 3;
+
+/** A fresh VM with the task and free memory that was not tried: warm first, then the least loaded. */
+export function anyVm(
+  workspace: string,
+  task: string,
+  fleet: FleetView,
+  tried: Set<string>,
+  nowMs: number,
+): Target | null {
+  let best: Target | null = null;
+  let bestRank = Number.NEGATIVE_INFINITY;
+  for (const { cluster, draining, vms } of fleet.clusters) {
+    if (draining) continue;
+    for (const vm of vms) {
+      if (tried.has(`${cluster}/${vm.vm}`) || !canRun(vm, task, nowMs) || isUnreachable(vm.url)) continue;
+      const rank = (vm.warm[task] ? 1 : 0) - vm.cpuLoad - (vm.url === null ? QUEUED_PENALTY : 0);
+      if (rank > bestRank) [best, bestRank] = [{ workspace, cluster, vm: vm.vm, url: vm.url }, rank];
+    }
+  }
+  return best;
+}
+
+function canRun(vm: VmView, task: string, nowMs: number): boolean {
+  if (vm.draining || vm.memoryUsedBytes >= vm.memoryBytes || !vm.tasks.includes(task)) return false;
+  return vm.lastHeartbeatMs !== null && nowMs - vm.lastHeartbeatMs <= HEARTBEAT_STALE_MS;
+}
