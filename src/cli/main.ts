@@ -1,24 +1,32 @@
+#!/usr/bin/env node
 // `forechain`: one file per sub-command, loaded only when it is the one that was asked for, so that a missing optional
 // dependency of one command never breaks another.
 //
 // Contract for every sub-command: with `--json` exactly one JSON value goes to standard output and everything else to
 // standard error; a failure throws, and its message becomes one line here (with `--json`: `{"error": …}`) and exit code 1.
+import { existsSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 
 interface Entry {
   name: string;
   summary: string;
+  /** Runs the worker, which the installed package does not hold. */
+  needsCheckout?: true;
   load(): Promise<Command>;
 }
 
-const ENTRIES: Entry[] = [
+const IS_CHECKOUT = existsSync(new URL("../../wrangler.toml", import.meta.url));
+
+const ALL: Entry[] = [
   {
     name: "demo",
+    needsCheckout: true,
     summary: "run the whole loop on this machine and compare shadow with active",
     load: async () => (await import("./demo.ts")).demoCommand(),
   },
   {
     name: "dev",
+    needsCheckout: true,
     summary: "run the worker locally with its database, a workspace and an admin key",
     load: async () => (await import("./dev.ts")).devCommand(),
   },
@@ -49,10 +57,16 @@ const ENTRIES: Entry[] = [
   },
 ];
 
+const ENTRIES = ALL.filter(({ needsCheckout }) => IS_CHECKOUT || !needsCheckout);
+
 const EXAMPLES = `
-Examples:
+Examples:${
+  IS_CHECKOUT
+    ? `
   $ forechain demo --once
-  $ PORT=8080 forechain dev
+  $ PORT=8080 forechain dev`
+    : ""
+}
   $ forechain agent --config agent.yaml
   $ forechain evaluate traces.ndjson.gz --json
   $ forechain help evaluate`;

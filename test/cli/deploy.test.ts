@@ -1,9 +1,19 @@
-// What an operator runs to deploy, as far as it needs no account: the bundle that would be uploaded, and the first workspace.
+// What an operator runs to deploy, as far as it needs no account: the bundle that would be uploaded, the first workspace, and the
+// package that brings the agent to a VM.
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { promisify } from "node:util";
 import { afterAll, describe, expect, it } from "vitest";
@@ -58,4 +68,50 @@ describe("deployment", () => {
     expect(sql).not.toContain(secret);
     database.close();
   });
+
+  it("the packed command line runs outside the checkout with its declared dependencies alone", async () => {
+    const away = join(folder, "away");
+    mkdirSync(away);
+    await run("npm", ["pack", "--pack-destination", away], { cwd: ROOT });
+    const archive = readdirSync(away).find((name) => name.endsWith(".tgz"))!;
+    await run("tar", ["xzf", archive], { cwd: away });
+    const manifest = JSON.parse(readFileSync(join(away, "package/package.json"), "utf8")) as {
+      bin: { forechain: string };
+      dependencies: Record<string, string>;
+    };
+    // Only what an installation would bring: a package that is named as a development dependency is not found.
+    for (const name of installed(Object.keys(manifest.dependencies))) {
+      mkdirSync(dirname(join(away, "node_modules", name)), { recursive: true });
+      symlinkSync(join(ROOT, "node_modules", name), join(away, "node_modules", name));
+    }
+    const main = join(away, "package", manifest.bin.forechain);
+    const forechain = (...operands: string[]) => run(process.execPath, [main, ...operands], { cwd: away });
+    const help = (await forechain("--help")).stdout;
+    expect(help).toContain("agent");
+    expect(help).not.toContain("demo");
+    const log = join(away, "log.csv");
+    const rows = Array.from({ length: 12 }, (_, i) => `r${i},a,${i * 10}\nr${i},b,${i * 10 + 1}`);
+    writeFileSync(log, `case,activity,timestamp\n${rows.join("\n")}\n`);
+    expect(JSON.parse((await forechain("evaluate", log, "--json")).stdout)).toMatchObject({ cases: 12, tasks: 2 });
+    for (const command of ["import", "simulate", "workspace"]) {
+      expect((await forechain(command, "--help")).stdout).toContain(`Usage: forechain ${command}`);
+    }
+    const example = join(away, "package/docs/agent.example.yaml");
+    await expect(forechain("agent", "--config", example, "--check")).rejects.toThrow(/agent\.key/);
+  });
 });
+
+/** The packages of these names, and whatever those depend on, by name: the checkout's tree is flat but for clashing versions. */
+function installed(names: string[]): Set<string> {
+  const found = new Set<string>();
+  const ask = [...names];
+  for (let name = ask.pop(); name !== undefined; name = ask.pop()) {
+    if (found.has(name)) continue;
+    const path = join(ROOT, "node_modules", name, "package.json");
+    const manifest = statSync(path, { throwIfNoEntry: false }) ? JSON.parse(readFileSync(path, "utf8")) : null;
+    if (manifest === null) continue; // Nested below its dependent, which is linked whole.
+    found.add(name);
+    ask.push(...Object.keys((manifest as { dependencies?: Record<string, string> }).dependencies ?? {}));
+  }
+  return found;
+}
