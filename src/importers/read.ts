@@ -34,6 +34,11 @@ export const READ_DEFAULTS: ReadOptions = { format: null, columns: {}, lifecycle
 export async function* readLog(path: string, options: ReadOptions = READ_DEFAULTS): AsyncGenerator<LogContent> {
   for await (const { name, content, head } of contentsOf(path)) {
     const text = new TextDecoder().decode(head);
+    if (head.includes(0)) {
+      const reason = "binary data, not a log: what is packed otherwise than .gz or .tar.gz has to be unpacked first";
+      yield { name, format: null, items: one({ kind: "skipped", reason, count: 1 }) };
+      continue;
+    }
     const importer =
       IMPORTERS.find(({ format }) => format === options.format) ??
       (options.format === null ? IMPORTERS.find((candidate) => candidate.detects(text)) : undefined);

@@ -5,6 +5,9 @@ import type { Span, SpanKind } from "../core/spans.ts";
 import { Execution } from "../protocol.ts";
 import { type Columns, type Imported, skipped } from "./format.ts";
 
+const COLUMNS_TOLD_MAX = 20;
+const COLUMN_CHARACTERS_MAX = 40;
+
 type Field = keyof Columns | "kind" | "pod";
 
 /** By field, in order of preference, lower case without separators. */
@@ -58,15 +61,36 @@ export function layoutOf(names: string[], columns: Columns): Layout | string {
   }
   const layout = {} as Layout;
   for (const field of Object.keys(NAMES) as Field[]) {
-    const told = field in columns ? columns[field as keyof Columns] : undefined;
-    if (told !== undefined && !names.includes(told))
-      return `there is no column "${told}"; there are: ${names.join(", ")}`;
+    const asked = field in columns ? columns[field as keyof Columns] : undefined;
+    // Padded headers are met: nobody types the spaces.
+    const told = asked === undefined ? undefined : names.find((name) => name === asked || name.trim() === asked);
+    if (asked !== undefined && told === undefined) {
+      return `there is no column "${asked}"; there are: ${listed(names)}`;
+    }
     layout[field] = told ?? NAMES[field].map((key) => plain.get(key)).find((name) => name !== undefined) ?? null;
   }
   for (const field of ["run", "task"] as const) {
-    if (layout[field] === null) return `no column for the ${field}: name it; there are: ${names.join(", ")}`;
+    if (layout[field] === null) {
+      return `no column tells the ${field}: name it (${OPTIONS[field]}); there are: ${listed(names)}`;
+    }
   }
   return layout;
+}
+
+/** How `import` and `evaluate` are told. */
+const OPTIONS = {
+  run: "--column run=NAME, for evaluate --case NAME",
+  task: "--column task=NAME, for evaluate --activity NAME",
+};
+
+/** Names of columns for a message, a few of them and none at length. */
+function listed(names: string[]): string {
+  const shown = names.slice(0, COLUMNS_TOLD_MAX).map((name) => {
+    const plain = name.trim();
+    return plain.length > COLUMN_CHARACTERS_MAX ? `${plain.slice(0, COLUMN_CHARACTERS_MAX)}…` : plain;
+  });
+  const more = names.length - shown.length;
+  return shown.join(", ") + (more > 0 ? ` and ${more} more` : "");
 }
 
 /** One row. `position` is its number in the file: it keeps the order of rows with equal times. */

@@ -306,10 +306,19 @@ describe("formats, told by the content", () => {
 
   test("columns can be told, and a wrong one is named with those that there are", async () => {
     const content = "a,b,c\n1,x,2024-01-01\n1,y,2024-01-02\n";
-    expect((await told([file(content)])).skipped).toEqual({ "no column for the run: name it; there are: a, b, c": 1 });
+    expect((await told([file(content)])).skipped).toEqual({
+      "no column tells the run: name it (--column run=NAME, for evaluate --case NAME); there are: a, b, c": 1,
+    });
     const columns = { run: "a", task: "b", start: "c" };
     expect((await told([file(content)], { columns })).runs).toEqual(["1: x y"]);
+    expect((await told([file(content.replace("a,b", " a ,  b"))], { columns })).runs).toEqual(["1: x y"]);
     expect(Object.keys((await told([file(content)], { columns: { run: "z" } })).skipped)[0]).toContain('no column "z"');
+  });
+
+  test("binary data is told as such", async () => {
+    expect((await told([file("PK\u0003\u0004\u0000\u0000 case,activity")])).skipped).toEqual({
+      "binary data, not a log: what is packed otherwise than .gz or .tar.gz has to be unpacked first": 1,
+    });
   });
 
   test("an archive's members are read one after the other, each by its own format; unknown ones are told", async () => {
