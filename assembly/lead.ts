@@ -2,14 +2,15 @@
 // A cell is a line of the table: check u32 | base i32 | sum of multiplicities f32 | 48 buckets u8 | total f32.
 // Algorithm: a histogram of quarter-octave buckets of microseconds in a window of 12 octaves around the first value seen;
 // what falls outside goes to the end buckets. At 255 every bucket is halved, so old values fade. Three contexts keep cells; the
-// narrowest with enough evidence answers. A few values never span their distribution, so the levels at which p10 and p90 are
+// narrowest with enough evidence answers, and one begins only where the broader one has enough: most pairs of a path and a task
+// come a few times at most. A few values never span their distribution, so the levels at which p10 and p90 are
 // read are themselves learned, per context and evidence, until a tenth of the values falls outside on either side.
 // Source: log-bucket quantile sketches (DDSketch, Masson et al., VLDB 2019), with a fixed window so that a cell is one cache line;
 // learned levels as in adaptive conformal inference (Gibbs and Candès, NeurIPS 2021).
 
 import { fold } from "./hash";
 import { exp4 } from "./math";
-import { pathBack, pathWhole } from "./path";
+import { pathBack, pathLength, pathWhole } from "./path";
 import { claimLine, findLine, LINE_TOTAL } from "./table";
 
 const BUCKETS: i32 = 48;
@@ -54,8 +55,13 @@ export let leadP50Ms: f64 = NaN;
 export let leadP90Ms: f64 = NaN;
 export let leadMultiplicity: f64 = 1;
 
-const CELL: usize = memory.data(3 * 4, 16);
-const CELL_HASH: usize = memory.data(3 * 8, 16);
+/** Hash of the path as each context sees it; with a symbol folded in, of its cell. */
+const PATH_HASH: usize = memory.data(3 * 8, 16);
+/** Contexts that differ for this path: of a path of one task, the last two are the whole. */
+let contexts: i32 = CONTEXTS;
+// Set by choose: the context that answers, and its cell, 0 where none knows the symbol.
+let chosen: i32 = 0;
+let chosenCell: usize = 0;
 
 export function leadInit(base: usize): void {
   levels = base;
@@ -68,48 +74,56 @@ export function leadReset(): void {
   }
 }
 
-/** Hashes the three cells of (path, symbol) and finds the narrowest with enough; returns the index of the one that answers, -1 where none exists. */
-function choose(symbol: u32): i32 {
+/** Before leadLearn and leadRead: the path that they speak of. */
+export function leadPath(): void {
   const last = fold(0, <u64>pathBack(0));
-  store<u64>(CELL_HASH, fold(fold(last, LEAD_SALT), <u64>symbol));
-  store<u64>(CELL_HASH, fold(fold(fold(last, <u64>pathBack(1)), LEAD_SALT + 1), <u64>symbol), 8);
-  store<u64>(CELL_HASH, fold(fold(pathWhole, LEAD_SALT + 2), <u64>symbol), 16);
-  let best = -1;
-  let bestTotal: f32 = 0;
-  for (let c = CONTEXTS - 1; c >= 0; c--) {
-    const cell = findLine(load<u64>(CELL_HASH + (<usize>c << 3)));
-    store<u32>(CELL + (<usize>c << 2), <u32>cell);
-    if (cell == 0) continue;
-    const total = load<f32>(cell, LINE_TOTAL);
-    if (total <= bestTotal) continue;
-    best = c;
-    bestTotal = total;
-    if (total >= ENOUGH) break;
-  }
-  return best;
+  store<u64>(PATH_HASH, fold(last, LEAD_SALT));
+  store<u64>(PATH_HASH, fold(fold(last, <u64>pathBack(1)), LEAD_SALT + 1), 8);
+  store<u64>(PATH_HASH, fold(pathWhole, LEAD_SALT + 2), 16);
+  contexts = pathLength == 1 ? CONTEXTS - 1 : CONTEXTS;
 }
 
 // @ts-ignore: decorator
 @inline
-function cellOf(context: i32): usize {
-  return <usize>load<u32>(CELL + (<usize>context << 2));
+function hashOf(context: i32, symbol: u32): u64 {
+  return fold(load<u64>(PATH_HASH + (<usize>context << 3)), <u64>symbol);
+}
+
+/** Finds the narrowest context with enough, else the broadest. */
+function choose(symbol: u32): void {
+  chosen = 0;
+  chosenCell = findLine(hashOf(0, symbol));
+  if (chosenCell == 0) return;
+  for (let c = 1; c < contexts && load<f32>(chosenCell, LINE_TOTAL) >= ENOUGH; c++) {
+    const cell = findLine(hashOf(c, symbol));
+    if (cell == 0 || !(load<f32>(cell, LINE_TOTAL) >= ENOUGH)) return;
+    chosen = c;
+    chosenCell = cell;
+  }
 }
 
 /** Learns one lead time (NaN: unknown) and how often the task came. */
 export function leadLearn(symbol: u32, leadMs: f64, multiplicity: i32): void {
-  const best = choose(symbol);
   const isKnown = leadMs - leadMs == 0;
   const position = isKnown ? Math.log2(1 + max(0, leadMs) * US_PER_MS) * BUCKETS_PER_OCTAVE : 0;
-  if (isKnown && best >= 0 && load<i32>(cellOf(best), CELL_BASE) != 0) learnLevels(best, cellOf(best), position);
-  for (let c = 0; c < CONTEXTS; c++) {
-    const cell = claimLine(load<u64>(CELL_HASH + (<usize>c << 3)));
-    const total = load<f32>(cell, LINE_TOTAL) + 1;
-    const sum = load<f32>(cell, CELL_MULTIPLICITY) + <f32>multiplicity;
-    const scale: f32 = total >= TOTAL_MAX ? 0.5 : 1;
-    store<f32>(cell, total * scale, LINE_TOTAL);
-    store<f32>(cell, sum * scale, CELL_MULTIPLICITY);
-    if (isKnown) addLead(cell, <i32>position);
+  choose(symbol);
+  if (isKnown && chosenCell != 0 && load<i32>(chosenCell, CELL_BASE) != 0) learnLevels(chosenCell, position);
+  for (let c = 0; c < contexts; c++) {
+    const cell = claimLine(hashOf(c, symbol));
+    const isEnough = load<f32>(cell, LINE_TOTAL) >= ENOUGH;
+    addCell(cell, multiplicity, isKnown, <i32>position);
+    // A narrower context would not be asked yet.
+    if (!isEnough) return;
   }
+}
+
+function addCell(cell: usize, multiplicity: i32, isKnown: bool, bucket: i32): void {
+  const total = load<f32>(cell, LINE_TOTAL) + 1;
+  const sum = load<f32>(cell, CELL_MULTIPLICITY) + <f32>multiplicity;
+  const scale: f32 = total >= TOTAL_MAX ? 0.5 : 1;
+  store<f32>(cell, total * scale, LINE_TOTAL);
+  store<f32>(cell, sum * scale, CELL_MULTIPLICITY);
+  if (isKnown) addLead(cell, bucket);
 }
 
 function addLead(cell: usize, bucket: i32): void {
@@ -125,6 +139,7 @@ function addLead(cell: usize, bucket: i32): void {
   store<u8>(at, load<u8>(at) + 1);
 }
 
+/** The learned levels of the chosen context and the cell's octave of evidence. */
 // @ts-ignore: decorator
 @inline
 function levelsOf(context: i32, cell: usize): usize {
@@ -133,33 +148,54 @@ function levelsOf(context: i32, cell: usize): usize {
 }
 
 /** Moves the levels so that a tenth of the values falls below the low one and above the high one. */
-function learnLevels(context: i32, cell: usize, position: f64): void {
+function learnLevels(cell: usize, position: f64): void {
   const rank = <f32>rankOf(cell, position);
-  const at = levelsOf(context, cell);
+  const at = levelsOf(chosen, cell);
   const low = load<f32>(at) + LEVEL_RATE * (LOW - f32(rank < load<f32>(at)));
   const high = load<f32>(at, 4) + LEVEL_RATE * (HIGH - f32(rank < load<f32>(at, 4)));
   store<f32>(at, min(0.5, max(LEVEL_MIN, low)));
   store<f32>(at, min(LEVEL_MAX, max(0.5, high)), 4);
 }
 
-// Set by summarise: sum of a cell's buckets, its first and last bucket that is not empty; first is 64 where all are.
-let sum: f64 = 0;
+// Set by summarise: the cell's first and last bucket that is not empty (first is 64 where all are) and the sums of the buckets up
+// to each.
 let first: i32 = 0;
 let last: i32 = 0;
+const SUMS: usize = memory.data(48 * 2, 16);
 
-/** Sixteen buckets a vector: sums by pairwise addition, the empty ones by a bit mask. */
+/** Sum of all buckets, after summarise. */
+// @ts-ignore: decorator
+@inline
+function sumAll(): f64 {
+  return <f64>load<u16>(SUMS + (<usize>(BUCKETS - 1) << 1));
+}
+
+/** Running sums of eight u16, by shifting and adding. */
+// @ts-ignore: decorator
+@inline
+function running(x: v128): v128 {
+  const none = i16x8.splat(0);
+  const by1 = i16x8.add(x, v128.shuffle<i16>(none, x, 0, 8, 9, 10, 11, 12, 13, 14));
+  const by2 = i16x8.add(by1, v128.shuffle<i16>(none, by1, 0, 1, 8, 9, 10, 11, 12, 13));
+  return i16x8.add(by2, v128.shuffle<i16>(none, by2, 0, 1, 2, 3, 8, 9, 10, 11));
+}
+
+/** Adds sixteen buckets to the sums; returns the sum so far in every lane. */
+// @ts-ignore: decorator
+@inline
+function sumSixteen(buckets: v128, before: v128, to: usize): v128 {
+  const low = i16x8.add(before, running(i16x8.extend_low_i8x16_u(buckets)));
+  v128.store(to, low);
+  const high = i16x8.add(i16x8.splat(<i16>i16x8.extract_lane_u(low, 7)), running(i16x8.extend_high_i8x16_u(buckets)));
+  v128.store(to, high, 16);
+  return i16x8.splat(<i16>i16x8.extract_lane_u(high, 7));
+}
+
 function summarise(cell: usize): void {
   const a = v128.load(cell, CELL_BUCKETS);
   const b = v128.load(cell, CELL_BUCKETS + 16);
   const c = v128.load(cell, CELL_BUCKETS + 32);
-  const pairs = i16x8.add(
-    i16x8.add(i16x8.extadd_pairwise_i8x16_u(a), i16x8.extadd_pairwise_i8x16_u(b)),
-    i16x8.extadd_pairwise_i8x16_u(c),
-  );
-  const quads = i32x4.extadd_pairwise_i16x8_u(pairs);
-  sum = <f64>(
-    i32x4.extract_lane(quads, 0) + i32x4.extract_lane(quads, 1) + i32x4.extract_lane(quads, 2) + i32x4.extract_lane(quads, 3)
-  );
+  sumSixteen(c, sumSixteen(b, sumSixteen(a, i16x8.splat(0), SUMS), SUMS + 32), SUMS + 64);
   const none = i8x16.splat(0);
   const filled =
     <u64>i8x16.bitmask(i8x16.ne(a, none)) |
@@ -176,28 +212,39 @@ function rankOf(cell: usize, position: f64): f64 {
   if (at < <f64>first) return (at - <f64>first) / BUCKETS_OUTSIDE;
   if (at >= <f64>(last + 1)) return 1 + (at - <f64>(last + 1)) / BUCKETS_OUTSIDE;
   // Between first and last, hence inside the cell, once NaN is out.
-  const bucket = min(BUCKETS - 1, max(0, <i32>at));
-  let below: u32 = 0;
-  for (let i = first; i < bucket; i++) below += <u32>load<u8>(cell + CELL_BUCKETS + <usize>i);
-  const inside = <f64>load<u8>(cell + CELL_BUCKETS + <usize>bucket);
-  return (<f64>below + inside * (at - <f64>bucket)) / sum;
+  const bucket = <usize>min(BUCKETS - 1, max(0, <i32>at));
+  const inside = <f64>load<u8>(cell + CELL_BUCKETS + bucket);
+  const below = <f64>load<u16>(SUMS + (bucket << 1)) - inside;
+  return (below + inside * (at - <f64>bucket)) / sumAll();
 }
 
-/** Sets leadP10Ms, leadP50Ms, leadP90Ms (NaN where unknown) and leadMultiplicity for the folded path. */
-export function leadRead(symbol: u32): void {
+/** What leadRow stored of each row: the cell, and the levels that are read in it. */
+const ROW_CELL: usize = memory.data(256 * 4, 64);
+const ROW_LEVELS: usize = memory.data(256 * 4, 64);
+
+/** Chooses the cell of a row of the answer: all rows first, so that their cache misses overlap. */
+// @ts-ignore: decorator
+@inline
+export function leadRow(row: i32, symbol: u32): void {
+  choose(symbol);
+  store<u32>(ROW_CELL + (<usize>row << 2), <u32>chosenCell);
+  store<u32>(ROW_LEVELS + (<usize>row << 2), <u32>levelsOf(chosen, chosenCell));
+}
+
+/** Sets leadP10Ms, leadP50Ms, leadP90Ms (NaN where unknown) and leadMultiplicity for a row that leadRow chose. */
+export function leadRead(row: i32): void {
   leadP10Ms = NaN;
   leadP50Ms = NaN;
   leadP90Ms = NaN;
   leadMultiplicity = 1;
-  const best = choose(symbol);
-  if (best < 0) return;
-  const cell = cellOf(best);
+  const cell = <usize>load<u32>(ROW_CELL + (<usize>row << 2));
+  if (cell == 0) return;
   const mean = load<f32>(cell, CELL_MULTIPLICITY) / load<f32>(cell, LINE_TOTAL);
   // Comparisons, not max: a cell from a hostile image may hold anything, and NaN compares false.
   if (mean > 1 && mean <= MULTIPLICITY_MAX) leadMultiplicity = <f64>mean;
   const base = load<i32>(cell, CELL_BASE);
   if (base <= 0 || base > BASE_MAX) return;
-  const at = levelsOf(best, cell);
+  const at = <usize>load<u32>(ROW_LEVELS + (<usize>row << 2));
   const low = load<f32>(at);
   const high = load<f32>(at, 4);
   if (!(low >= LEVEL_MIN && high <= LEVEL_MAX && low <= high)) return;
@@ -225,12 +272,15 @@ function positionOf(cell: usize, level: f64): f64 {
   const base = <f64>(load<i32>(cell, CELL_BASE) - 1);
   if (level <= 0) return base + <f64>first + level * BUCKETS_OUTSIDE;
   if (level >= 1) return base + <f64>(last + 1) + (level - 1) * BUCKETS_OUTSIDE;
-  const target = level * sum - TIE;
-  let below: f64 = 0;
-  for (let i = first; i <= last; i++) {
-    const count = <f64>load<u8>(cell + CELL_BUCKETS + <usize>i);
-    if (count > 0 && below + count >= target) return base + <f64>i + (target - below) / count;
-    below += count;
+  const target = level * sumAll() - TIE;
+  // The first bucket that the sum of it and those before reaches the target in: as many as there are smaller sums.
+  const least = i16x8.splat(<i16>max(1, <i32>Math.ceil(target)));
+  let smaller: i32 = 0;
+  for (let at = SUMS; at < SUMS + (<usize>BUCKETS << 1); at += 16) {
+    smaller += popcnt<i32>(i16x8.bitmask(i16x8.lt_u(v128.load(at), least)));
   }
-  return base + <f64>(last + 1);
+  const bucket = <usize>min(smaller, BUCKETS - 1);
+  const count = <f64>load<u8>(cell + CELL_BUCKETS + bucket);
+  const below = <f64>load<u16>(SUMS + (bucket << 1)) - count;
+  return base + <f64>bucket + (target - below) / count;
 }

@@ -11,7 +11,7 @@ import { tableInit } from "./table";
 
 /** "FCE1" read as little-endian u32. */
 const MAGIC: u32 = 0x31454346;
-export const FORMAT: u32 = 1;
+export const FORMAT: u32 = 2;
 const PAGE_BYTES: usize = 65536;
 
 let bytes: usize = 0;
@@ -27,7 +27,8 @@ export function modelCreate(capacityBytes: usize): bool {
   const isDefault = !isSmall && capacityBytes <= DEFAULT_BYTES_MAX;
   const lastSets = isSmall ? 16 : isDefault ? 64 : 256;
   const biasBits = isSmall ? 12 : isDefault ? 14 : 16;
-  const nextAt = HEADER_BYTES + LEAD_LEVEL_BYTES;
+  // The weights of a context lie in one cache line.
+  const nextAt = (HEADER_BYTES + LEAD_LEVEL_BYTES + 63) & ~63;
   const biasAt = nextAt + nextWeightBytes(lastSets);
   const reachAt = biasAt + biasBytes(biasBits);
   // Pairs of lines are 128 bytes and want to start on one cache line each.

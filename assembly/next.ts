@@ -15,9 +15,12 @@ import {
 import { SYMBOL_END } from "./layout";
 import { exp4, ln4, max4, sum4 } from "./math";
 import { pathBack } from "./path";
-import { addSymbol, findLine, LINE_COUNTS, LINE_SYMBOLS, LINE_TOTAL, SYMBOLS_PER_LINE, wideHash } from "./table";
+import {
+  addSymbol, COUNT_ONE, COUNTS, findLine, holdLine, LINE_PLACE_LAST, LINE_PLACES, LINE_TOTAL, placeCount, placeSymbol, SYMBOLS_PER_LINE,
+  wideHash,
+} from "./table";
 import { rowAdd, rowsOut, rowsReset } from "./topk";
-import { WEIGHT_BYTES, weightsLearn, weightsLoad, weightsReset } from "./weights";
+import { WEIGHT_BYTES, weightsBytes, weightsLearn, weightsLoad, weightsReset } from "./weights";
 
 /** Count that an unseen symbol is taken to have. */
 const ALPHA: f32 = 0.02;
@@ -26,28 +29,33 @@ const RATE_FINAL: f32 = 0.0005;
 /** With 23 contexts, most of which agree, the weights of a sure answer begin near a sum of 1.5. */
 const WEIGHT_INITIAL: f32 = 0.07;
 const FINAL_INITIAL: f32 = 0.25;
-/** At this total a context's counts are halved, so that it follows a change. */
-const COUNT_LIMIT: f32 = 255;
 /** Lines of a context: order 0 and order 1 may hold 56 and 28 symbols, the rest 14. */
-const LINES_ORDER_0: i32 = 8;
-const LINES_ORDER_1: i32 = 4;
-const LINES_OTHER: i32 = 2;
+const LINES_ORDER_0: i32 = 4;
+const LINES_ORDER_1: i32 = 2;
+const LINES_OTHER: i32 = 1;
 /** Where all four mixers gave the answer at least this probability, no weight would move visibly. */
 const SURE: f32 = 0.9995;
 
 const OCTAVES: i32 = 8;
 /** Confidence of a context: octave of its total × whether it has seen a second symbol. */
 const CONFIDENCES: i32 = 16;
-const SET_BYTES: i32 = 24 * 16 * 8;
+const SET_WEIGHTS: i32 = 24 * 16;
+const SET_BYTES: i32 = 24 * 16 * 4;
 /** Longest known order (0–5) × whole path known × set known × gap known. */
 const KNOWN_SETS: i32 = 48;
 const GAP_SETS: i32 = 16;
 
+function weightCount(lastSets: i32): i32 {
+  return SET_WEIGHTS * (1 + lastSets + KNOWN_SETS + GAP_SETS);
+}
+
 export function nextWeightBytes(lastSets: i32): usize {
-  return <usize>(SET_BYTES * (1 + lastSets + KNOWN_SETS + GAP_SETS) + KNOWN_SETS * 16);
+  return weightsBytes(weightCount(lastSets)) + <usize>(KNOWN_SETS * 16);
 }
 
 let weights: usize = 0;
+/** From a weight's value to its sum of squares, bytes. */
+let squares: usize = 0;
 let finalWeights: usize = 0;
 let lastMask: u32 = 0;
 // Addresses of the weight sets that this path chose.
@@ -58,9 +66,11 @@ let finalSet: usize = 0;
 
 // Scratch of one prediction, kept for the learning that follows it.
 const ENTRIES_MAX: i32 = 1024;
+/** Offset of the entry's candidate among vectors of four lanes. */
 const ENTRY_CANDIDATE: usize = memory.data(1024 * 2, 64);
-/** Eight more: a line is written whole before its symbols are counted. */
-const ENTRY_F: usize = memory.data(1032 * 4, 64);
+const ENTRY_F: usize = memory.data(1024 * 4, 64);
+/** ln(1 + n / ALPHA) of every count that a place can hold. */
+const EVIDENCE: usize = memory.data(2048 * 4, 64);
 const CONTEXT_ENTRIES: usize = memory.data(25 * 4, 64);
 const CONTEXT_OFFSET: usize = memory.data(24 * 4, 64);
 /** Line of each context that takes part, 0 for the others. */
@@ -75,11 +85,17 @@ let entries: i32 = 0;
 export function nextInit(base: usize, lastSets: i32): void {
   weights = base;
   lastMask = <u32>lastSets - 1;
-  finalWeights = base + nextWeightBytes(lastSets) - <usize>(KNOWN_SETS * 16);
+  squares = <usize>(weightCount(lastSets) * WEIGHT_BYTES);
+  finalWeights = base + 2 * squares;
+  for (let count: i32 = 0; count < COUNTS; count += 4) {
+    const counts = f32x4.convert_i32x4_u(i32x4.add(i32x4.splat(count), i32x4(0, 1, 2, 3)));
+    const f = ln4(f32x4.add(f32x4.splat(1), f32x4.mul(counts, f32x4.splat(1 / ALPHA / <f32>COUNT_ONE))));
+    v128.store(EVIDENCE + (<usize>count << 2), f);
+  }
 }
 
 export function nextReset(): void {
-  weightsReset(weights, finalWeights, WEIGHT_INITIAL);
+  weightsReset(weights, <i32>(squares / <usize>WEIGHT_BYTES), WEIGHT_INITIAL);
   for (let i: usize = 0; i < <usize>KNOWN_SETS; i++) v128.store(finalWeights + (i << 4), f32x4.splat(FINAL_INITIAL));
 }
 
@@ -93,7 +109,7 @@ export function nextMix(version: u32): void {
   let known: u32 = 0;
   for (let c = 0; c < CONTEXTS; c++) {
     const hash = load<u64>(CONTEXT_HASH + (<usize>c << 3));
-    const line = hash != 0 ? findLine(hash) : 0;
+    const line = select<usize>(findLine(hash), 0, hash != 0);
     store<u32>(CONTEXT_LINE + (<usize>c << 2), <u32>line);
     known |= u32(line != 0) << c;
   }
@@ -130,7 +146,7 @@ function chooseSets(known: u32): void {
 function confidenceOf(line: usize): i32 {
   // The exponent of the total is its octave; totals are at least 0.5.
   const octave = min(OCTAVES - 1, max(0, <i32>(reinterpret<u32>(load<f32>(line, LINE_TOTAL)) >> 23) - 127));
-  return (octave << 1) | i32(load<u32>(line, LINE_SYMBOLS + 4) == 0);
+  return (octave << 1) | i32(load<u32>(line, LINE_PLACES + 4) == 0);
 }
 
 // @ts-ignore: decorator
@@ -150,7 +166,7 @@ function gather(context: i32, first: usize): void {
   for (let k = 1; ; k++) {
     gatherLine(line, w4);
     // A line that still has room is the context's last.
-    if (k >= linesMax || load<u32>(line, LINE_SYMBOLS + 24) == 0) return;
+    if (k >= linesMax || load<u32>(line, LINE_PLACE_LAST) == 0) return;
     line = findLine(wideHash(hash, k));
     if (line == 0) return;
   }
@@ -158,25 +174,19 @@ function gather(context: i32, first: usize): void {
 
 function gatherLine(line: usize, w4: v128): void {
   if (entries + SYMBOLS_PER_LINE > ENTRIES_MAX) return;
-  const f = ENTRY_F + (<usize>entries << 2);
-  v128.store(f, evidence(v128.load(line, LINE_COUNTS)));
-  if (load<u32>(line, LINE_SYMBOLS + 16) != 0) v128.store(f, evidence(v128.load(line, LINE_COUNTS + 16)), 16);
-  for (let i: usize = 0; i < <usize>SYMBOLS_PER_LINE; i++) {
-    const symbol = load<u32>(line + (i << 2), LINE_SYMBOLS);
-    if (symbol == 0) return;
-    const candidate = candidateOf(symbol);
+  for (let at = line + LINE_PLACES; at <= line + LINE_PLACE_LAST; at += 4) {
+    const place = load<u32>(at);
+    if (place == 0) return;
+    const candidate = candidateOf(placeSymbol(place));
     if (candidate < 0) return;
-    store<u16>(ENTRY_CANDIDATE + (<usize>entries << 1), <u16>candidate);
-    const scores = CANDIDATE_SCORES + (<usize>candidate << 4);
-    v128.store(scores, f32x4.add(v128.load(scores), f32x4.mul(w4, v128.load32_splat(f + (i << 2)))));
+    const f = load<f32>(EVIDENCE + (<usize>placeCount(place) << 2));
+    const offset = <usize>candidate << 4;
+    store<u16>(ENTRY_CANDIDATE + (<usize>entries << 1), <u16>offset);
+    store<f32>(ENTRY_F + (<usize>entries << 2), f);
+    const scores = CANDIDATE_SCORES + offset;
+    v128.store(scores, f32x4.add(v128.load(scores), f32x4.mul(w4, f32x4.splat(f))));
     entries++;
   }
-}
-
-// @ts-ignore: decorator
-@inline
-function evidence(counts: v128): v128 {
-  return ln4(f32x4.add(f32x4.splat(1), f32x4.mul(counts, f32x4.splat(1 / ALPHA))));
 }
 
 /** A mixer may be this sure and no more, nats: one great surprise must not overturn layer 2. */
@@ -241,7 +251,8 @@ export function nextLearn(symbol: u32): void {
   if (actual >= 0) learnWeights(actual);
   for (let c = 0; c < CONTEXTS; c++) {
     const hash = load<u64>(CONTEXT_HASH + (<usize>c << 3));
-    if (hash != 0) addSymbol(hash, symbol, linesOf(c), COUNT_LIMIT);
+    if (hash == 0) continue;
+    addSymbol(hash, holdLine(hash, <usize>load<u32>(CONTEXT_LINE + (<usize>c << 2))), symbol, linesOf(c));
   }
 }
 
@@ -274,11 +285,11 @@ function learnContext(context: i32): void {
   const end = load<i32>(CONTEXT_ENTRIES + (<usize>(context + 1) << 2));
   let gradient = f32x4.splat(0);
   for (let e = load<i32>(CONTEXT_ENTRIES + (<usize>context << 2)); e < end; e++) {
-    const error = v128.load(CANDIDATE_SHARES + (<usize>load<u16>(ENTRY_CANDIDATE + (<usize>e << 1)) << 4));
+    const error = v128.load(CANDIDATE_SHARES + <usize>load<u16>(ENTRY_CANDIDATE + (<usize>e << 1)));
     gradient = f32x4.add(gradient, f32x4.mul(error, v128.load32_splat(ENTRY_F + (<usize>e << 2))));
   }
   const offset = <usize>load<u32>(CONTEXT_OFFSET + (<usize>context << 2));
-  weightsLearn(weights + offset, setLast + offset, setKnown + offset, setGap + offset, gradient, RATE);
+  weightsLearn(weights + offset, setLast + offset, setKnown + offset, setGap + offset, squares, gradient, RATE);
 }
 
 /** Writes the `limit` likeliest tasks to OUT_TASKS and OUT_PROBABILITIES, highest first; returns how many. */

@@ -2,7 +2,7 @@
 // First every execution's `next`, then every execution's `reach`: an answer is learned before the next question, as in serving.
 
 import { SYMBOL_END, SYMBOL_TASK_0, PATH_START_MS, PATH_TASKS, RUN_COLD_MS, RUN_PATH_TRIGGERS, RUN_START_MS, RUN_TASKS, RUN_TRIGGER_OFFSETS, RUN_TRIGGERS, RUN_VERSIONS } from "./layout";
-import { leadLearn } from "./lead";
+import { leadLearn, leadPath } from "./lead";
 import { nextLearn, nextMix } from "./next";
 import { pathExtend, pathLength, pathReset } from "./path";
 import { DESCENDANT_SYMBOL, DESCENDANTS_MAX, reachLearn, reachMix } from "./reach";
@@ -74,6 +74,7 @@ function learnReach(i: i32, count: i32): void {
   foldPath(i);
   reachMix(load<u32>(RUN_VERSIONS + (<usize>i << 2)));
   reachLearn(descendants);
+  leadPath();
   for (let d = 0; d < descendants; d++) {
     leadLearn(
       load<u32>(DESCENDANT_SYMBOL + (<usize>d << 2)),

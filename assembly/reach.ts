@@ -1,6 +1,6 @@
 // Does a task execute among the trigger-descendants of the path's last execution? In: the folded path; learning: the distinct
 // descendants (DESCENDANT_*). Out: a probability for each task that any context proposes.
-// A root may reach a hundred tasks and more, so a context may have 32 lines of seven.
+// A root may reach a hundred tasks and more, so a context may have 16 lines of fourteen.
 // Algorithm: a context line holds how often the context came (total) and in how many of those a task followed (counts).
 // Evidence = ln((hits + A) / (misses + A)), for absent tasks ln(A / (total + A)). Layer 1: four logistic mixers with weights by
 // confidence and by another view each; layer 2: one logistic mixer over their logits. Both descend binary log-loss.
@@ -11,9 +11,12 @@ import { fold } from "./hash";
 import { LINE_BYTES } from "./layout";
 import { exp4, ln4, sum4 } from "./math";
 import { pathBack, pathLength, pathSetA, pathSetB, pathStart, pathWhole } from "./path";
-import { claimLine, findLine, halveContext, LINE_COUNTS, LINE_SYMBOLS, LINE_TOTAL, SYMBOLS_PER_LINE, WIDE_LINES_MAX, wideHash } from "./table";
+import {
+  claimLine, COUNT_MASK, COUNT_ONE, COUNTS, countPlace, countSymbol, findLine, halveContext, holdLine, LINE_PLACE_LAST, LINE_PLACES,
+  LINE_TOTAL, placeCount, placeSymbol, SYMBOLS_PER_LINE, TOTAL_MAX, WIDE_LINES_MAX, wideHash,
+} from "./table";
 import { halfOctave, isTime, periodOf } from "./time";
-import { WEIGHT_BYTES, weightsLearn, weightsLoad, weightsReset } from "./weights";
+import { WEIGHT_BYTES, weightsBytes, weightsLearn, weightsLoad, weightsReset } from "./weights";
 
 const CONTEXTS: i32 = 11;
 const ORDERS_MASK: u32 = 7;
@@ -27,11 +30,10 @@ const PERIOD_MS: f64 = 300_000;
 const PERIODS: i64 = 1 << 40;
 /** Hits and misses that a context is taken to have seen before its first. */
 const PRIOR: f32 = 0.15;
-/** At this total a context's counts are halved, so that it follows a change. */
-const COUNT_LIMIT: f32 = 255;
 
 const CONFIDENCES: i32 = 10;
-const SET_BYTES: i32 = 11 * 10 * 8;
+const SET_WEIGHTS: i32 = 11 * 10;
+const SET_BYTES: i32 = 11 * 10 * 4;
 /** Longest known order (0–3) × whole path known. */
 const KNOWN_SETS: i32 = 8;
 const DEPTH_SETS: i32 = 16;
@@ -40,11 +42,17 @@ const RATE_FINAL: f32 = 0.00005;
 const WEIGHT_INITIAL: f32 = 0.12;
 const FINAL_INITIAL: f32 = 0.25;
 
+function weightCount(lastSets: i32): i32 {
+  return SET_WEIGHTS * (1 + lastSets + KNOWN_SETS + DEPTH_SETS);
+}
+
 export function reachWeightBytes(lastSets: i32): usize {
-  return <usize>(SET_BYTES * (1 + lastSets + KNOWN_SETS + DEPTH_SETS) + KNOWN_SETS * 16);
+  return weightsBytes(weightCount(lastSets)) + <usize>(KNOWN_SETS * 16);
 }
 
 let weights: usize = 0;
+/** From a weight's value to its sum of squares, bytes. */
+let squares: usize = 0;
 let finalWeights: usize = 0;
 let lastMask: u32 = 0;
 // Addresses of the weight sets that this path chose.
@@ -56,8 +64,9 @@ let finalSet: usize = 0;
 // Scratch of one prediction, kept for the learning that follows it.
 const ENTRIES_MAX: i32 = 4096;
 const ENTRY_CANDIDATE: usize = memory.data(4096 * 2, 64);
-/** Eight more: a line is written whole before its symbols are counted. */
-const ENTRY_F: usize = memory.data(4104 * 4, 64);
+const ENTRY_F: usize = memory.data(4096 * 4, 64);
+/** ln(n + PRIOR) of every count that a place can hold. */
+const LN_COUNT: usize = memory.data(2048 * 4, 64);
 /** Address of the entry's place in its line: its count is found again without a search. */
 const ENTRY_PLACE: usize = memory.data(4096 * 4, 64);
 const CONTEXT_ENTRIES: usize = memory.data(12 * 4, 64);
@@ -87,11 +96,17 @@ export const DESCENDANT_SYMBOL: usize = memory.data(192 * 4, 64);
 export function reachInit(base: usize, lastSets: i32): void {
   weights = base;
   lastMask = <u32>lastSets - 1;
-  finalWeights = base + reachWeightBytes(lastSets) - <usize>(KNOWN_SETS * 16);
+  squares = <usize>(weightCount(lastSets) * WEIGHT_BYTES);
+  finalWeights = base + 2 * squares;
+  for (let count: i32 = 0; count < COUNTS; count += 4) {
+    const counts = f32x4.convert_i32x4_u(i32x4.add(i32x4.splat(count), i32x4(0, 1, 2, 3)));
+    const shifted = f32x4.add(f32x4.splat(PRIOR), f32x4.mul(counts, f32x4.splat(1 / <f32>COUNT_ONE)));
+    v128.store(LN_COUNT + (<usize>count << 2), ln4(shifted));
+  }
 }
 
 export function reachReset(): void {
-  weightsReset(weights, finalWeights, WEIGHT_INITIAL);
+  weightsReset(weights, <i32>(squares / <usize>WEIGHT_BYTES), WEIGHT_INITIAL);
   for (let i: usize = 0; i < <usize>KNOWN_SETS; i++) v128.store(finalWeights + (i << 4), f32x4.splat(FINAL_INITIAL));
 }
 
@@ -156,7 +171,7 @@ function remember(count: i32): void {
   const cell = claimLine(historyHash);
   store<u64>(cell, load<u64>(cell, HISTORY_LAST), HISTORY_BEFORE);
   store<u64>(cell, reached, HISTORY_LAST);
-  store<f32>(cell, min(COUNT_LIMIT, load<f32>(cell, LINE_TOTAL) + 1), LINE_TOTAL);
+  store<f32>(cell, min(TOTAL_MAX, load<f32>(cell, LINE_TOTAL) + 1), LINE_TOTAL);
 }
 
 // @ts-ignore: decorator
@@ -175,7 +190,7 @@ export function reachMix(version: u32): void {
   let known: u32 = 0;
   for (let c = 0; c < CONTEXTS; c++) {
     const hash = load<u64>(HASH + (<usize>c << 3));
-    const line = hash != 0 ? findLine(hash) : 0;
+    const line = select<usize>(findLine(hash), 0, hash != 0);
     store<u32>(CONTEXT_LINE + (<usize>c << 2), <u32>line);
     known |= u32(line != 0) << c;
   }
@@ -213,51 +228,50 @@ function chooseSets(known: u32): void {
   finalSet = finalWeights + <usize>(view << 4);
 }
 
+// @ts-ignore: decorator
+@inline
+function lnCount(count: u32): f32 {
+  return load<f32>(LN_COUNT + (<usize>count << 2));
+}
+
 /** Adds the evidence of one context to its candidates; returns what every candidate gets from it when absent. */
 function gather(context: i32, first: usize): v128 {
   const total = load<f32>(first, LINE_TOTAL);
   const offset = <usize>((context * CONFIDENCES + confidenceOf(total)) * WEIGHT_BYTES);
   store<u32>(CONTEXT_OFFSET + (<usize>context << 2), <u32>offset);
   const w4 = weightsLoad(weights + offset, setLast + offset, setKnown + offset, setDepth + offset);
-  const absent = f32x4.extract_lane(ln4(f32x4.splat(PRIOR / (total + PRIOR))), 0);
+  // Totals, like counts, are eighths; what a forged image may hold beyond them is cut.
+  const seen = min(COUNT_MASK, <u32>(total * <f32>COUNT_ONE));
+  const absent = lnCount(0) - lnCount(seen);
   store<f32>(CONTEXT_ABSENT + (<usize>context << 2), absent);
   const hash = load<u64>(HASH + (<usize>context << 3));
   let line = first;
   for (let k = 1; ; k++) {
-    gatherLine(line, w4, total, absent);
+    gatherLine(line, w4, seen, absent);
     // A line that still has room is the context's last.
-    if (k >= WIDE_LINES_MAX || load<u32>(line, LINE_SYMBOLS + 24) == 0) break;
+    if (k >= WIDE_LINES_MAX || load<u32>(line, LINE_PLACE_LAST) == 0) break;
     line = findLine(wideHash(hash, k));
     if (line == 0) break;
   }
   return f32x4.mul(w4, f32x4.splat(absent));
 }
 
-function gatherLine(line: usize, w4: v128, total: f32, absent: f32): void {
+function gatherLine(line: usize, w4: v128, seen: u32, absent: f32): void {
   if (entries + SYMBOLS_PER_LINE > ENTRIES_MAX) return;
-  const f = ENTRY_F + (<usize>entries << 2);
-  evidence(f, v128.load(line, LINE_COUNTS), total, absent);
-  if (load<u32>(line, LINE_SYMBOLS + 16) != 0) evidence(f + 16, v128.load(line, LINE_COUNTS + 16), total, absent);
-  for (let i: usize = 0; i < <usize>SYMBOLS_PER_LINE; i++) {
-    const symbol = load<u32>(line + (i << 2), LINE_SYMBOLS);
-    if (symbol == 0) return;
-    const candidate = candidateOf(symbol);
+  for (let at = line + LINE_PLACES; at <= line + LINE_PLACE_LAST; at += 4) {
+    const place = load<u32>(at);
+    if (place == 0) return;
+    const candidate = candidateOf(placeSymbol(place));
     if (candidate < 0) return;
+    const hits = placeCount(place);
+    const f = lnCount(hits) - lnCount(seen - min(seen, hits)) - absent;
     const scores = CANDIDATE_SCORES + (<usize>candidate << 4);
     store<u16>(ENTRY_CANDIDATE + (<usize>entries << 1), <u16>candidate);
-    store<u32>(ENTRY_PLACE + (<usize>entries << 2), <u32>(line + (i << 2)));
-    v128.store(scores, f32x4.add(v128.load(scores), f32x4.mul(w4, v128.load32_splat(f + (i << 2)))));
+    store<f32>(ENTRY_F + (<usize>entries << 2), f);
+    store<u32>(ENTRY_PLACE + (<usize>entries << 2), <u32>at);
+    v128.store(scores, f32x4.add(v128.load(scores), f32x4.mul(w4, f32x4.splat(f))));
     entries++;
   }
-}
-
-// @ts-ignore: decorator
-@inline
-function evidence(at: usize, hits: v128, total: f32, absent: f32): void {
-  const prior = f32x4.splat(PRIOR);
-  const misses = f32x4.max(f32x4.sub(f32x4.splat(total), hits), f32x4.splat(0));
-  const odds = f32x4.div(f32x4.add(hits, prior), f32x4.add(misses, prior));
-  v128.store(at, f32x4.sub(ln4(odds), f32x4.splat(absent)));
 }
 
 /** Learns, after reachMix of the same path, that exactly the first `count` of DESCENDANT_SYMBOL executed. */
@@ -304,20 +318,21 @@ function learnContext(context: i32, errors: v128): void {
     gradient = f32x4.add(gradient, f32x4.mul(error, v128.load32_splat(ENTRY_F + (<usize>e << 2))));
   }
   const offset = <usize>load<u32>(CONTEXT_OFFSET + (<usize>context << 2));
-  weightsLearn(weights + offset, setLast + offset, setKnown + offset, setDepth + offset, gradient, RATE);
+  weightsLearn(weights + offset, setLast + offset, setKnown + offset, setDepth + offset, squares, gradient, RATE);
 }
 
 function countContext(context: i32, hash: u64, count: i32): void {
-  const line = claimLine(hash);
+  const known = <usize>load<u32>(CONTEXT_LINE + (<usize>context << 2));
+  const line = holdLine(hash, known);
   const total = load<f32>(line, LINE_TOTAL) + 1;
   store<f32>(line, total, LINE_TOTAL);
-  if (load<u32>(CONTEXT_LINE + (<usize>context << 2)) != 0) countEntries(context, line);
+  if (known != 0) countEntries(context, line);
   for (let i = 0; i < count; i++) {
     const candidate = load<i32>(DESCENDANT_CANDIDATE + (<usize>i << 2));
     if (candidate >= 0 && load<u8>(COUNTED + <usize>candidate) == <u8>(context + 1)) continue;
-    countHit(hash, line, load<u32>(DESCENDANT_SYMBOL + (<usize>i << 2)));
+    countSymbol(hash, line, load<u32>(DESCENDANT_SYMBOL + (<usize>i << 2)), WIDE_LINES_MAX);
   }
-  if (total >= COUNT_LIMIT) halveContext(hash, line);
+  if (total >= TOTAL_MAX) halveContext(hash, line);
 }
 
 /** Counts what executed among the entries that the prediction met; most descendants are there. */
@@ -326,29 +341,13 @@ function countEntries(context: i32, first: usize): void {
   for (let e = load<i32>(CONTEXT_ENTRIES + (<usize>context << 2)); e < end; e++) {
     const candidate = <usize>load<u16>(ENTRY_CANDIDATE + (<usize>e << 1));
     if (load<u8>(ACTUAL + candidate) == 0) continue;
-    const place = <usize>load<u32>(ENTRY_PLACE + (<usize>e << 2));
+    const at = <usize>load<u32>(ENTRY_PLACE + (<usize>e << 2));
+    const symbol = load<u32>(CANDIDATE_SYMBOL + (candidate << 2));
     // A context counted before this one may have taken the line.
-    if (load<u32>(place, LINE_SYMBOLS) != load<u32>(CANDIDATE_SYMBOL + (candidate << 2))) continue;
-    store<f32>(place, load<f32>(place, LINE_COUNTS) + 1, LINE_COUNTS);
+    if (placeSymbol(load<u32>(at)) != symbol) continue;
+    countPlace(at, symbol);
     store<u8>(COUNTED + candidate, <u8>(context + 1));
-    const line = place & ~(LINE_BYTES - 1);
+    const line = at & ~(LINE_BYTES - 1);
     if (line != first) store<f32>(line, load<f32>(line, LINE_TOTAL) + 1, LINE_TOTAL);
-  }
-}
-
-function countHit(hash: u64, first: usize, symbol: u32): void {
-  let line = first;
-  for (let k = 1; ; k++) {
-    for (let i: usize = 0; i < <usize>SYMBOLS_PER_LINE; i++) {
-      const place = line + (i << 2);
-      const found = load<u32>(place, LINE_SYMBOLS);
-      if (found != symbol && found != 0) continue;
-      store<u32>(place, symbol, LINE_SYMBOLS);
-      store<f32>(place, load<f32>(place, LINE_COUNTS) + 1, LINE_COUNTS);
-      if (k > 1) store<f32>(line, load<f32>(line, LINE_TOTAL) + 1, LINE_TOTAL);
-      return;
-    }
-    if (k >= WIDE_LINES_MAX) return;
-    line = claimLine(wideHash(hash, k));
   }
 }

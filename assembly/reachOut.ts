@@ -2,7 +2,7 @@
 
 import { candidates } from "./candidates";
 import { OUT_LEAD_MS, OUT_MULTIPLICITIES, OUT_TASKS, SYMBOL_TASK_0 } from "./layout";
-import { leadMultiplicity, leadP10Ms, leadP50Ms, leadP90Ms, leadRead } from "./lead";
+import { leadMultiplicity, leadP10Ms, leadP50Ms, leadP90Ms, leadPath, leadRead, leadRow } from "./lead";
 import { REACH_P } from "./reach";
 import { rowAdd, rowsOut, rowsReset } from "./topk";
 
@@ -14,8 +14,10 @@ export function reachOut(floor: f64, limit: i32): i32 {
     if (probability >= 0 && !(<f64>probability < floor)) rowAdd(s, probability);
   }
   const count = rowsOut(limit);
+  leadPath();
+  for (let i = 0; i < count; i++) leadRow(i, load<u32>(OUT_TASKS + (<usize>i << 2)) + SYMBOL_TASK_0);
   for (let i = 0; i < count; i++) {
-    leadRead(load<u32>(OUT_TASKS + (<usize>i << 2)) + SYMBOL_TASK_0);
+    leadRead(i);
     const lead = OUT_LEAD_MS + <usize>i * 24;
     store<f64>(lead, leadP10Ms);
     store<f64>(lead, leadP50Ms, 8);

@@ -1,19 +1,30 @@
 // The table of contexts. In: a 64-bit context hash. Out: the address of its 64-byte line, or 0.
-// A line: check u32 | 7 symbols u32 | 7 counts f32 | total f32. One context, one cache line, one miss.
-// A context with more than seven symbols goes on in further lines found by hashing (hash, k): wide contexts without chains.
+// A line: check u32 | 14 places u32, each a symbol with its count | total f32. One context, one cache line, one miss.
+// A place is symbol << 11 | count in eighths: a count is halved again and again and must not lose what is rare at once.
+// A context with more than fourteen symbols goes on in further lines found by hashing (hash, k): wide contexts without chains.
 // Open addressing in pairs of lines (two neighbours, which the hardware fetches together); on a miss the line with the
 // lower total gives way, so frequent contexts survive a full table. Memory never grows.
 // Source of the idea: the hashed bit-history slots of PAQ8 and lpaq (M. Mahoney), with symbols in place of bits.
 
 import { LINE_BYTES } from "./layout";
 
-export const SYMBOLS_PER_LINE: i32 = 7;
-export const LINE_SYMBOLS: usize = 4;
-export const LINE_COUNTS: usize = 32;
+export const SYMBOLS_PER_LINE: i32 = 14;
+export const LINE_PLACES: usize = 4;
+export const LINE_PLACE_LAST: usize = 56;
 export const LINE_TOTAL: usize = 60;
 
+/** Symbols are below 2^21 (layout.ts TASKS_MAX), counts at most 255. */
+export const COUNT_BITS: u32 = 11;
+export const COUNT_MASK: u32 = (1 << 11) - 1;
+/** An occurrence, in the eighths that are stored. */
+export const COUNT_ONE: u32 = 8;
+/** Values that a stored count can have. */
+export const COUNTS: i32 = 1 << 11;
+/** At this total a context's counts are halved, so that it follows a change. */
+export const TOTAL_MAX: f32 = 255;
+
 /** Most lines that any context may have. */
-export const WIDE_LINES_MAX: i32 = 32;
+export const WIDE_LINES_MAX: i32 = 16;
 
 /** Step of the hash from a context's line k to its line k + 1: odd, and large in both halves. */
 const WIDE_STEP: u64 = 0xd1b54a32d192ed03;
@@ -55,71 +66,108 @@ function pairOf(hash: u64): usize {
   return tableBase + <usize>(index & ~1) * LINE_BYTES;
 }
 
-/** Address of the context's line, 0 where it has none. */
+/** Address of the context's line, 0 where it has none. No branch: a wrong guess would wait for the cache miss that it hangs on. */
 // @ts-ignore: decorator
 @inline
 export function findLine(hash: u64): usize {
   const line = pairOf(hash);
   const check = checkOf(hash);
-  if (load<u32>(line) == check) return line;
-  if (load<u32>(line, 64) == check) return line + LINE_BYTES;
-  return 0;
+  const second = select<usize>(line + LINE_BYTES, 0, load<u32>(line, 64) == check);
+  return select<usize>(line, second, load<u32>(line) == check);
 }
 
 /** Address of the context's line, taken from a less used context where it has none. */
 export function claimLine(hash: u64): usize {
-  let line = pairOf(hash);
-  const check = checkOf(hash);
-  if (load<u32>(line) == check) return line;
-  if (load<u32>(line, 64) == check) return line + LINE_BYTES;
+  let line = findLine(hash);
+  if (line != 0) return line;
+  line = pairOf(hash);
   if (load<f32>(line, 64 + LINE_TOTAL) < load<f32>(line, LINE_TOTAL)) line += LINE_BYTES;
   memory.fill(line, 0, LINE_BYTES);
-  store<u32>(line, check);
+  store<u32>(line, checkOf(hash));
   return line;
 }
 
-/** Adds one occurrence of `symbol` to the context, in at most `linesMax` lines; at `limit` old counts are halved. */
-export function addSymbol(hash: u64, symbol: u32, linesMax: i32, limit: f32): void {
-  const first = claimLine(hash);
+/** The line that findLine gave, if it is still the context's; else the one that it claims. */
+// @ts-ignore: decorator
+@inline
+export function holdLine(hash: u64, line: usize): usize {
+  return line != 0 && load<u32>(line) == checkOf(hash) ? line : claimLine(hash);
+}
+
+// @ts-ignore: decorator
+@inline
+export function placeSymbol(place: u32): u32 {
+  return place >> COUNT_BITS;
+}
+
+// @ts-ignore: decorator
+@inline
+export function placeCount(place: u32): u32 {
+  return place & COUNT_MASK;
+}
+
+/** One more occurrence of the symbol at this address, a new one where it is empty. */
+// @ts-ignore: decorator
+@inline
+export function countPlace(at: usize, symbol: u32): void {
+  const place = load<u32>(at);
+  // A forged image may hold any count; it must not flow over into the symbol.
+  const count = min(placeCount(place) + COUNT_ONE, COUNT_MASK);
+  store<u32>(at, (symbol << COUNT_BITS) | count);
+}
+
+/** Adds one occurrence of `symbol` to the context, whose first line is `first`, in at most `linesMax` lines. */
+export function addSymbol(hash: u64, first: usize, symbol: u32, linesMax: i32): void {
   const total = load<f32>(first, LINE_TOTAL) + 1;
   store<f32>(first, total, LINE_TOTAL);
-  let line = first;
-  let k = 0;
-  while (true) {
-    for (let i = 0; i < SYMBOLS_PER_LINE; i++) {
-      const place = line + (<usize>i << 2);
-      const found = load<u32>(place, LINE_SYMBOLS);
-      if (found != symbol && found != 0) continue;
-      store<u32>(place, symbol, LINE_SYMBOLS);
-      store<f32>(place, load<f32>(place, LINE_COUNTS) + 1, LINE_COUNTS);
-      if (k > 0) store<f32>(line, load<f32>(line, LINE_TOTAL) + 1, LINE_TOTAL);
-      if (total >= limit) halveContext(hash, first);
-      return;
-    }
-    if (++k >= linesMax) break;
-    line = claimLine(wideHash(hash, k));
+  if (!countSymbol(hash, first, symbol, linesMax)) {
+    replaceRarest(linesMax == 1 ? first : claimLine(wideHash(hash, linesMax - 1)), symbol);
   }
-  replaceRarest(line, symbol);
-  if (total >= limit) halveContext(hash, first);
+  if (total >= TOTAL_MAX) halveContext(hash, first);
+}
+
+/** Counts one occurrence, without the total; false where `linesMax` lines have no room for the symbol. */
+export function countSymbol(hash: u64, first: usize, symbol: u32, linesMax: i32): bool {
+  let line = first;
+  let k = 1;
+  while (true) {
+    for (let at = line + LINE_PLACES; at <= line + LINE_PLACE_LAST; at += 4) {
+      const place = load<u32>(at);
+      if (placeSymbol(place) != symbol && place != 0) continue;
+      countPlace(at, symbol);
+      // What a further line holds is its weight against other contexts.
+      if (k > 1) store<f32>(line, load<f32>(line, LINE_TOTAL) + 1, LINE_TOTAL);
+      return true;
+    }
+    if (k >= linesMax) return false;
+    line = claimLine(wideHash(hash, k++));
+  }
 }
 
 function replaceRarest(line: usize, symbol: u32): void {
-  let rarest: usize = line;
-  for (let i = 1; i < SYMBOLS_PER_LINE; i++) {
-    const place = line + (<usize>i << 2);
-    if (load<f32>(place, LINE_COUNTS) < load<f32>(rarest, LINE_COUNTS)) rarest = place;
+  let rarest: usize = line + LINE_PLACES;
+  for (let at = rarest + 4; at <= line + LINE_PLACE_LAST; at += 4) {
+    if (placeCount(load<u32>(at)) < placeCount(load<u32>(rarest))) rarest = at;
   }
-  store<u32>(rarest, symbol, LINE_SYMBOLS);
-  store<f32>(rarest, 1, LINE_COUNTS);
+  store<u32>(rarest, (symbol << COUNT_BITS) | COUNT_ONE);
 }
 
-/** Halves every count of the context. */
+/** Halves every count of the context, upwards: what was seen once is not forgotten by halving alone. */
 export function halveContext(hash: u64, first: usize): void {
   let line = first;
   for (let k = 1; line != 0 && k <= WIDE_LINES_MAX; k++) {
-    for (let place: usize = line + LINE_COUNTS; place <= line + LINE_TOTAL; place += 4) {
-      store<f32>(place, load<f32>(place) * 0.5);
+    for (let at = line + LINE_PLACES; at <= line + LINE_PLACE_LAST; at += 4) {
+      const place = load<u32>(at);
+      store<u32>(at, (place & ~COUNT_MASK) | ((placeCount(place) + 1) >> 1));
     }
+    store<f32>(line, totalHalved(load<f32>(line, LINE_TOTAL)), LINE_TOTAL);
     line = findLine(wideHash(hash, k));
   }
+}
+
+/** Half of a total, upwards to an eighth: reach.ts looks totals up as counts. */
+// @ts-ignore: decorator
+@inline
+function totalHalved(total: f32): f32 {
+  return f32.ceil(total * 4) * 0.125;
 }

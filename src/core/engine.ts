@@ -113,7 +113,7 @@ export const ROWS_MAX = 255;
 
 const CAPACITY_BYTES: Record<Capacity, number> = { small: 1 << 20, default: 8 << 20, large: 32 << 20 };
 const IMAGE_MAGIC = 0x31454346;
-const IMAGE_FORMAT = 1;
+const IMAGE_FORMAT = 2;
 const IMAGE_HEADER_BYTES = 64;
 
 /** An empty model. `module` is the compiled assembly/: imported in Workers, read from build/engine.wasm in Node. */

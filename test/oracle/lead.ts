@@ -49,10 +49,12 @@ export class LeadOracle {
         buckets: new Array(BUCKETS).fill(0),
       };
       this.#cells.set(key, cell);
+      const isEnough = cell.total >= ENOUGH;
       const scale = cell.total + 1 >= TOTAL_MAX ? 0.5 : 1;
       cell.total = (cell.total + 1) * scale;
       cell.multiplicity = (cell.multiplicity + multiplicity) * scale;
       if (isKnown) addLead(cell, Math.trunc(position));
+      if (!isEnough) break;
     }
   }
 
@@ -68,14 +70,13 @@ export class LeadOracle {
     return { p10, p50, p90: Math.max(p50, msOf(positionOf(best.cell, high))), multiplicity };
   }
 
+  /** The narrowest context with enough, if the broader ones have enough too; else the broadest. */
   #choose(keys: string[]): { context: number; cell: Cell } | null {
-    let best: { context: number; cell: Cell } | null = null;
-    for (const context of [2, 1, 0]) {
-      const cell = this.#cells.get(keys[context] as string);
-      if (!cell || (best && best.cell.total >= ENOUGH)) continue;
-      if (cell.total > (best?.cell.total ?? 0)) best = { context, cell };
-    }
-    return best;
+    const cells = keys.map((key) => this.#cells.get(key));
+    if (cells[0] === undefined) return null;
+    const few = cells.findIndex((cell) => cell === undefined || cell.total < ENOUGH);
+    const context = few < 0 ? cells.length - 1 : Math.max(0, few - 1);
+    return { context, cell: cells[context] as Cell };
   }
 
   #levelsOf(context: number, cell: Cell): Float32Array {
@@ -95,9 +96,11 @@ function moved(level: number, share: number, isBelow: boolean): number {
   return fround(level + fround(fround(LEVEL_RATE) * fround(fround(share) - (isBelow ? 1 : 0))));
 }
 
+/** The broadest first; of a path of one task, the last two are the whole. */
 function keysOf(history: History, task: number): string[] {
   const { tasks } = history;
-  return [`1:${tasks.at(-1)}>${task}`, `2:${tasks.at(-2)},${tasks.at(-1)}>${task}`, `3:${tasks.join()}>${task}`];
+  const keys = [`1:${tasks.at(-1)}>${task}`, `2:${tasks.at(-2)},${tasks.at(-1)}>${task}`, `3:${tasks.join()}>${task}`];
+  return tasks.length === 1 ? keys.slice(0, 2) : keys;
 }
 
 function addLead(cell: Cell, bucket: number): void {

@@ -1,7 +1,9 @@
 // The oracle's counters and weights: what assembly/table.ts and assembly/weights.ts keep in lines, here in Maps and float64.
 // In: keys. Out: counts in order of arrival, and weights that choose their own step (AdaGrad).
 
-const SYMBOLS_PER_LINE = 7;
+const SYMBOLS_PER_LINE = 14;
+/** Counts are kept in eighths. */
+const PARTS = 8;
 const SQUARES_INITIAL = 20;
 const SQUARES_MAX = 1e5;
 
@@ -33,8 +35,9 @@ export function count(counter: Counter, symbol: number, linesMax: number, replac
 }
 
 export function halve(counter: Counter): void {
-  counter.total /= 2;
-  counter.counts = counter.counts.map((n) => n / 2);
+  const half = (n: number) => Math.ceil((n * PARTS) / 2) / PARTS;
+  counter.total = half(counter.total);
+  counter.counts = counter.counts.map(half);
 }
 
 /** floor(log2 total) within 0 … max. */

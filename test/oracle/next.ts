@@ -96,7 +96,7 @@ export class NextOracle {
       const counter = this.#counters.get(key) ?? { total: 0, symbols: [], counts: [] };
       this.#counters.set(key, counter);
       counter.total++;
-      count(counter, symbol, c === 0 ? 8 : c === 1 ? 4 : 2, true);
+      count(counter, symbol, c === 0 ? 4 : c === 1 ? 2 : 1, true);
       if (counter.total >= COUNT_LIMIT) halve(counter);
     });
   }

@@ -7,7 +7,7 @@ const PRIOR = 0.15;
 const RATE = 0.07;
 const RATE_FINAL = 0.00005;
 const COUNT_LIMIT = 255;
-const LINES_MAX = 32;
+const LINES_MAX = 16;
 const WHOLE = 3;
 
 interface Mixed {
