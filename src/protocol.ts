@@ -483,6 +483,8 @@ export const CommandResult = z.strictObject({
   /** Work began; runtime said ready or object was whole. Hub's clock. */
   startedMs: InstantMs.optional(),
   readyMs: InstantMs.optional(),
+  /** `warm` only: what the runtime's start took, with the objects it waited for; absent where an idle one was there. */
+  wholeStartMs: DurationMs.optional(),
   response: z
     .strictObject({ status: z.number().int(), headers: z.record(z.string(), z.string()), body: z.string() })
     .optional(),
@@ -525,6 +527,8 @@ export const UnpreparedUse = z.strictObject({
   atMs: InstantMs,
   costMs: DurationMs,
   bytes: Bytes.optional(),
+  /** `warm` only: what the start took of the runtime that was started for it. */
+  wholeStartMs: DurationMs.optional(),
 });
 export type UnpreparedUse = z.infer<typeof UnpreparedUse>;
 
@@ -608,6 +612,10 @@ export const Outcome = z.object({
   bytes: z.number(),
   gbSeconds: z.number(),
   reason: z.string().nullable(),
+  /** That the prepared thing would be needed, as the plan had it; null for a miss. */
+  probability: Probability.nullable(),
+  /** What the runtime's start took, whoever asked for it; null where none was started. */
+  wholeStartMs: DurationMs.nullable(),
 });
 export type Outcome = z.infer<typeof Outcome>;
 

@@ -151,7 +151,9 @@ export class Commands {
         const full = answer.reason === "no_instance" || answer.reason === "no_memory";
         return full ? refused(`${answer.reason}: ${answer.detail}`) : failed(`${answer.reason}: ${answer.detail}`);
       }
-      return { state: "done", startedMs, readyMs: clock.hubMs() };
+      const { runtime, started } = answer;
+      const whole = started ? { wholeStartMs: runtime.initMs + runtime.fetchMs } : {};
+      return { state: "done", startedMs, readyMs: clock.hubMs(), ...whole };
     } finally {
       const next = this.#warmQueue.shift();
       // The turn is handed over, not given back: nobody can slip in between.

@@ -160,7 +160,9 @@ export class Invoker {
     prepared.usedRuntime(acquired.runtime, { runId, executionId }, acquired.how === "late" ? startMs : 0);
     if (acquired.how === "cold" && acquired.initMs > 0) {
       const atMs = clock.localMs();
-      prepared.miss({ kind: "warm", task: call.task, runId, executionId, atMs, costMs: acquired.initMs });
+      const { initMs, fetchMs } = acquired.runtime;
+      const wholeStartMs = initMs + fetchMs;
+      prepared.miss({ kind: "warm", task: call.task, runId, executionId, atMs, costMs: acquired.initMs, wholeStartMs });
     }
   }
 

@@ -19,6 +19,8 @@ export interface CommandFacts {
   runId: string | null;
   /** Loaded by the command, as the agent's result told. */
   bytes: number;
+  probability: number;
+  wholeStartMs: number | null;
 }
 
 const BYTES_PER_GB = 2 ** 30;
@@ -85,6 +87,8 @@ export function settleMiss(miss: UnpreparedUse, cluster: string, vm: string): Ou
     bytes: miss.bytes ?? 0,
     gbSeconds: 0,
     reason: `${Math.round(miss.costMs)} ms paid`,
+    probability: null,
+    wholeStartMs: miss.wholeStartMs ?? null,
   };
 }
 
@@ -97,5 +101,7 @@ function identity(command: CommandFacts) {
     vm: command.vm,
     task: command.task,
     uri: command.uri,
+    probability: command.probability,
+    wholeStartMs: command.wholeStartMs,
   };
 }

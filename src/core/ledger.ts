@@ -350,6 +350,12 @@ export class Ledger {
     }
   }
 
+  /** A record of a run that is in memory, open or sealed lately; null where it is not. */
+  recordInMemory(runId: string, executionId: string): RunRecord | null {
+    const id = this.#aliases.get(runId) ?? runId;
+    return (this.open.get(id) ?? this.#sealed.get(id))?.records.get(executionId) ?? null;
+  }
+
   /** Counts the late records that came since the last call. */
   settle(): void {
     if (!this.#isUnsettled) return;

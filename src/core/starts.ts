@@ -2,21 +2,35 @@
 // one's saving, a miss's cost). Out: profiles whose cold start is that of a whole start.
 // Execution records cannot tell it once prewarming works: they hold what the caller waited, which is then the rest of a start or
 // nothing. A planner that believed them would start ever later, until everything is cold again, and so on in a circle.
+import type { Quantiles } from "../protocol.ts";
 import type { TaskProfile } from "./graph.ts";
 import { bucketField, type Counts, quantilesOf } from "./sketch.ts";
 
 /** At this many starts all counts of a task are halved: what was usual some hundred starts ago matters less than today. */
 const STARTS_HALVED_AT = 256;
 const LETTER = "c";
+/** Tasks of a workspace (rows.ts ROWS_MAX). */
+const TASKS_MAX = 4_096;
+
+/** By task: counts by bucket. */
+export type StartsText = [string, [string, number][]][];
 
 export class MeasuredStarts {
   readonly #starts = new Map<string, { counts: Counts; total: number; coldStartMs: TaskProfile["coldStartMs"] }>();
+
+  constructor(text: StartsText = []) {
+    for (const [task, counts] of text) {
+      const total = counts.reduce((sum, [, count]) => sum + count, 0);
+      this.#starts.set(task, { counts: new Map(counts), total, coldStartMs: null });
+    }
+  }
 
   /** One whole start took so long, ms. Nothing is learned from 0 or an unknown time. */
   note(task: string, startMs: number): void {
     if (!(startMs > 0)) return;
     let known = this.#starts.get(task);
     if (known === undefined) {
+      if (this.#starts.size >= TASKS_MAX) return;
       known = { counts: new Map(), total: 0, coldStartMs: null };
       this.#starts.set(task, known);
     }
@@ -35,9 +49,26 @@ export class MeasuredStarts {
 
   /** The profile with the measured cold start; as it was where none has been measured. */
   correct(profile: TaskProfile): TaskProfile {
-    const known = this.#starts.get(profile.task);
-    if (known === undefined) return profile;
+    const coldStartMs = this.#quantilesOf(profile.task);
+    return coldStartMs === null ? profile : { ...profile, coldStartMs };
+  }
+
+  /** For people: how long starts took, and how many were counted (the last some hundred), by task. */
+  learned(): { task: string; count: number; wholeStartMs: Quantiles }[] {
+    return [...this.#starts].flatMap(([task, { total }]) => {
+      const wholeStartMs = this.#quantilesOf(task);
+      return wholeStartMs === null ? [] : [{ task, count: total, wholeStartMs }];
+    });
+  }
+
+  text(): StartsText {
+    return [...this.#starts].map(([task, { counts }]) => [task, [...counts]]);
+  }
+
+  #quantilesOf(task: string): Quantiles | null {
+    const known = this.#starts.get(task);
+    if (known === undefined) return null;
     known.coldStartMs ??= quantilesOf(known.counts, LETTER);
-    return known.coldStartMs === null ? profile : { ...profile, coldStartMs: known.coldStartMs };
+    return known.coldStartMs;
   }
 }

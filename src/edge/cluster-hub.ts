@@ -250,19 +250,23 @@ export class ClusterHub extends DurableObject<Env> {
 
   // ── Outcomes ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Brings outcomes to D1 now: whoever reads them wants them all. */
+  /** Brings outcomes to D1 and the GraphWriter now: whoever reads them wants them all. */
   async flush(): Promise<number> {
     if (!this.#identity) return 0;
     this.#flushAtMs = null;
-    return this.#book.flush(this.env.DB, this.#identity.workspace, this.#identity.cluster);
+    const { workspace, cluster } = this.#identity;
+    const writer = this.env.GRAPH_WRITER.getByName(workspace);
+    return this.#book.flush(this.env.DB, workspace, cluster, (outcomes) =>
+      writer.learnOutcomes(workspace, cluster, JSON.stringify(outcomes)),
+    );
   }
 
   async #flushOrLater(nowMs: number): Promise<void> {
     try {
       await this.flush();
     } catch (error) {
-      // The outcomes are safe here, and D1 gets them when it is back.
-      console.warn(`outcomes wait for D1: ${error}`);
+      // The outcomes are safe here; D1 and the GraphWriter get them when they are back.
+      console.warn(`outcomes wait: ${error}`);
       this.#flushAtMs = nowMs + FLUSH_AFTER_MS;
     }
   }

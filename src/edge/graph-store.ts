@@ -3,7 +3,7 @@
 // Rows travel as JSON arrays through one bound parameter (json_each): D1 allows 100 parameters a statement.
 import { minedChain } from "../core/chains.ts";
 import { type RowFamily, rowParts } from "../core/contribution.ts";
-import { graphTransition, profilesOf, type TaskProfile } from "../core/graph.ts";
+import { graphTransition, type TaskProfile } from "../core/graph.ts";
 import { countsOfText, countsText, GraphRows, newestDayOf, taskCountsOf, trimDays } from "../core/rows.ts";
 import { type Counts, quantilesOf } from "../core/sketch.ts";
 import type { GraphTransition, TaskDeclaration } from "../protocol.ts";
@@ -94,6 +94,7 @@ export function prepareFlush(
   batchId: number,
   newestDayBefore: number | null,
   declarations: Record<string, TaskDeclaration>,
+  profilesNow: () => TaskProfile[],
 ): Flush {
   const newestDay = newestDayOf(rows.rows);
   // Weights are measured from the newest day: when it moves, they all change.
@@ -103,7 +104,7 @@ export function prepareFlush(
   rows.changed.clear();
   const written = new Map<RowFamily, unknown[][]>();
   const gone = new Map<RowFamily, string[][]>();
-  const derive = deriver(rows, newestDay, declarations);
+  const derive = deriver(rows, newestDay, declarations, profilesNow);
   for (const key of keys) {
     const { family, parts } = rowParts(key);
     const counts = rows.rows.get(key);
@@ -195,7 +196,12 @@ export async function readRows(db: D1Database, workspace: string): Promise<{ row
 // ── Columns ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Makes the readable columns of a row, in the order of TABLES. */
-function deriver(rows: GraphRows, newestDay: number | null, declarations: Record<string, TaskDeclaration>) {
+function deriver(
+  rows: GraphRows,
+  newestDay: number | null,
+  declarations: Record<string, TaskDeclaration>,
+  profilesNow: () => TaskProfile[],
+) {
   const taskCounts = taskCountsOf(rows.rows);
   const rootCounts = new Map<string, number>();
   for (const [key, counts] of rows.rows) {
@@ -222,7 +228,7 @@ function deriver(rows: GraphRows, newestDay: number | null, declarations: Record
       case "template":
         return [of("n"), of("b") / Math.max(1, of("n"))];
       case "chain": {
-        profiles ??= new Map(profilesOf(rows.rows).map((profile) => [profile.task, profile]));
+        profiles ??= new Map(profilesNow().map((profile) => [profile.task, profile]));
         const chain = minedChain(
           JSON.parse(parts[0]!) as string[],
           counts,

@@ -76,7 +76,10 @@ describe("runtimes", () => {
     expect(use.waitedMs).toBeGreaterThan(10);
     expect(use.savedMs).toBeGreaterThanOrEqual(use.waitedMs);
     expect((await hub.execution("e1")).coldStartMs).toBeCloseTo(use.waitedMs, -1);
-    expect((await hub.result(commandId)).state).toBe("done");
+    const result = await hub.result(commandId);
+    expect(result.state).toBe("done");
+    // A late start is told whole: the wait is the rest of it.
+    expect(result.wholeStartMs).toBe(use.savedMs);
     expect(hub.misses).toEqual([]);
   });
 
@@ -85,7 +88,8 @@ describe("runtimes", () => {
     const { hub } = agent;
     const pid = await pidOf(await agent.invoke("echo", "e1"));
     const commandId = hub.send({ kind: "warm", task: "echo" });
-    await hub.result(commandId);
+    expect(await hub.result(commandId)).not.toHaveProperty("wholeStartMs");
+    expect(await hub.until(() => hub.misses[0])).toMatchObject({ kind: "warm", wholeStartMs: expect.any(Number) });
     expect(await pidOf(await agent.invoke("echo", "e2"))).toBe(pid);
     expect(await hub.until(() => hub.uses.find((use) => use.commandId === commandId))).toMatchObject({ savedMs: 0 });
   });

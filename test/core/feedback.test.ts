@@ -11,6 +11,8 @@ const command: CommandFacts = {
   uri: null,
   runId: "planned-for",
   bytes: 10,
+  probability: 0.8,
+  wholeStartMs: 300,
 };
 const use = { commandId: "c1", runId: "r", executionId: "e", usedMs: 5_000, waitedMs: 0, savedMs: 300 };
 const end = {

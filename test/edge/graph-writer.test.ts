@@ -178,6 +178,28 @@ describe("crashes", () => {
     expect(Buffer.compare(Buffer.from(stormyModel!.image), Buffer.from(calmModel!.image))).toBe(0);
   });
 
+  test("a flush between two publications takes the model along: it drops the journal that the model would be learned from", async () => {
+    const images: Uint8Array[] = [];
+    for (const isStormy of [false, true]) {
+      nowMs = BASE_MS;
+      const writer = new Writer();
+      await writer.ingest(runRecords(1));
+      await writer.pass(6_000); // sealed, published, flushed
+      nowMs += 4_000;
+      await writer.ingest(runRecords(2));
+      nowMs += 5_000;
+      await writer.ingest(runRecords(3));
+      await writer.pass(1_000); // run 2 sealed and published
+      await writer.pass(5_000); // run 3 sealed
+      await writer.pass(4_000); // flushed, a second before the next publication
+      if (isStormy) await writer.crash();
+      await writer.ingest(runRecords(4));
+      await writer.pass(60_000);
+      images.push((await writer.stub.bundle(writer.workspace))!.image);
+    }
+    expect(Buffer.compare(Buffer.from(images[0]!), Buffer.from(images[1]!))).toBe(0);
+  });
+
   test("D1 fails a flush, or takes it and its answer is lost: the rows are right in the end", async () => {
     const expected = await undisturbed([...steps, runRecords(9)]);
     const writer = new Writer();

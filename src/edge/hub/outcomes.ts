@@ -1,17 +1,23 @@
-// Outcomes of one cluster: written once each, summed, and flushed to D1 in batches.
-// The flush is harmless when repeated: outcomes have their key, totals are absolute.
+// Outcomes of one cluster: written once each, summed, and flushed in batches: to D1, where people read them, and to the
+// GraphWriter, which learns from them. A flush is harmless when repeated: in D1 outcomes have their key and totals are absolute, and the
+// GraphWriter takes each sequence number once.
 import type { Outcome, OutcomeTotal } from "../../protocol.ts";
 
 /** Outcomes of one flush: one JSON parameter of some hundred kB. */
 const FLUSH_ROWS_MAX = 1_000;
 
+/** Who learns from outcomes. In: a batch in order of their sequence. Throws where it is away. */
+export type Teach = (outcomes: { seq: number; outcome: Outcome }[]) => Promise<void>;
+
 export class OutcomeBook {
   readonly #sql: SqlStorage;
   #unflushed: number;
+  #lastSeq: number;
 
   constructor(sql: SqlStorage) {
     this.#sql = sql;
-    this.#unflushed = sql.exec<{ n: number }>("SELECT count(*) AS n FROM outcomes WHERE flushed = 0").one().n;
+    this.#unflushed = this.#countUnflushed();
+    this.#lastSeq = sql.exec<{ seq: number | null }>("SELECT max(seq) AS seq FROM outcomes").one().seq ?? 0;
   }
 
   get unflushed(): number {
@@ -20,13 +26,17 @@ export class OutcomeBook {
 
   /** False if this outcome is known already. */
   write(outcome: Outcome): boolean {
+    // Never below the time: so it rises even after all outcomes were pruned.
+    const seq = Math.max(this.#lastSeq + 1, Date.now());
     const { rowsWritten } = this.#sql.exec(
-      "INSERT INTO outcomes (outcome_id, at_ms, outcome, flushed) VALUES (?, ?, ?, 0) ON CONFLICT DO NOTHING",
+      "INSERT INTO outcomes (outcome_id, at_ms, outcome, flushed, seq) VALUES (?, ?, ?, 0, ?) ON CONFLICT DO NOTHING",
       outcome.outcomeId,
       Math.round(outcome.atMs),
       JSON.stringify(outcome),
+      seq,
     );
     if (rowsWritten === 0) return false;
+    this.#lastSeq = seq;
     this.#sql.exec(
       `INSERT INTO outcome_totals (kind, outcome, count, bytes, gb_seconds, saved_ms) VALUES (?, ?, 1, ?, ?, ?)
        ON CONFLICT (kind, outcome) DO UPDATE SET count = count + 1, bytes = bytes + excluded.bytes,
@@ -55,29 +65,51 @@ export class OutcomeBook {
       .map(({ gb_seconds: gbSeconds, saved_ms: savedMs, ...total }) => ({ ...total, gbSeconds, savedMs }));
   }
 
-  /** Brings what D1 does not have yet to it; returns how many outcomes that were. */
-  async flush(db: D1Database, workspace: string, cluster: string): Promise<number> {
+  /** Brings what D1 and the GraphWriter do not have yet to them; returns how many outcomes that were. */
+  async flush(db: D1Database, workspace: string, cluster: string, teach: Teach): Promise<number> {
     let flushed = 0;
     while (this.#unflushed > 0) {
       const rows = this.#sql
-        .exec<{ outcome_id: string; outcome: string }>(
-          "SELECT outcome_id, outcome FROM outcomes WHERE flushed = 0 ORDER BY at_ms LIMIT ?",
+        .exec<{ outcome_id: string; outcome: string; flushed: number; seq: number }>(
+          "SELECT outcome_id, outcome, flushed, seq FROM outcomes WHERE flushed < 2 ORDER BY seq LIMIT ?",
           FLUSH_ROWS_MAX,
         )
         .toArray();
-      await writeToD1(db, workspace, cluster, `[${rows.map((row) => row.outcome).join(",")}]`, this.totals());
-      // Marked by id: others may have been written while D1 was busy.
-      const ids = JSON.stringify(rows.map((row) => row.outcome_id));
-      this.#sql.exec("UPDATE outcomes SET flushed = 1 WHERE outcome_id IN (SELECT value FROM json_each(?))", ids);
-      this.#unflushed = this.#sql.exec<{ n: number }>("SELECT count(*) AS n FROM outcomes WHERE flushed = 0").one().n;
+      const fresh = rows.filter((row) => row.flushed === 0).map((row) => row.outcome);
+      if (fresh.length > 0) await writeToD1(db, workspace, cluster, `[${fresh.join(",")}]`, this.totals());
+      let taught = false;
+      try {
+        await teach(rows.map(({ seq, outcome }) => ({ seq, outcome: JSON.parse(outcome) as Outcome })));
+        taught = true;
+      } finally {
+        this.#mark(
+          rows.map((row) => row.outcome_id),
+          taught ? 2 : 1,
+        );
+      }
       flushed += rows.length;
     }
     return flushed;
   }
 
+  /** By id: others may have been written while D1 was busy. */
+  #mark(outcomeIds: string[], flushed: number): void {
+    this.#sql.exec(
+      "UPDATE outcomes SET flushed = ? WHERE flushed < ? AND outcome_id IN (SELECT value FROM json_each(?))",
+      flushed,
+      flushed,
+      JSON.stringify(outcomeIds),
+    );
+    this.#unflushed = this.#countUnflushed();
+  }
+
+  #countUnflushed(): number {
+    return this.#sql.exec<{ n: number }>("SELECT count(*) AS n FROM outcomes WHERE flushed < 2").one().n;
+  }
+
   /** A repeated report older than this is taken for a new one; agents give up on reports long before. */
   prune(beforeMs: number): void {
-    this.#sql.exec("DELETE FROM outcomes WHERE flushed = 1 AND at_ms < ?", beforeMs);
+    this.#sql.exec("DELETE FROM outcomes WHERE flushed = 2 AND at_ms < ?", beforeMs);
   }
 }
 
@@ -92,11 +124,12 @@ async function writeToD1(
     db
       .prepare(
         `INSERT INTO outcomes (workspace, at_ms, outcome_id, command_id, kind, outcome, cluster, vm, task, uri, run_id,
-           execution_id, saved_ms, bytes, gb_seconds, reason)
+           execution_id, saved_ms, bytes, gb_seconds, reason, probability, whole_start_ms)
          SELECT ?1, CAST(round(value ->> 'atMs') AS INTEGER), value ->> 'outcomeId', value ->> 'commandId',
            value ->> 'kind', value ->> 'outcome', value ->> 'cluster', value ->> 'vm', value ->> 'task', value ->> 'uri',
            value ->> 'runId', value ->> 'executionId', CAST(value ->> 'savedMs' AS REAL),
-           CAST(value ->> 'bytes' AS INTEGER), CAST(value ->> 'gbSeconds' AS REAL), value ->> 'reason'
+           CAST(value ->> 'bytes' AS INTEGER), CAST(value ->> 'gbSeconds' AS REAL), value ->> 'reason',
+           CAST(value ->> 'probability' AS REAL), CAST(value ->> 'wholeStartMs' AS REAL)
          FROM json_each(?2) WHERE true
          ON CONFLICT DO NOTHING`,
       )

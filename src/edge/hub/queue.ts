@@ -48,6 +48,7 @@ export interface CommandRow extends Record<string, SqlStorageValue> {
   lease_expires_ms: number | null;
   loaded_bytes: number;
   ready_ms: number | null;
+  whole_start_ms: number | null;
   settled: number;
   live: number;
   reason: string | null;
@@ -223,9 +224,11 @@ export class CommandQueue {
     if (command.lease_id !== result.leaseId) return { ok: false, reason: "stale lease" };
     if (result.state === "done") {
       this.#sql.exec(
-        "UPDATE commands SET state = 'done', ready_ms = ?, loaded_bytes = ?, changed_ms = ? WHERE command_id = ?",
+        `UPDATE commands SET state = 'done', ready_ms = ?, loaded_bytes = ?, whole_start_ms = ?, changed_ms = ?
+         WHERE command_id = ?`,
         Math.round(result.readyMs ?? nowMs),
         result.bytes ?? 0,
+        result.wholeStartMs ?? null,
         nowMs,
         command.command_id,
       );

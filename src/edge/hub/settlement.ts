@@ -113,5 +113,7 @@ function factsOf(command: CommandRow, cluster: string): CommandFacts {
     uri: command.uri,
     runId: command.run_id,
     bytes: command.loaded_bytes,
+    probability: command.probability,
+    wholeStartMs: command.whole_start_ms,
   };
 }

@@ -65,7 +65,7 @@ const STEPS = [
       outcome_id TEXT NOT NULL PRIMARY KEY,
       at_ms INTEGER NOT NULL,
       outcome TEXT NOT NULL, -- JSON, protocol.ts Outcome
-      flushed INTEGER NOT NULL -- 1: D1 has it
+      flushed INTEGER NOT NULL -- 0: only here
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX IF NOT EXISTS outcomes_unflushed ON outcomes (at_ms) WHERE flushed = 0;
 
@@ -94,6 +94,14 @@ const STEPS = [
       bytes INTEGER NOT NULL,
       gb_seconds REAL NOT NULL
     ) STRICT, WITHOUT ROWID;
+  `,
+  // Outcomes teach the GraphWriter too: it knows by the sequence which it has.
+  `
+    ALTER TABLE commands ADD COLUMN whole_start_ms REAL; -- what a warm-up's start took; NULL where none was started
+    DROP INDEX outcomes_unflushed;
+    ALTER TABLE outcomes ADD COLUMN seq INTEGER NOT NULL DEFAULT 0; -- rises with each outcome, about the time it was written
+    UPDATE outcomes SET flushed = 2 WHERE flushed = 1; -- 1: D1 has it, 2: the GraphWriter too
+    CREATE INDEX outcomes_unflushed ON outcomes (seq) WHERE flushed < 2;
   `,
 ];
 

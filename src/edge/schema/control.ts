@@ -134,6 +134,9 @@ export const outcomes = sqliteTable(
     bytes: integer().notNull(),
     gbSeconds: real("gb_seconds").notNull(),
     reason: text(),
+    // Added by migrations/0003_learning.sql.
+    probability: real(),
+    wholeStartMs: real("whole_start_ms"),
   },
   (table) => [primaryKey({ columns: [table.workspace, table.atMs, table.outcomeId] })],
 );

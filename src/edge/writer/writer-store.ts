@@ -3,6 +3,7 @@
 // a fixed key that are replaced instead of deleted and inserted.
 import type { KeptRun } from "../../core/ledger.ts";
 import { packRecords, type RunRecord, unpackRecords } from "../../core/records.ts";
+import type { Outcome } from "../../protocol.ts";
 import { hashRunId, PackIndex } from "./pack-index.ts";
 
 /** Characters of one row at most: three bytes each at worst, and a row may have 2 MB. */
@@ -18,7 +19,7 @@ export const RUNS_REMEMBERED_MAX = 1_500_000;
 
 const SCHEMA = `
   CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
-  -- kind 0: a batch of records. kind 1: run ids sealed, in order. text is split over parts where it is long.
+  -- kind 0: a batch of records. 1: run ids sealed, in order. 2: outcomes of a cluster. text is split over parts where it is long.
   CREATE TABLE IF NOT EXISTS journal (
     seq INTEGER NOT NULL, part INTEGER NOT NULL, kind INTEGER NOT NULL, at_ms INTEGER NOT NULL, text TEXT NOT NULL,
     PRIMARY KEY (seq, part)
@@ -32,15 +33,24 @@ const SCHEMA = `
     pack INTEGER NOT NULL, part INTEGER NOT NULL, seq INTEGER NOT NULL, kept_ms INTEGER NOT NULL, hashes BLOB, text TEXT,
     PRIMARY KEY (pack, part)
   ) STRICT, WITHOUT ROWID;
-  -- kind: image, tasks, profiles. bytes is cut to parts; the number of parts stands in meta.
+  -- kind: image, tasks, profiles, learned. bytes is cut to parts; the number of parts stands in meta.
   CREATE TABLE IF NOT EXISTS model (
     kind TEXT NOT NULL, part INTEGER NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (kind, part)
   ) STRICT, WITHOUT ROWID;
 `;
 
+const [RECORDS, SEALS, OUTCOMES] = [0, 1, 2];
+
 export type JournalEntry =
   | { kind: "records"; seq: number; atMs: number; records: RunRecord[] }
-  | { kind: "seals"; seq: number; runIds: string[] };
+  | { kind: "seals"; seq: number; runIds: string[] }
+  | { kind: "outcomes"; seq: number; batch: OutcomeBatch };
+
+/** Outcomes of one cluster as its hub told them. */
+export interface OutcomeBatch {
+  cluster: string;
+  outcomes: { seq: number; outcome: Outcome }[];
+}
 
 export interface StoredModel {
   version: number;
@@ -50,6 +60,8 @@ export interface StoredModel {
   tasks: string[];
   /** JSON of TaskProfile[]. */
   profiles: string;
+  /** JSON of LearnedText: learned of the same entries as the image. */
+  learned: string;
 }
 
 /** Runs by all their ids. */
@@ -70,7 +82,8 @@ export class WriterStore {
     this.#storage = storage;
     this.#sql = storage.sql;
     this.#sql.exec(SCHEMA);
-    this.#lastSeq = Number(this.#one("SELECT max(seq) FROM journal") ?? this.meta("last_seq") ?? 0);
+    const newest = this.#one("SELECT max(seq) FROM journal");
+    this.#lastSeq = Math.max(Number(newest ?? 0), Number(this.meta("last_seq") ?? 0));
   }
 
   get lastSeq(): number {
@@ -104,11 +117,15 @@ export class WriterStore {
 
   /** Writes a batch; durable before any answer leaves, because answers wait for storage. Out: its sequence number. */
   appendRecords(text: string, atMs: number): number {
-    return this.#append(0, text, atMs);
+    return this.#append(RECORDS, text, atMs);
   }
 
   appendSeals(runIds: string[], atMs: number): number {
-    return this.#append(1, JSON.stringify(runIds), atMs);
+    return this.#append(SEALS, JSON.stringify(runIds), atMs);
+  }
+
+  appendOutcomes(batch: OutcomeBatch, atMs: number): number {
+    return this.#append(OUTCOMES, JSON.stringify(batch), atMs);
   }
 
   #append(kind: number, text: string, atMs: number): number {
@@ -315,6 +332,7 @@ export class WriterStore {
       image: model.image,
       tasks: encoder.encode(JSON.stringify(model.tasks)),
       profiles: encoder.encode(model.profiles),
+      learned: encoder.encode(model.learned),
     };
     this.transaction(() => {
       const parts: Record<string, number> = {};
@@ -331,6 +349,9 @@ export class WriterStore {
         }
       }
       this.setMeta("model", JSON.stringify({ version: model.version, seq: model.seq, parts }));
+      // `learned` holds them now, and no row of D1 does: a flush, which drops the rest of the journal, may be far.
+      this.#exec("DELETE FROM journal WHERE kind = ? AND seq <= ?", OUTCOMES, model.seq);
+      this.setMeta("last_seq", String(this.#lastSeq));
     });
   }
 
@@ -356,7 +377,10 @@ export class WriterStore {
     };
     const decoder = new TextDecoder();
     const tasks = JSON.parse(decoder.decode(read("tasks"))) as string[];
-    return { version, seq, image: read("image"), tasks, profiles: decoder.decode(read("profiles")) };
+    const profiles = decoder.decode(read("profiles"));
+    // Absent in what an earlier version published.
+    const learned = decoder.decode(read("learned")) || "{}";
+    return { version, seq, image: read("image"), tasks, profiles, learned };
   }
 
   // ── SQL ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -387,7 +411,8 @@ function pieces(text: string): string[] {
 }
 
 function entryOf(row: { seq: number; kind: number; at_ms: number; text: string }): JournalEntry {
-  if (row.kind === 1) return { kind: "seals", seq: row.seq, runIds: JSON.parse(row.text) as string[] };
+  if (row.kind === OUTCOMES) return { kind: "outcomes", seq: row.seq, batch: JSON.parse(row.text) as OutcomeBatch };
+  if (row.kind === SEALS) return { kind: "seals", seq: row.seq, runIds: JSON.parse(row.text) as string[] };
   return { kind: "records", seq: row.seq, atMs: row.at_ms, records: unpackRecords(row.text) };
 }
 

@@ -1,0 +1,144 @@
+// A GraphWriter's state as it was. In: rows of D1 as of the last whole flush, open runs of that flush's checkpoint, model and
+// learned values as published, and the journal since. Out: the state, as if nothing had happened.
+import engineModule from "../../../build/engine.wasm";
+import { type ChainEngine, createEngine, EngineError, loadEngine } from "../../core/engine.ts";
+import { Learned, type LearnedText } from "../../core/learned.ts";
+import { type KeptRun, Ledger } from "../../core/ledger.ts";
+import { assembleRun } from "../../core/profile.ts";
+import { taskCountsOf } from "../../core/rows.ts";
+import { readRows } from "../graph-store.ts";
+import { learnOutcomes, learnRun, type State } from "./state.ts";
+import { runsOfText, textOfRuns, type WriterStore } from "./writer-store.ts";
+
+/** Records of one item of the checkpoint. */
+const CHECKPOINT_RECORDS = 4_000;
+/** Packs learned from where the model is lost: some 100k runs of ten, ten seconds. */
+const REBUILD_PACKS = 256;
+/** 8 MiB: a quarter of a large one's copying, and room for some 100k contexts. */
+const CAPACITY = "default";
+
+/** Errors: throws where D1 cannot be read. */
+export async function recover(store: WriterStore, db: D1Database, workspace: string, nowMs: number): Promise<State> {
+  const { rows, applied } = await readRows(db, workspace);
+  store.transaction(() => {
+    store.setMeta("workspace", workspace);
+    store.dropAfter(applied.batchId);
+    if (store.meta("prepared") === String(applied.batchId)) store.commitFlush(applied.batchId);
+  });
+  store.loadIndex();
+  const ledger = new Ledger(rows, taskCountsOf(rows.rows).keys(), store);
+  for (const [key, gapMs] of JSON.parse(store.meta("gaps") ?? "[]") as [string, number][]) ledger.gaps.set(key, gapMs);
+  restoreOpenRuns(ledger, store.readCheckpoint(applied.batchId));
+  const model = loadModel(store);
+  const state: State = {
+    workspace,
+    ledger,
+    engine: model.engine,
+    learned: model.learned,
+    tasks: model.tasks,
+    taskIds: new Map(model.tasks.map((task, id) => [task, id])),
+    modelVersion: model.version,
+    // The stored image is of no use to anyone: replace it soon.
+    unpublished: model.isLost ? 1 : 0,
+    publishedMs: 0,
+    flushedSeq: applied.batchId,
+    newestDay: applied.newestDay,
+    declarations: {},
+    flushedMs: nowMs,
+    recordsSince: 0,
+    lastRecordMs: nowMs,
+  };
+  if (model.isLost) {
+    for (const records of store.keptRuns(REBUILD_PACKS)) learnRun(state, assembleRun(records));
+  }
+  replay(state, store, model, nowMs);
+  return state;
+}
+
+interface LoadedModel {
+  engine: ChainEngine;
+  learned: Learned;
+  tasks: string[];
+  version: number;
+  /** Last journal entry that the engine has learned of, and the last that `learned` has. */
+  seq: number;
+  learnedSeq: number;
+  isLost: boolean;
+}
+
+/** The model as published. An image that this version's engine does not take is lost: its knowledge is learned again from the kept runs. */
+function loadModel(store: WriterStore): LoadedModel {
+  const model = store.readModel();
+  const empty = () => createEngine(engineModule, CAPACITY);
+  if (model === null) {
+    return { engine: empty(), learned: new Learned(), tasks: [], version: 0, seq: 0, learnedSeq: 0, isLost: false };
+  }
+  const { tasks, version, seq } = model;
+  const learned = new Learned(JSON.parse(model.learned) as LearnedText);
+  try {
+    const engine = loadEngine(engineModule, model.image);
+    return { engine, learned, tasks, version, seq, learnedSeq: seq, isLost: false };
+  } catch (error) {
+    if (!(error instanceof EngineError)) throw error;
+    console.warn(`model ${version} is learned anew from the kept runs: ${error.message}`);
+    return { engine: empty(), learned, tasks, version, seq: store.flushedSeq, learnedSeq: seq, isLost: true };
+  }
+}
+
+function replay(state: State, store: WriterStore, model: LoadedModel, nowMs: number): void {
+  for (const entry of store.journalAfter(state.flushedSeq)) {
+    switch (entry.kind) {
+      case "records":
+        state.recordsSince += state.ledger.ingest(entry.records, entry.atMs).changes;
+        break;
+      case "seals":
+        state.ledger.seal(entry.runIds, (run) => {
+          if (entry.seq > model.seq) learnRun(state, run);
+        });
+        packIfDue(state, store, nowMs, entry.seq);
+        break;
+      case "outcomes":
+        if (entry.seq > model.learnedSeq) learnOutcomes(state, entry.batch);
+        break;
+    }
+  }
+}
+
+/** Sealed runs that fill memory go to a pack, where late records find them. */
+export function packIfDue(state: State, store: WriterStore, nowMs: number, seq: number): void {
+  if (!state.ledger.isPackDue) return;
+  const sealed = state.ledger.takeSealed();
+  store.transaction(() => store.writePack(seq, sealed, nowMs));
+}
+
+// ── Open runs as of a flush ──────────────────────────────────────────────────────────────────────────────────────────
+
+/** Open runs as text: a line of arrivals by run, then the runs. */
+export function checkpointTexts(ledger: Ledger): string[] {
+  const texts: string[] = [];
+  let arrivals: [string, number][] = [];
+  let runs: KeptRun[] = [];
+  let records = 0;
+  const close = () => {
+    if (runs.length > 0) texts.push(`${JSON.stringify(arrivals)}\n${textOfRuns(runs)}`);
+    arrivals = [];
+    runs = [];
+    records = 0;
+  };
+  for (const [runId, run] of ledger.open) {
+    arrivals.push([runId, run.lastArrivalMs]);
+    runs.push({ runId, aliases: [...run.aliases], records: [...run.records.values()] });
+    records += run.records.size;
+    if (records >= CHECKPOINT_RECORDS) close();
+  }
+  close();
+  return texts;
+}
+
+function restoreOpenRuns(ledger: Ledger, texts: string[]): void {
+  for (const text of texts) {
+    const line = text.indexOf("\n");
+    const arrivals = new Map(JSON.parse(text.slice(0, line)) as [string, number][]);
+    for (const run of runsOfText(text.slice(line + 1))) ledger.restoreOpen(run, arrivals.get(run.runId) ?? 0);
+  }
+}
