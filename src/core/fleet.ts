@@ -56,6 +56,8 @@ export interface FleetView {
   services: Record<string, { hosts: string[] }>;
   tasks: Record<string, TaskDeclaration>;
   policy: Policy;
+  /** Absent: agents know every task by the name of this view. Else what they know it by (src/edge/task-names.ts). */
+  names?: { own: Record<string, string>; exact: string[] };
 }
 
 /** How a VM stands to a task. Higher is better for whoever needs it now. */

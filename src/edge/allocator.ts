@@ -15,6 +15,7 @@ import type { Env } from "./env.ts";
 import { newId } from "./ids.ts";
 import { modelFor } from "./model-cache.ts";
 import { continuationKey } from "./secrets.ts";
+import { withOwnNames, withOwnTasks } from "./task-names.ts";
 import { LateError, within } from "./within.ts";
 
 /** How long a request waits for a model in a cold isolate, ms; then it goes on without a prediction. */
@@ -60,10 +61,10 @@ async function allocateOn(
       // The same for every task of a run: a canary covers whole runs.
       random: () => uniformOf(request.runId),
       newPlacer: (clusters: number, services: number) => new WasmPlacer(engineModule, clusters, services),
-      admit: (offer: Offer) => admitAt(env.CLUSTER_HUB, workspace, offer),
+      admit: (offer: Offer) => admitAt(env.CLUSTER_HUB, workspace, withOwnNames(offer, fleet)),
     });
   };
-  const model = await modelOrNone(env.GRAPH_WRITER, workspace);
+  const model = await modelOrNone(env.GRAPH_WRITER, workspace, fleet);
   for (const known of model === null ? [null] : [model, null]) {
     try {
       return await serveWith(known);
@@ -84,9 +85,14 @@ export function uniformOf(id: string): number {
   return ((hash ^ (hash >>> 12)) >>> 0) / 2 ** 32;
 }
 
-async function modelOrNone(graphWriter: Env["GRAPH_WRITER"], workspace: string): Promise<Model | null> {
+async function modelOrNone(
+  graphWriter: Env["GRAPH_WRITER"],
+  workspace: string,
+  fleet: FleetView,
+): Promise<Model | null> {
   try {
-    return await modelFor(graphWriter, workspace, MODEL_WAIT_MS);
+    const model = await modelFor(graphWriter, workspace, MODEL_WAIT_MS);
+    return model && withOwnTasks(model, fleet);
   } catch (error) {
     console.error(`no model: ${error}`);
     return null;

@@ -7,6 +7,7 @@
 // be due.
 import { DurableObject } from "cloudflare:workers";
 import type { Admission, Offer } from "../core/pipeline.ts";
+import { normaliseTaskName } from "../core/records.ts";
 import type { AgentReport, AgentReportAnswer, CommandsAnswer, Heartbeat, HeartbeatAnswer } from "../protocol.ts";
 import type { Env } from "./env.ts";
 import { Admissions, policyOf } from "./hub/admission.ts";
@@ -151,7 +152,7 @@ export class ClusterHub extends DurableObject<Env> {
     const declared = this.#config;
     const tasks: HeartbeatAnswer["tasks"] = {};
     for (const { task } of heartbeat.tasks) {
-      const declaration = declared?.tasks[task];
+      const declaration = declared?.tasks[normaliseTaskName(task)];
       if (declaration) tasks[task] = { keepAliveMs: declaration.keepAliveMs ?? null, timeoutMs: declaration.timeoutMs };
     }
     return {

@@ -16,6 +16,8 @@ export interface Placed {
   kind: "placed";
   allocationId: string;
   workspace: string;
+  /** As the fleet view names it. */
+  task: string;
   cluster: string;
   vm: string;
   url: string | null;
@@ -33,16 +35,17 @@ export async function place(
 ): Promise<Placed | Unsuitable> {
   const served = await allocateTask(env, workspace, request, fleet, nowMs);
   const { allocationId } = served;
+  const { task } = request;
   if (served.kind === "allocated" && !isUnreachable(served.url)) {
     const { cluster, vm, url, vms, branch } = served;
-    return { kind: "placed", allocationId, workspace, cluster, vm, url, vms, branch, served };
+    return { kind: "placed", allocationId, workspace, task, cluster, vm, url, vms, branch, served };
   }
   // Reservations are for runs to come; a VM that has room now takes a call that is here now.
-  const target = anyVm(workspace, request.task, fleet, new Set(), nowMs);
+  const target = anyVm(workspace, task, fleet, new Set(), nowMs);
   if (target !== null) {
     const branch = request.branch ?? null;
     const allocated = served.kind === "allocated" ? served : null;
-    return { kind: "placed", ...target, allocationId, vms: {}, branch, served: allocated };
+    return { kind: "placed", ...target, task, allocationId, vms: {}, branch, served: allocated };
   }
   if (served.kind === "unsuitable") return served;
   const refused = fleet.clusters.map(({ cluster }) => ({ cluster, reason: "no VM with the task can be reached" }));
@@ -78,7 +81,7 @@ export async function send(env: Env, placed: Placed, call: Call, fleet: FleetVie
     ) {
       return { target, forwarded };
     }
-    const next = anyVm(placed.workspace, call.task, fleet, tried, nowMs);
+    const next = anyVm(placed.workspace, placed.task, fleet, tried, nowMs);
     if (next === null) return { target, forwarded };
     target = next;
   }

@@ -2,10 +2,12 @@
 // What is declared wins; what only an agent says of itself counts where nothing is declared, and its URL only from a host
 // that the operator approved.
 import type { ClusterView, FleetView, Proximity, VmView } from "../core/fleet.ts";
+import { normaliseTaskName } from "../core/records.ts";
 import type { ClusterDeclaration, VmDeclaration } from "../protocol.ts";
 import type { Declarations } from "./declarations.ts";
 import type { HubSummary, VmSummary } from "./hub/messages.ts";
 import { named } from "./named.ts";
+import { type OtherNames, otherNamesOf, withLearnedNames } from "./task-names.ts";
 
 /** A cluster of which only its agents speak. */
 const UNDECLARED: Omit<ClusterDeclaration, "vms"> = {
@@ -20,7 +22,9 @@ const BANDWIDTH_UNMEASURED_BYTES_PER_SECOND = 20e6;
 /** Cached objects told in one view, over all VMs: it crosses a Durable Object call once a second per isolate. */
 const VIEW_URIS_MAX = 20_000;
 
-export function joinFleet(declared: Declarations, summaries: Map<string, HubSummary>, nowMs: number): FleetView {
+export function joinFleet(declared: Declarations, told: Map<string, HubSummary>, nowMs: number): FleetView {
+  const otherNames = otherNamesOf(told.values());
+  const summaries = otherNames === null ? told : renamed(told, otherNames);
   const names = new Set([...declared.clusters.keys(), ...summaries.keys()]);
   const vmCount = [...summaries.values()].reduce((sum, summary) => sum + summary.vms.length, 0);
   const urisPerVm = Math.ceil(VIEW_URIS_MAX / Math.max(1, vmCount));
@@ -46,9 +50,25 @@ export function joinFleet(declared: Declarations, summaries: Map<string, HubSumm
     atMs: nowMs,
     clusters,
     services: Object.fromEntries([...declared.services].map(([service, { hosts }]) => [service, { hosts }])),
-    tasks: Object.fromEntries(declared.tasks),
+    tasks: { ...Object.fromEntries(declared.tasks), ...declarationsOfShared(declared, otherNames) },
     policy: declared.policy,
+    ...(otherNames === null ? {} : { names: otherNames }),
   };
+}
+
+function renamed(told: Map<string, HubSummary>, names: OtherNames): Map<string, HubSummary> {
+  const vmsOf = ({ vms }: HubSummary) => vms.map((vm) => withLearnedNames(vm, names));
+  return new Map([...told].map(([cluster, summary]) => [cluster, { ...summary, vms: vmsOf(summary) }]));
+}
+
+/** Declarations are kept by learned names; each task that shares one has it. */
+function declarationsOfShared({ tasks }: Declarations, names: OtherNames | null): FleetView["tasks"] {
+  const shared: FleetView["tasks"] = {};
+  for (const own of names?.exact ?? []) {
+    const declaration = tasks.get(normaliseTaskName(own));
+    if (declaration) shared[own] = declaration;
+  }
+  return shared;
 }
 
 /** For whoever looks names up in the view. Not before it crosses a call: records without a prototype cannot. */

@@ -1,6 +1,7 @@
 // From a call to the request that src/core/pipeline.ts understands. In: the checked body, or headers, and continuations.
 // Out: path, run, held cluster. A continuation that is forged, expired or another run's is refused with its reason.
 import type { TaskRequest } from "../core/pipeline.ts";
+import { normaliseTaskName } from "../core/records.ts";
 import type { AllocationRequest, PredictionRequest } from "../protocol.ts";
 import { BRANCHES_MAX, type Continuation, joinBranches, openContinuation } from "./continuation.ts";
 import { continuationKey } from "./secrets.ts";
@@ -76,12 +77,12 @@ export async function readOrigin(
   };
 }
 
-/** The part of a request that predictions and allocations share. */
+/** The part of a request that predictions and allocations share. Tasks of the past are known by the names they were learned under. */
 export function predictionAsk(body: PredictionRequest, origin: Origin) {
   return {
     task: body.task,
     version: body.version ?? null,
-    path: body.path ?? origin.path,
+    path: (body.path ?? origin.path).map(normaliseTaskName),
     pathStartMs: body.path ? [] : origin.pathStartMs,
     params: body.params ?? {},
     horizonMs: body.horizonMs ?? null,

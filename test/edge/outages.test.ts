@@ -1,7 +1,6 @@
 // Invariant 6: each part of ours fails in turn, in the ways that parts fail, in a warm and in a cold isolate; a request that a
 // VM would have taken without Forechain is taken. The agents are played by a `fetch`; everything else is real.
 
-import { runDurableObjectAlarm } from "cloudflare:test";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { WasmEngine } from "../../src/core/engine.ts";
 import { FleetIndex } from "../../src/core/fleet.ts";
@@ -9,7 +8,6 @@ import { ClusterHub } from "../../src/edge/cluster-hub.ts";
 import { Fleet } from "../../src/edge/fleet.ts";
 import { forgetFleetView } from "../../src/edge/fleet-cache.ts";
 import { GraphWriter } from "../../src/edge/graph-writer.ts";
-import { modelFor } from "../../src/edge/model-cache.ts";
 import { GIB, newWorld, testEnv, type World } from "./world.ts";
 
 const MIB = 2 ** 20;
@@ -65,11 +63,7 @@ async function learned(): Promise<void> {
       },
     ];
   });
-  expect((await world.call("POST", "/v1/executions", { executions: executions.flat() })).status).toBe(202);
-  vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + 6_000 });
-  await runDurableObjectAlarm(testEnv.GRAPH_WRITER.getByName(world.workspace));
-  vi.useRealTimers();
-  expect(await modelFor(testEnv.GRAPH_WRITER, world.workspace, 5_000)).toMatchObject({ tasks: ["a", "b"] });
+  await world.learn(executions.flat());
 }
 
 const down = () => {

@@ -1,17 +1,21 @@
 // A workspace of its own for each test: keys straight into D1, then everything by the API, as callers and agents do it.
 
-import { applyD1Migrations, type D1Migration } from "cloudflare:test";
+import { applyD1Migrations, type D1Migration, runDurableObjectAlarm } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
+import { expect, vi } from "vitest";
 import type { PlannedCommand } from "../../src/core/pipeline.ts";
 import type { ClusterHub } from "../../src/edge/cluster-hub.ts";
 import type { Env } from "../../src/edge/env.ts";
 import { newKey } from "../../src/edge/key-format.ts";
+import { modelFor } from "../../src/edge/model-cache.ts";
 import type { Heartbeat, Scope } from "../../src/protocol.ts";
 
 export const testEnv = env as unknown as Env & { MIGRATIONS: D1Migration[] };
 const main = (exports as unknown as { default: Fetcher }).default;
 
 let workspaces = 0;
+/** Above the time after which a whole run is sealed, ms. */
+const SEALED_AFTER_MS = 6_000;
 
 export interface Answer {
   status: number;
@@ -33,6 +37,8 @@ export interface World {
   ): Promise<Answer>;
   heartbeat(cluster: string, vm: string, tasks: string[], changes?: Partial<Heartbeat>): Promise<Answer>;
   hub(cluster: string): DurableObjectStub<ClusterHub>;
+  /** Whole runs: sealed, learned, and the model of them in this isolate. */
+  learn(executions: object[]): Promise<void>;
 }
 
 export async function newWorld(): Promise<World> {
@@ -71,6 +77,14 @@ export async function newWorld(): Promise<World> {
     heartbeat: (cluster, vm, tasks, changes = {}) =>
       call("POST", `/v1/agents/${cluster}/${vm}/heartbeat`, { ...heartbeatOf(tasks), ...changes }),
     hub: (cluster) => testEnv.CLUSTER_HUB.getByName(`${workspace}/${cluster}`),
+    async learn(executions) {
+      const taken = await call("POST", "/v1/executions", { executions });
+      expect(taken).toMatchObject({ status: 202, body: { accepted: executions.length } });
+      vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + SEALED_AFTER_MS });
+      await runDurableObjectAlarm(testEnv.GRAPH_WRITER.getByName(workspace));
+      vi.useRealTimers();
+      expect(await modelFor(testEnv.GRAPH_WRITER, workspace, 5_000)).not.toBeNull();
+    },
   };
 }
 

@@ -3,6 +3,7 @@
 // In effect once: a result counts only with the lease it was given, and a second result changes nothing.
 // One distinct thing on one VM is one command, however many runs want it.
 import type { PlannedCommand } from "../../core/pipeline.ts";
+import { normaliseTaskName } from "../../core/records.ts";
 import type { Command, CommandKind, CommandResult } from "../../protocol.ts";
 import { newId } from "../ids.ts";
 import type { DeadLetter } from "./messages.ts";
@@ -266,7 +267,7 @@ export class CommandQueue {
     return lost;
   }
 
-  /** Takes back what no agent has yet; `where` narrows it (columns of `commands`). Returns what was taken back. */
+  /** Takes back what no agent has yet; `where` narrows it (columns of `commands`; the task as it is declared). Returns what was taken back. */
   cancelQueued(
     reason: string,
     nowMs: number,
@@ -276,7 +277,7 @@ export class CommandQueue {
       .exec<CommandRow>("SELECT * FROM commands WHERE state = 'queued' AND kind <> 'execute'")
       .toArray()
       .filter((row) => where.vm === undefined || row.vm === where.vm)
-      .filter((row) => where.task === undefined || row.task === where.task)
+      .filter((row) => where.task === undefined || normaliseTaskName(row.task ?? "") === where.task)
       .filter((row) => where.keepVersion === undefined || row.version !== where.keepVersion);
     for (const row of queued) this.#end(row.command_id, "cancelled", reason, nowMs);
     return queued;

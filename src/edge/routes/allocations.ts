@@ -10,6 +10,7 @@ import { requireScope } from "../auth.ts";
 import { fleetViewForTask, knownTasks } from "../fleet-cache.ts";
 import { newId } from "../ids.ts";
 import { invalidContinuation, problem, queryNumber, readJson } from "../problem.ts";
+import { resolveTask } from "../task-names.ts";
 import { allocationAsk, readOrigin } from "../task-request.ts";
 
 /** Allocations of one list. */
@@ -32,8 +33,10 @@ allocationRoutes.post("/v1/allocations", requireScope("invoke", "operate"), asyn
     return problem(c, 422, "Another run's continuation", `/runId: ${detail}.`, [{ pointer: "/runId", detail }]);
   }
   const fleet = await fleetViewForTask(c.env, workspace, body.value.task, c.executionCtx, nowMs);
-  if (!knownTasks(fleet).has(body.value.task)) return unknownTask(c, body.value.task);
-  const request = allocationAsk(body.value, read.origin, body.value.executionId ?? newId(nowMs));
+  const resolved = resolveTask(body.value.task, fleet, knownTasks(fleet));
+  if (resolved === null) return unknownTask(c, body.value.task);
+  const ask = { ...body.value, task: resolved.task };
+  const request = allocationAsk(ask, read.origin, body.value.executionId ?? newId(nowMs));
   const served = await allocateTask(c.env, workspace, request, fleet, nowMs);
   if (served.kind === "unsuitable") {
     if (!request.dryRun) {

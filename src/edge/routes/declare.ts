@@ -2,6 +2,7 @@
 // PUT replaces the whole thing; GET tells it; DELETE forgets it.
 import { type Context, Hono } from "hono";
 import type { z } from "zod";
+import { normaliseTaskName } from "../../core/records.ts";
 import {
   ClusterDeclaration,
   PlaceName,
@@ -44,13 +45,15 @@ function forgotten(c: Context<AppEnv>, existed: boolean, what: string): Response
 
 // ── Tasks ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/** Declarations are kept by the name that the task is learned under, and found by any that is learned alike. */
 declareRoutes.put("/v1/tasks/:task", canDeclare, async (c) => {
-  const task = nameOf(c, "task", TaskName);
-  if (!task.ok) return task.response;
+  const given = nameOf(c, "task", TaskName);
+  if (!given.ok) return given.response;
   const body = await readJson(c, TaskDeclaration);
   if (!body.ok) return body.response;
-  const result = await fleetOf(c).declareTask(c.get("key").workspace, task.value, body.value);
-  return declared(c, result, { task: task.value, ...body.value });
+  const task = normaliseTaskName(given.value);
+  const result = await fleetOf(c).declareTask(c.get("key").workspace, task, body.value);
+  return declared(c, result, { task, ...body.value });
 });
 
 declareRoutes.get("/v1/tasks", canRead, async (c) => {
@@ -59,14 +62,14 @@ declareRoutes.get("/v1/tasks", canRead, async (c) => {
 });
 
 declareRoutes.get("/v1/tasks/:task", canRead, async (c) => {
-  const task = c.req.param("task");
+  const task = normaliseTaskName(c.req.param("task"));
   const declaration = named(await fleetOf(c).tasks(c.get("key").workspace))[task];
   if (!declaration) return problem(c, 404, "Not declared", "No such task is declared.");
   return c.json({ task, ...declaration });
 });
 
 declareRoutes.delete("/v1/tasks/:task", canDeclare, async (c) =>
-  forgotten(c, await fleetOf(c).forgetTask(c.get("key").workspace, c.req.param("task")), "task"),
+  forgotten(c, await fleetOf(c).forgetTask(c.get("key").workspace, normaliseTaskName(c.req.param("task"))), "task"),
 );
 
 // ── Clusters ─────────────────────────────────────────────────────────────────────────────────────────────────────────

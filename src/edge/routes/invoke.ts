@@ -25,6 +25,7 @@ import { answerHeaders, type Call, type Target } from "../forward.ts";
 import { newId } from "../ids.ts";
 import { check, problem } from "../problem.ts";
 import { releaseLater } from "../releases.ts";
+import { resolveTask } from "../task-names.ts";
 import { readOrigin, traceIdOf } from "../task-request.ts";
 import { unknownTask, unsuitable } from "./allocations.ts";
 
@@ -44,10 +45,11 @@ invokeRoutes.all("/v1/invoke/:task/*", requireScope("invoke"), async (c) => {
   const read = await readOrigin(secret, workspace, c.req.header(CONTINUATION_HEADER), nowMs);
   if (!read.ok) return problem(c, 400, "Invalid continuation", `Header ${CONTINUATION_HEADER} ${read.detail}.`);
   const fleet = await fleetViewForTask(c.env, workspace, task.value, c.executionCtx, nowMs);
-  if (!knownTasks(fleet).has(task.value)) return unknownTask(c, task.value);
+  const resolved = resolveTask(task.value, fleet, knownTasks(fleet));
+  if (resolved === null) return unknownTask(c, task.value);
   const body = await bodyOf(c.req.raw);
   const request: TaskRequest = {
-    task: task.value,
+    task: resolved.task,
     version: null,
     path: read.origin.path,
     pathStartMs: read.origin.pathStartMs,
@@ -71,9 +73,9 @@ invokeRoutes.all("/v1/invoke/:task/*", requireScope("invoke"), async (c) => {
     return unsuitable(c, placed);
   }
   const continuation = await continuationOf(secret, workspace, request, placed, nowMs);
-  const timeoutMs = fleet.tasks[task.value]?.timeoutMs ?? TIMEOUT_MS_DEFAULT;
+  const timeoutMs = fleet.tasks[resolved.task]?.timeoutMs ?? TIMEOUT_MS_DEFAULT;
   const call: Call = {
-    task: task.value,
+    task: resolved.own,
     rest: restOf(c),
     method: c.req.method,
     headers: c.req.raw.headers,
