@@ -654,6 +654,12 @@ export const GraphAnswer = z.looseObject({
   openRuns: z.number().int().optional(),
   /** Runs that were learned since `version` was published. */
   unpublishedRuns: z.number().int().optional(),
+  /** How many rows of each kind there are and may be, and how often one more was refused. */
+  limits: z
+    .array(z.object({ rows: z.string(), count: z.number().int(), max: z.number().int(), refused: z.number().int() }))
+    .optional(),
+  /** What the graph has had no room for, in words; absent where it is whole. */
+  warnings: z.array(z.string()).optional(),
 });
 export type GraphAnswer = z.infer<typeof GraphAnswer>;
 

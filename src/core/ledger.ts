@@ -138,6 +138,7 @@ export class Ledger {
     const { task, runId } = record;
     const isNewTask = task !== null && !this.#tasks.has(task);
     if (isNewTask && !this.rows.hasRoomForTasks(this.#tasks.size)) {
+      this.rows.noteRefused("task");
       return "the workspace has its most tasks already: leave ids out of task names, or use another workspace";
     }
     const found = this.#find(runId);

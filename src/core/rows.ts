@@ -23,13 +23,31 @@ export const DAYS_KEPT = 70;
 /** A week: what was usual last week has half the weight of what is usual now. */
 const HALF_LIFE_DAYS = 7;
 
+/** One family's rows: how many there are, how many there may be, and how often one more was refused. */
+export interface RowLimit {
+  rows: RowFamily;
+  count: number;
+  max: number;
+  refused: number;
+}
+
 export class GraphRows {
   readonly rows = new Map<string, Counts>();
   /** Keys of rows that changed since they were last taken. */
   readonly changed = new Set<string>();
-  /** Rows refused at ROWS_MAX, by family: told as a warning, because from here on the graph is not whole. */
+  /** By family, what was refused for want of rows: told as a warning, because from there on the graph is not whole. */
   readonly refused = new Map<RowFamily, number>();
+  /**
+   * Families that have refused a row: from then on they take none. So each row they have counts all of its runs, and no
+   * correction of a run takes back what was never added.
+   */
+  readonly #closed = new Set<RowFamily>();
   readonly #sizes = new Map<RowFamily, number>();
+  readonly #max: Record<RowFamily, number>;
+
+  constructor(max: Record<RowFamily, number> = ROWS_MAX) {
+    this.#max = max;
+  }
 
   /** A row as it was stored. */
   restore(family: RowFamily, parts: string[], counts: Counts): void {
@@ -46,8 +64,9 @@ export class GraphRows {
         if (sign < 0) continue; // It had been refused.
         const { family } = rowParts(key);
         const size = this.#sizes.get(family) ?? 0;
-        if (size >= ROWS_MAX[family]) {
-          this.refused.set(family, (this.refused.get(family) ?? 0) + 1);
+        if (size >= this.#max[family]) this.#closed.add(family);
+        if (this.#closed.has(family)) {
+          this.noteRefused(family);
           continue;
         }
         this.#sizes.set(family, size + 1);
@@ -65,7 +84,34 @@ export class GraphRows {
 
   /** Whether one more task would be counted, when `tasks` names are known already (some of them in open runs only). */
   hasRoomForTasks(tasks: number): boolean {
-    return Math.max(tasks, this.#sizes.get("task") ?? 0) < ROWS_MAX.task;
+    return Math.max(tasks, this.#sizes.get("task") ?? 0) < this.#max.task;
+  }
+
+  noteRefused(family: RowFamily): void {
+    this.refused.set(family, (this.refused.get(family) ?? 0) + 1);
+  }
+
+  /** How full each family is. */
+  limits(): RowLimit[] {
+    return (Object.keys(this.#max) as RowFamily[])
+      .filter((family) => family !== "runs")
+      .map((family) => ({
+        rows: family,
+        count: this.#sizes.get(family) ?? 0,
+        max: this.#max[family],
+        refused: this.refused.get(family) ?? 0,
+      }));
+  }
+
+  /** What `restoreRefusals` takes: the rows alone do not tell it. */
+  refusalsText(): string {
+    return JSON.stringify({ refused: [...this.refused], closed: [...this.#closed] });
+  }
+
+  restoreRefusals(text: string): void {
+    const { refused, closed } = JSON.parse(text) as { refused: [RowFamily, number][]; closed: RowFamily[] };
+    for (const [family, count] of refused) this.refused.set(family, count);
+    for (const family of closed) this.#closed.add(family);
   }
 
   /** Days are counted from the newest: when that moves, every row with days is to be written anew. */
@@ -82,6 +128,7 @@ export class GraphRows {
     const own = new Set<string>();
     for (const contribution of contributions) {
       for (const [key, counts] of contribution) {
+        if (!merged.has(key) && this.#closed.has(rowParts(key).family)) continue;
         if (!own.has(key)) {
           own.add(key);
           merged.set(key, new Map(merged.get(key)));
@@ -151,6 +198,18 @@ export function runTotalsOf(rows: Rows): { runs: number; skewed: number; cyclic:
   const counts = rows.get(rowKey("runs"));
   const of = (field: string) => counts?.get(field) ?? 0;
   return { runs: of("n"), skewed: of("s"), cyclic: of("c"), orphans: of("o") };
+}
+
+/** For whoever reads the graph: what it has had no room for. */
+export function warningsOf(limits: RowLimit[]): string[] {
+  return limits
+    .filter(({ refused }) => refused > 0)
+    .map(({ rows, count, max, refused }) => {
+      const what = `The graph has ${count} of at most ${max} ${rows} rows and has refused ${refused} more`;
+      return rows === "task"
+        ? `${what}: executions of new tasks are rejected. Leave ids out of task names, or use another workspace.`
+        : `${what}: what it shows of ${rows}s is exact, but not everything. Leave ids out of names and URIs, or name them in params.`;
+    });
 }
 
 /** A row's counts as stored text: fields in order, so that equal rows are equal text. */

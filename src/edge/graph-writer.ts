@@ -13,6 +13,7 @@ import { DurableObject } from "cloudflare:workers";
 import { chainsOf } from "../core/chains.ts";
 import { type GraphFilter, graphAnswer } from "../core/graph.ts";
 import { packRecords, type RunRecord, unpackRecords } from "../core/records.ts";
+import { type RowLimit, warningsOf } from "../core/rows.ts";
 import type { MinedChain } from "../protocol.ts";
 import type { Env } from "./env.ts";
 import { type Flush, prepareFlush, writeFlush } from "./graph-store.ts";
@@ -103,7 +104,20 @@ export class GraphWriter extends DurableObject<Env> {
     state.ledger.settle();
     const rows = state.ledger.rows.with(state.ledger.provisional());
     const answer = graphAnswer(rows, state.modelVersion, filter);
-    return JSON.stringify({ ...answer, openRuns: state.ledger.open.size, unpublishedRuns: state.unpublished });
+    const limits = state.ledger.rows.limits();
+    const warnings = warningsOf(limits);
+    return JSON.stringify({
+      ...answer,
+      openRuns: state.ledger.open.size,
+      unpublishedRuns: state.unpublished,
+      limits,
+      ...(warnings.length === 0 ? {} : { warnings }),
+    });
+  }
+
+  /** How full the graph was at the last flush, for monitoring: nothing is loaded for it. */
+  async limits(): Promise<RowLimit[]> {
+    return JSON.parse(this.#store.meta("limits") ?? "[]");
   }
 
   /** Chains at this moment, open runs included, by score. */
@@ -228,6 +242,8 @@ export class GraphWriter extends DurableObject<Env> {
       store.writePack(seq, sealed, nowMs);
       store.writeCheckpoint(seq, checkpointTexts(ledger));
       store.setMeta("gaps", JSON.stringify([...ledger.gaps]));
+      store.setMeta("refusals", ledger.rows.refusalsText());
+      store.setMeta("limits", JSON.stringify(ledger.rows.limits()));
     });
     state.recordsSince = 0;
     state.flushedMs = nowMs;

@@ -10,7 +10,7 @@ import {
   QUIET_MIN_MS,
 } from "../../src/core/ledger.ts";
 import { packRecords, type RunRecord, unpackRecords } from "../../src/core/records.ts";
-import { GraphRows, newestDayOf, trimDays } from "../../src/core/rows.ts";
+import { GraphRows, newestDayOf, ROWS_MAX, trimDays, warningsOf } from "../../src/core/rows.ts";
 import { BASE_MS, ledger, record, rowsText, transitionsOfRows } from "./run.ts";
 
 /** An archive in memory, of text, as GraphWriter's packs are on disk. */
@@ -82,25 +82,32 @@ const anyDelivery = fc.record({
   packs: fc.array(fc.boolean(), { minLength: 64, maxLength: 64 }),
 });
 
-function deliver(log: RunRecord[], how: typeof anyDelivery extends fc.Arbitrary<infer T> ? T : never): string[] {
+type Delivery = typeof anyDelivery extends fc.Arbitrary<infer T> ? T : never;
+
+function deliver(log: RunRecord[], how: Delivery): string[] {
+  const book = delivered(log, how, new GraphRows());
+  const provisional = rowsText(book.rows.with(book.provisional()));
+  book.seal([...book.open.keys()], () => {});
+  book.settle();
+  expect(rowsText(book.rows.rows)).toEqual(provisional); // exact whenever read
+  return provisional;
+}
+
+function delivered(log: RunRecord[], how: Delivery, rows: GraphRows): Ledger {
   const shuffled = log
     .map((item, i) => ({ item, key: how.keys[i % 64]! }))
     .sort((a, b) => a.key - b.key)
     .map(({ item }) => item);
   const stream = [...shuffled, ...how.repeats.map((i) => shuffled[i % shuffled.length]!)];
   const archive = new MemoryArchive();
-  const book = new Ledger(new GraphRows(), [], archive);
+  const book = new Ledger(rows, [], archive);
   for (let at = 0, step = 0; at < stream.length; at += how.batch, step++) {
     book.ingest(stream.slice(at, at + how.batch), step);
     if (how.seals[step % 64]) book.seal([...book.open.keys()], () => {});
     if (how.packs[step % 64]) archive.take(book);
   }
   book.settle();
-  const provisional = rowsText(book.rows.with(book.provisional()));
-  book.seal([...book.open.keys()], () => {});
-  book.settle();
-  expect(rowsText(book.rows.rows)).toEqual(provisional); // exact whenever read
-  return provisional;
+  return book;
 }
 
 function inOnePiece(log: RunRecord[]): string[] {
@@ -279,4 +286,54 @@ test("weights decay by event time and forget the last day that counts for nothin
   const counts = book.rows.rows.get(["e", "a", "b", "call"].join("\u0000"))!;
   trimDays(counts, newestDayOf(book.rows.rows)! + 65);
   expect([...counts.keys()].filter((field) => field.startsWith("y"))).toEqual(["y19682"]);
+});
+
+describe("more rows than there may be", () => {
+  const MAX = { ...ROWS_MAX, transition: 3, chain: 2, task: 64 };
+
+  test(`what is kept is whole, whatever came late, twice or was taken back (seed ${SEED})`, () => {
+    let refusals = 0;
+    fc.assert(
+      fc.property(anyLog, anyDelivery, (log, how) => {
+        const book = delivered(log, how, new GraphRows(MAX));
+        book.seal([...book.open.keys()], () => {});
+        book.settle();
+        const whole = new Set(inOnePiece(log));
+        for (const row of rowsText(book.rows.rows)) expect(whole).toContain(row);
+        refusals += book.rows.limits().filter(({ refused }) => refused > 0).length;
+      }),
+      { seed: SEED, numRuns: 500 },
+    );
+    expect(refusals).toBeGreaterThan(100);
+  });
+
+  test("a row that was refused is not let in when another one goes: its earlier runs would be missing", () => {
+    const book = new Ledger(new GraphRows({ ...MAX, transition: 1 }), [], new MemoryArchive());
+    const seal = (records: RunRecord[]) => {
+      book.ingest(records, 0);
+      book.seal([...book.open.keys()], () => {});
+      book.settle();
+    };
+    seal([record("a 0-1", {}, "one"), record("b < a 0-1", {}, "one")]);
+    seal([record("a 0-1", {}, "two"), record("c < a 0-1", {}, "two")]);
+    seal([record("b < a 0-9", { speculative: true }, "one")]); // a → b has never been
+    seal([record("a 0-1", {}, "three"), record("c < a 0-1", {}, "three")]);
+    seal([record("c < a 0-2", {}, "two")]); // takes back the a → c that was refused
+    expect(transitionsOfRows(book.rows.rows)).toEqual([]);
+  });
+
+  test("it is told, in words too, and a restart does not forget it", () => {
+    const rows = new GraphRows(MAX);
+    const book = new Ledger(rows, [], new MemoryArchive());
+    book.ingest([record("a 0-1"), ...["b", "c", "d", "e", "f"].map((task) => record(`${task} < a 0-1`))], 0);
+    book.seal([...book.open.keys()], () => {});
+    const transitions = rows.limits().find((limit) => limit.rows === "transition");
+    expect(transitions).toEqual({ rows: "transition", count: 3, max: 3, refused: 2 });
+    expect(warningsOf(rows.limits())).toContainEqual(expect.stringContaining("at most 3 transition rows"));
+    const restarted = new GraphRows(MAX);
+    restarted.restoreRefusals(rows.refusalsText());
+    restarted.apply(new Map([["e\u0000x\u0000y\u0000call", new Map([["n", 1]])]]), 1);
+    expect(restarted.rows.size).toBe(0);
+    expect(restarted.limits().find((limit) => limit.rows === "transition")).toMatchObject({ count: 0, refused: 3 });
+  });
 });

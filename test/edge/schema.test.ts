@@ -26,7 +26,7 @@ test.each(Object.values(control).map((table) => getTableConfig(table as SQLiteTa
 );
 
 test("every table of the control migrations has a schema", async () => {
-  const isControl = ({ name }: { name: string }) => name.startsWith("0001") || name.startsWith("0003");
+  const isControl = ({ name }: { name: string }) => name.startsWith("0001") || name.startsWith("0004");
   const sql = testEnv.MIGRATIONS.filter(isControl)
     .flatMap(({ queries }) => queries)
     .join(";");

@@ -6,6 +6,7 @@ import { Hono } from "hono";
 import { html } from "hono/html";
 import { HEARTBEAT_STALE_MS } from "../../core/allocate.ts";
 import type { FleetView } from "../../core/fleet.ts";
+import type { RowLimit } from "../../core/rows.ts";
 import type { AppEnv } from "../app.ts";
 import { requireScope } from "../auth.ts";
 import { fleetViewFor } from "../fleet-cache.ts";
@@ -40,9 +41,10 @@ ${CALLS.map(
 healthRoutes.get("/metrics", requireScope("read", "operate"), async (c) => {
   const { workspace } = c.get("key");
   const nowMs = Date.now();
-  const [fleet, waiting, totals] = await Promise.all([
+  const [fleet, waiting, limits, totals] = await Promise.all([
     fleetViewFor(c.env, workspace, c.executionCtx, nowMs),
     c.env.FLEET.getByName(workspace).waiting(workspace),
+    c.env.GRAPH_WRITER.getByName(workspace).limits(),
     drizzle(c.env.DB)
       .select({
         kind: outcomeTotals.kind,
@@ -57,6 +59,7 @@ healthRoutes.get("/metrics", requireScope("read", "operate"), async (c) => {
   ]);
   const metrics: Metric[] = [
     ...fleetMetrics(fleet, nowMs),
+    ...graphMetrics(limits),
     {
       name: "forechain_commands_in_flight",
       type: "gauge",
@@ -90,6 +93,21 @@ interface Metric {
   type: "gauge" | "counter";
   help: string;
   samples: [Record<string, string>, number][];
+}
+
+function graphMetrics(limits: RowLimit[]): Metric[] {
+  const of = (value: (limit: RowLimit) => number): Metric["samples"] =>
+    limits.map((limit) => [{ rows: limit.rows }, value(limit)]);
+  return [
+    { name: "forechain_graph_rows", type: "gauge", help: "Rows of the graph.", samples: of(({ count }) => count) },
+    { name: "forechain_graph_rows_max", type: "gauge", help: "Rows it may have.", samples: of(({ max }) => max) },
+    {
+      name: "forechain_graph_rows_refused_total",
+      type: "counter",
+      help: "Rows refused at that bound: above 0 the graph is not whole.",
+      samples: of(({ refused }) => refused),
+    },
+  ];
 }
 
 function fleetMetrics({ clusters }: FleetView, nowMs: number): Metric[] {

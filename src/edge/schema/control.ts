@@ -1,4 +1,4 @@
-// The tables of migrations/0001_control.sql and 0003_known_vms.sql for drizzle; test/edge/schema.test.ts holds both together.
+// The tables of migrations/0001_control.sql and 0004_known_vms.sql for drizzle; test/edge/schema.test.ts holds both together.
 import { index, integer, primaryKey, real, sqliteTable, text } from "drizzle-orm/sqlite-core";
 import type { AllocationAnswer, AllocationRecord, Outcome, Policy, Scope, TaskDeclaration } from "../../protocol.ts";
 import type { KnownVms } from "../known-vms.ts";

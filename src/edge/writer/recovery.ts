@@ -28,6 +28,7 @@ export async function recover(store: WriterStore, db: D1Database, workspace: str
   store.loadIndex();
   const ledger = new Ledger(rows, taskCountsOf(rows.rows).keys(), store);
   for (const [key, gapMs] of JSON.parse(store.meta("gaps") ?? "[]") as [string, number][]) ledger.gaps.set(key, gapMs);
+  rows.restoreRefusals(store.meta("refusals") ?? '{"refused":[],"closed":[]}');
   restoreOpenRuns(ledger, store.readCheckpoint(applied.batchId));
   const model = loadModel(store);
   const state: State = {
