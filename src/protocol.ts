@@ -679,6 +679,16 @@ export const ChainsAnswer = z.object({
 });
 export type ChainsAnswer = z.infer<typeof ChainsAnswer>;
 
+/** POST /v1/model/rebuild: what the new model was made of, and how many tasks the old one knew that it does not. */
+export const Rebuilt = z.object({
+  modelVersion: z.number().int(),
+  runs: z.number().int(),
+  executions: z.number().int(),
+  tasks: z.number().int(),
+  tasksForgotten: z.number().int(),
+});
+export type Rebuilt = z.infer<typeof Rebuilt>;
+
 // ── Problems ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** RFC 9457, `application/problem+json`. `errors` names each field by JSON pointer (RFC 6901). */

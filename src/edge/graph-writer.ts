@@ -14,10 +14,10 @@ import { chainsOf } from "../core/chains.ts";
 import { type GraphFilter, graphAnswer } from "../core/graph.ts";
 import { packRecords, type RunRecord, unpackRecords } from "../core/records.ts";
 import { type RowLimit, warningsOf } from "../core/rows.ts";
-import type { MinedChain } from "../protocol.ts";
+import type { MinedChain, Rebuilt } from "../protocol.ts";
 import type { Env } from "./env.ts";
 import { type Flush, prepareFlush, writeFlush } from "./graph-store.ts";
-import { checkpointTexts, packIfDue, recover } from "./writer/recovery.ts";
+import { checkpointTexts, packIfDue, rebuild, recover } from "./writer/recovery.ts";
 import {
   FLUSH_MIN_MS,
   flushAtMs,
@@ -142,6 +142,18 @@ export class GraphWriter extends DurableObject<Env> {
     if (model === null) return null;
     const { version, image, tasks, profiles } = model;
     return { version, image, tasks, profiles };
+  }
+
+  /** A new model of the kept runs, published at once; null where none is kept. Nothing else is answered meanwhile. */
+  async rebuild(workspace: string): Promise<Rebuilt | null> {
+    const state = await this.#ready(workspace);
+    const known = new Set(state.tasks);
+    const nowMs = Date.now();
+    const learned = rebuild(state, this.#store, nowMs);
+    if (learned === null) return null;
+    this.#publish(state, nowMs);
+    for (const task of state.tasks) known.delete(task);
+    return { modelVersion: state.modelVersion, ...learned, tasks: state.tasks.length, tasksForgotten: known.size };
   }
 
   /** What the platform bills, since this object was created. */

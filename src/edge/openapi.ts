@@ -172,6 +172,13 @@ export const CALLS: CallDescription[] = [
     query: { limit: "1–1000", offset: "chains before the page" },
   },
   {
+    method: "post",
+    path: "/v1/model/rebuild",
+    does: "A new model of the runs that are kept (24 h), in the place of the one that has learned since the beginning",
+    scopes: ["operate"],
+    response: protocol.Rebuilt,
+  },
+  {
     method: "get",
     path: "/v1/outcomes",
     does: "What became of every preparation",

@@ -54,6 +54,7 @@ const CALLS: [method: string, path: string, body: unknown, scopes: Scope[]][] = 
   ["GET", "/v1/keys", undefined, []],
   ["POST", "/v1/keys", { name: "k", scopes: ["read"] }, []],
   ["GET", "/metrics", undefined, ["read", "operate"]],
+  ["POST", "/v1/model/rebuild", undefined, ["operate"]],
   ["GET", "/v1/invoke/a", undefined, ["invoke"]],
 ];
 

@@ -1,5 +1,6 @@
 // What the profiler knows. GET /v1/graph: tasks and transitions, as JSON, DOT or GraphML. GET /v1/chains: chains by score.
 // Both are read from the GraphWriter, which has the open runs too: D1's rows are some seconds behind.
+// POST /v1/model/rebuild: a model made anew of the runs that are kept.
 import { Hono } from "hono";
 import { graphDot, graphMl } from "../../core/graph-text.ts";
 import { normaliseTaskName } from "../../core/records.ts";
@@ -42,4 +43,11 @@ graphRoutes.get("/v1/chains", requireScope("read", "operate", "predict"), async 
   const writer = c.env.GRAPH_WRITER.get(c.env.GRAPH_WRITER.idFromName(workspace));
   const { chains, total } = await writer.chains(workspace, Math.floor(offset.value), Math.floor(limit.value));
   return c.json({ chains, total, offset: Math.floor(offset.value) });
+});
+
+graphRoutes.post("/v1/model/rebuild", requireScope("operate"), async (c) => {
+  const { workspace } = c.get("key");
+  const rebuilt = await c.env.GRAPH_WRITER.getByName(workspace).rebuild(workspace);
+  if (rebuilt !== null) return c.json(rebuilt);
+  return problem(c, 409, "Nothing to learn from", "No sealed run is kept: the model stays as it is.");
 });

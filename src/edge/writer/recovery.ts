@@ -12,7 +12,7 @@ import { runsOfText, textOfRuns, type WriterStore } from "./writer-store.ts";
 
 /** Records of one item of the checkpoint. */
 const CHECKPOINT_RECORDS = 4_000;
-/** Packs learned from where the model is lost: some 100k runs of ten, ten seconds. */
+/** Packs learned from where the model is lost or made anew: some 100k runs of ten, a few seconds. */
 const REBUILD_PACKS = 256;
 /** 8 MiB: a quarter of a large one's copying, and room for some 100k contexts. */
 const CAPACITY = "default";
@@ -84,6 +84,25 @@ function loadModel(store: WriterStore): LoadedModel {
     console.warn(`model ${version} is learned anew from the kept runs: ${error.message}`);
     return { engine: empty(), learned, tasks, version, seq: store.flushedSeq, learnedSeq: seq, isLost: true };
   }
+}
+
+/** Puts a model of the kept runs in the place of the model, late records included. Null, and nothing changed, where none is kept. */
+export function rebuild(state: State, store: WriterStore, nowMs: number): { runs: number; executions: number } | null {
+  const sealed = state.ledger.takeSealed();
+  store.transaction(() => store.writePack(store.lastSeq, sealed, nowMs));
+  const before = { engine: state.engine, tasks: state.tasks, taskIds: state.taskIds };
+  Object.assign(state, { engine: createEngine(engineModule, CAPACITY), tasks: [], taskIds: new Map() });
+  const learned = { runs: 0, executions: 0 };
+  for (const records of store.keptRuns(REBUILD_PACKS)) {
+    const run = assembleRun(records);
+    if (run.executions.length === 0) continue;
+    learnRun(state, run);
+    learned.runs++;
+    learned.executions += run.executions.length;
+  }
+  if (learned.runs > 0) return learned;
+  Object.assign(state, before);
+  return null;
 }
 
 function replay(state: State, store: WriterStore, model: LoadedModel, nowMs: number): void {
