@@ -5,6 +5,7 @@
 // Order of work: the terms that need only columns are summed for every cluster; what is in a VM's cache has to be looked up,
 // so transfers are added to the cheapest pairs only, until no pair left can be cheaper (branch and bound; exact).
 import type { Alternative, ClusterRefusal, Constraints, PlacementTerms } from "../protocol.ts";
+import { corrected } from "./corrections.ts";
 import type { ChainDemand, TaskDemand } from "./demand.ts";
 import {
   type ClusterView,
@@ -18,6 +19,7 @@ import {
   TASK_WARM,
   type VmView,
 } from "./fleet.ts";
+import type { Adjustments } from "./learning.ts";
 
 /** An agent that was silent for longer is taken for gone: three heartbeats of 5 s. */
 export const HEARTBEAT_STALE_MS = 15_000;
@@ -34,6 +36,8 @@ export interface Candidate {
   vm: VmView;
   totalMs: number;
   terms: PlacementTerms;
+  /** Terms before correction. */
+  expectedTerms: PlacementTerms;
 }
 
 export interface Ranking {
@@ -51,6 +55,8 @@ export interface PlacementInput {
   heldCluster: string | null;
   heldVms: Record<string, string>;
   nowMs: number;
+  /** Learned from outcomes; absent or null: terms are taken as they are. */
+  corrections?: Adjustments["placement"] | null;
 }
 
 /** A pair that passed the filter; `boundMs` is its total without transfers. */
@@ -59,6 +65,9 @@ interface Pair {
   vm: number;
   demand: ChainDemand;
   terms: PlacementTerms;
+  expectedTerms: PlacementTerms;
+  /** Of the transfers that are still to be added. */
+  transferFactor: number;
   boundMs: number;
 }
 
@@ -79,7 +88,8 @@ export function allocate(input: PlacementInput, fleet: FleetView, newPlacer: New
       if (placed.demand !== input.chains[0]) lacksRoom = true;
     }
   }
-  return { candidates: keepHeld(cheapest(pairs, input, index), input.heldCluster), refused, lacksRoom };
+  const ranked = keepHeld(cheapest(pairs, input, index), input.heldCluster);
+  return { candidates: input.heldCluster === null ? explored(ranked, input) : ranked, refused, lacksRoom };
 }
 
 // ── Filter ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -201,7 +211,7 @@ function columnCosts(input: PlacementInput, index: FleetIndex, newPlacer: NewPla
   const held = input.heldCluster === null ? null : index.linksTo(input.heldCluster);
   const dial = gbSeconds * index.view.policy.msPerGbSecond;
 
-  return (c: number, vm: number, demand: ChainDemand): Pick<Pair, "terms" | "boundMs"> => {
+  return (c: number, vm: number, demand: ChainDemand) => {
     const cluster = index.view.clusters[c]!;
     const servicesMs = servicesMsOf[c]!;
     const headStartMs = rootStates[vm] === TASK_WARM ? 0 : rootColdMs;
@@ -216,9 +226,14 @@ function columnCosts(input: PlacementInput, index: FleetIndex, newPlacer: NewPla
     const queueMs = serviceTimeMs * index.waitFactor[vm]!;
     const hopsMs = held === null || input.heldCluster === cluster.cluster ? 0 : held.latencyMs[c]!;
     const priceMs = dial * cluster.pricePerGbSecond;
+    const expectedTerms = { servicesMs, transferMs: 0, coldStartMs, queueMs, hopsMs, priceMs };
+    const factors = input.corrections?.factors(cluster.cluster) ?? null;
+    const terms = factors === null ? expectedTerms : corrected(expectedTerms, factors);
     return {
-      terms: { servicesMs, transferMs: 0, coldStartMs, queueMs, hopsMs, priceMs },
-      boundMs: servicesMs + coldStartMs + queueMs + hopsMs + priceMs,
+      terms,
+      expectedTerms,
+      transferFactor: factors?.transferMs ?? 1,
+      boundMs: terms.servicesMs + terms.coldStartMs + terms.queueMs + terms.hopsMs + terms.priceMs,
     };
   };
 }
@@ -262,9 +277,12 @@ function cheapest(pairs: Pair[], input: PlacementInput, index: FleetIndex): Cand
     if (full && (input.heldCluster === null || found.some((other) => other.cluster.cluster === input.heldCluster)))
       break;
     if (full && cluster.cluster !== input.heldCluster) continue;
-    const transferMs = transfers(pair, input, index);
+    const expectedMs = transfers(pair, input, index);
+    const transferMs = expectedMs * pair.transferFactor;
+    const totalMs = pair.boundMs + transferMs;
     const terms = { ...pair.terms, transferMs };
-    found.push({ demand: pair.demand, cluster, vm: index.vms[pair.vm]!, terms, totalMs: pair.boundMs + transferMs });
+    const expectedTerms = { ...pair.expectedTerms, transferMs: expectedMs };
+    found.push({ demand: pair.demand, cluster, vm: index.vms[pair.vm]!, totalMs, terms, expectedTerms });
     found.sort((a, b) => a.totalMs - b.totalMs);
   }
   return found;
@@ -298,6 +316,17 @@ function keepHeld(candidates: Candidate[], heldCluster: string | null): Candidat
     if (!clearlyWorse) candidates = [kept, ...candidates.filter((candidate) => candidate !== kept)];
   }
   return candidates.slice(0, CANDIDATES_MAX);
+}
+
+/** One of the near-best clusters of which less is known goes first: only where no reservation of the run is left for it. */
+function explored(candidates: Candidate[], { corrections }: PlacementInput): Candidate[] {
+  const options = candidates.map(({ cluster, expectedTerms, totalMs }) => ({
+    cluster: cluster.cluster,
+    terms: expectedTerms,
+    totalMs,
+  }));
+  const chosen = corrections?.choose(options) ?? 0;
+  return chosen === 0 ? candidates : [candidates[chosen]!, ...candidates.filter((_, at) => at !== chosen)];
 }
 
 /** The candidates in the shape of the API. */

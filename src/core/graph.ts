@@ -3,6 +3,7 @@
 import type { GraphAnswer, GraphTask, GraphTransition, Quantiles } from "../protocol.ts";
 import { rowParts } from "./contribution.ts";
 import type { ChainEngine } from "./engine.ts";
+import type { Adjustments } from "./learning.ts";
 import { newestDayOf, type Rows, runTotalsOf, taskCountsOf, weightOf } from "./rows.ts";
 import { type Counts, quantilesOf, wholeShares } from "./sketch.ts";
 
@@ -53,6 +54,8 @@ export interface Model {
   tasks: string[];
   taskIds: Map<string, number>;
   profiles: Map<string, TaskProfile>;
+  /** Learned from outcomes; absent: nothing is corrected. */
+  adjustments?: Adjustments;
 }
 
 // ── As people read it ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -12,6 +12,7 @@
 //   keep-warm   RANGE: for tasks whose lead time is shorter than their start
 // Cost = ms waited + msPerGbSecond × GB·s held. Whoever found a warm runtime under the operator's keep-alive is not made to wait:
 // a shorter hold is taken only where next to no call would notice.
+// State is plain JSON, so that it can be stored, exported and reset; when it is frozen, holds stay as they are.
 // Sources: M. Herbster, M. Warmuth, "Tracking the best expert" (1998); M. Shahrad et al., "Serverless in the Wild" (ATC 2020).
 
 /** Upper ends of the bins of idle time, ms. The last is the range: nothing is held longer. */
@@ -77,12 +78,23 @@ interface TaskState {
   holdMs: number;
 }
 
-export class KeepAlive {
-  readonly #options: KeepAliveOptions;
-  readonly #tasks = new Map<string, TaskState>();
+export interface KeepAliveState {
+  frozen: boolean;
+  tasks: Record<string, StoredTask>;
+}
+/** TaskState with plain arrays. */
+type StoredTask = { [field in keyof TaskState]: TaskState[field] extends number ? number : number[] };
 
-  constructor(options: KeepAliveOptions) {
+export class KeepAlive {
+  frozen: boolean;
+  readonly #options: KeepAliveOptions;
+  readonly #tasks: Map<string, TaskState>;
+
+  /** `state` from `state()`; absent: nothing is known yet. */
+  constructor(options: KeepAliveOptions, state?: KeepAliveState) {
     this.#options = options;
+    this.frozen = state?.frozen ?? false;
+    this.#tasks = new Map(Object.entries(state?.tasks ?? {}).map(([task, stored]) => [task, restored(stored)]));
   }
 
   /**
@@ -96,6 +108,7 @@ export class KeepAlive {
     sensitivity: number,
     gb: number,
   ): void {
+    if (this.frozen) return;
     const state = this.#stateOf(task, gb);
     this.#age(state, nowMs);
     state.calls++;
@@ -114,12 +127,13 @@ export class KeepAlive {
     state.savedMs[bin]! += savableMs;
     state.harmed[bin]! += harm;
     this.#charge(state, bin, idleMs - (BIN_ENDS_MS[bin - 1] ?? 0), savableMs, idleMs);
-    if (++state.seen >= EVIDENCE_HALVED_AT) halve(state);
+    if (++state.seen >= EVIDENCE_HALVED_AT) scale(state, 0.5);
     this.#decide(state);
   }
 
   /** A runtime of the task became idle. */
   released(task: string, nowMs: number, gb: number): void {
+    if (this.frozen) return;
     const state = this.#stateOf(task, gb);
     this.#age(state, nowMs);
     state.releasesMs.push(nowMs);
@@ -142,6 +156,25 @@ export class KeepAlive {
         weights: Object.fromEntries(HOLD_POLICIES.map((policy, p) => [policy, weights[p]!])) as LearnedHold["weights"],
       };
     });
+  }
+
+  /** After a change: of all evidence this share (0–1) is kept. */
+  fade(kept: number): void {
+    if (this.frozen) return;
+    for (const state of this.#tasks.values()) scale(state, kept);
+  }
+
+  /** Of one task, or of all. */
+  reset(task?: string): void {
+    if (task === undefined) this.#tasks.clear();
+    else this.#tasks.delete(task);
+  }
+
+  state(): KeepAliveState {
+    return {
+      frozen: this.frozen,
+      tasks: Object.fromEntries([...this.#tasks].map(([task, state]) => [task, stored(state)])),
+    };
   }
 
   #stateOf(task: string, gb: number): TaskState {
@@ -295,11 +328,38 @@ function weightsOf(state: TaskState): Float64Array {
   return state.logWeights.map((log) => Math.exp(log) / sum);
 }
 
-function halve(state: TaskState): void {
+function scale(state: TaskState, kept: number): void {
   for (const counts of [state.atRisk, state.called, state.savedMs, state.harmed]) {
-    for (let bin = 0; bin < BINS; bin++) counts[bin]! /= 2;
+    for (let bin = 0; bin < BINS; bin++) counts[bin]! *= kept;
   }
-  state.calls /= 2;
-  state.waiting /= 2;
-  state.seen /= 2;
+  state.calls *= kept;
+  state.waiting *= kept;
+  state.seen *= kept;
+}
+
+function stored(state: TaskState): StoredTask {
+  const { releasesMs, passed, atRisk, called, savedMs, harmed, logWeights } = state;
+  return {
+    ...state,
+    releasesMs: [...releasesMs],
+    passed: [...passed],
+    atRisk: [...atRisk],
+    called: [...called],
+    savedMs: [...savedMs],
+    harmed: [...harmed],
+    logWeights: [...logWeights],
+  };
+}
+
+function restored(task: StoredTask): TaskState {
+  return {
+    ...task,
+    releasesMs: [...task.releasesMs],
+    passed: Int32Array.from(task.passed),
+    atRisk: Float64Array.from(task.atRisk),
+    called: Float64Array.from(task.called),
+    savedMs: Float64Array.from(task.savedMs),
+    harmed: Float64Array.from(task.harmed),
+    logWeights: Float64Array.from(task.logWeights),
+  };
 }

@@ -7,6 +7,7 @@ import type {
   CommandKind,
   Constraints,
   Demand,
+  PlacementTerms,
   Policy,
   Prediction,
   SkippedItem,
@@ -125,6 +126,8 @@ export interface Served {
   hidden: Record<string, Hidden>;
   /** For the continuation: see TaskRequest. */
   branch: string | null;
+  /** Terms of the placement before any correction: what outcomes are compared with. */
+  expectedTerms: PlacementTerms;
 }
 
 export interface Unsuitable {
@@ -161,11 +164,12 @@ export async function serve(
 ): Promise<Served | Unsuitable> {
   const explains = request.explains ?? true;
   let { prediction, chains } = analyse(request, model, fleet.tasks, ports.nowMs, false, explains);
-  let ranking = allocate({ ...request, chains, nowMs: ports.nowMs }, fleet, ports.newPlacer ?? null);
+  const corrections = model?.adjustments?.placement ?? null;
+  let ranking = allocate({ ...request, chains, corrections, nowMs: ports.nowMs }, fleet, ports.newPlacer ?? null);
   if (ranking.lacksRoom) {
     // Somewhere the whole tree has no room: the likeliest paths are tried too. They cost most of a prediction's time.
     ({ prediction, chains } = analyse(request, model, fleet.tasks, ports.nowMs, true, explains));
-    ranking = allocate({ ...request, chains, nowMs: ports.nowMs }, fleet, ports.newPlacer ?? null);
+    ranking = allocate({ ...request, chains, corrections, nowMs: ports.nowMs }, fleet, ports.newPlacer ?? null);
   }
   const branch = branchOf(request, model);
   const allocationId = ports.newId();
@@ -179,6 +183,7 @@ export async function serve(
       heldVms: request.heldVms,
       branch,
       explains,
+      ...(model?.adjustments === undefined ? {} : { adjustments: model.adjustments }),
     });
     const offer = offerOf(request, candidate, acted ? plan.commands : [], allocationId, ports.nowMs);
     const admission = request.dryRun ? ADMITTED_DRY : await ports.admit(offer);
@@ -201,6 +206,7 @@ export async function serve(
       refused,
       acted,
       branch,
+      expectedTerms: candidate.expectedTerms,
     };
   }
   return {

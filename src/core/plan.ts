@@ -12,6 +12,7 @@ import type { Policy, PrefetchItem, SkippedItem } from "../protocol.ts";
 import { type Candidate, chooseVm } from "./allocate.ts";
 import type { TaskDemand } from "./demand.ts";
 import { type FleetIndex, type FleetView, indexOf, TASK_WARM } from "./fleet.ts";
+import type { Adjustments } from "./learning.ts";
 import type { PlannedCommand } from "./pipeline.ts";
 
 /** Preparations are started this much earlier than their own expected time asks: their times vary too. */
@@ -58,6 +59,8 @@ export interface PlanInput {
   branch: string | null;
   /** Skipped things are told with their reasons: that costs as much as deciding. */
   explains: boolean;
+  /** Learned from outcomes; absent: predictions are taken as they are. */
+  adjustments?: Adjustments;
 }
 
 interface Timing {
@@ -94,7 +97,9 @@ export function planFor(candidate: Candidate, fleet: FleetView, input: PlanInput
   const { demand } = candidate;
   const root = demand.tasks[0]!;
   const rootVm = chooseVm(root, cluster, index, input);
-  const later = [...demand.tasks.slice(1), ...demand.possible];
+  const later = [...demand.tasks.slice(1), ...demand.possible].map((task) =>
+    adjusted(task, root.task, input.adjustments),
+  );
   later.sort((a, b) => (a.lead?.p50 ?? 0) - (b.lead?.p50 ?? 0));
   const weighing: Weighing = {
     index,
@@ -119,6 +124,17 @@ export function planFor(candidate: Candidate, fleet: FleetView, input: PlanInput
     weighTask(task, vm, root.task, weighing);
   }
   return { ...cut(weighing, fleet.policy.fanOutMax), vms, hidden: weighing.hidden };
+}
+
+/** As predictions of this task after this root came true so far. */
+function adjusted(task: TaskDemand, root: string, adjustments: Adjustments | undefined): TaskDemand {
+  if (adjustments === undefined) return task;
+  const { gate, margins } = adjustments;
+  return {
+    ...task,
+    probability: gate?.probability(root, task.task, task.probability) ?? task.probability,
+    lead: task.lead === null ? null : (margins?.correct(root, task.task, task.lead) ?? task.lead),
+  };
 }
 
 function weighTask(task: TaskDemand, vm: number, root: string, weighing: Weighing): void {

@@ -36,3 +36,6 @@ declare class URL {
   readonly password: string;
   readonly href: string;
 }
+
+/** A deep copy; every platform of ours has it. */
+declare function structuredClone<T>(value: T): T;

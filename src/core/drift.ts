@@ -1,0 +1,105 @@
+// Drift. In: per sealed run how wrong the predictions were. Out: whether the workflow has changed, once per change.
+// Page's test (E. Page, "Continuous Inspection Schemes", Biometrika 1954) per kind of run (its first task), on the mean log-loss in units of
+// its own spread: the sum of what each run exceeds the usual by, less an allowance, starts anew whenever it falls to zero, and is a change
+// when it passes a threshold. One surprising run counts for little: several in a row make a change.
+// State is plain JSON.
+import type { Review } from "./review.ts";
+
+/** Runs before the usual is known. */
+const RUNS_MIN = 20;
+/** Weight of a new run in the usual, once it is known. */
+const USUAL_RATE = 0.02;
+/** In spreads: what a run may exceed the usual by, what one run counts at most, and the sum that is a change. */
+const ALLOWANCE = 0.75;
+const EXCESS_MAX = 4;
+const THRESHOLD = 10;
+/** Losses this close are the same, nats: keeps the spread of a workflow without any surprise from being zero. */
+const SPREAD_MIN = 0.02;
+/** So sure is nobody: bounds the loss of one prediction. */
+const PROBABILITY_MIN = 0.01;
+const ROOTS_MAX = 1_024;
+/** Changes remembered for people. */
+const CHANGES_MAX = 64;
+
+interface Watch {
+  runs: number;
+  mean: number;
+  variance: number;
+  sum: number;
+}
+
+export interface Change {
+  /** First task of the runs that changed. */
+  root: string;
+  atMs: number;
+  /** Mean log-loss per prediction, nats: usual until then, and of the run that made it a change. */
+  usualLoss: number;
+  loss: number;
+}
+
+export interface DriftState {
+  watches: Record<string, Watch>;
+  /** Newest last. */
+  changes: Change[];
+}
+
+export class DriftDetector {
+  readonly #watches: Map<string, Watch>;
+  readonly #changes: Change[];
+
+  constructor(state?: DriftState) {
+    this.#watches = new Map(Object.entries(structuredClone(state?.watches ?? {})));
+    this.#changes = structuredClone(state?.changes ?? []);
+  }
+
+  /** The change that this run makes certain; else null. */
+  note(review: Review, atMs: number): Change | null {
+    if (review.foretold.length === 0) return null;
+    const loss = lossOf(review);
+    const watch = this.#watches.get(review.root) ?? { runs: 0, mean: 0, variance: 0, sum: 0 };
+    this.#watches.delete(review.root);
+    this.#watches.set(review.root, watch);
+    if (this.#watches.size > ROOTS_MAX) this.#watches.delete(this.#watches.keys().next().value!);
+    const excess = (loss - watch.mean) / Math.max(SPREAD_MIN, Math.sqrt(watch.variance));
+    if (watch.runs >= RUNS_MIN) {
+      watch.sum = Math.max(0, watch.sum + Math.max(-EXCESS_MAX, Math.min(EXCESS_MAX, excess)) - ALLOWANCE);
+    }
+    if (watch.sum > THRESHOLD) {
+      const change = { root: review.root, atMs, usualLoss: watch.mean, loss };
+      this.#changes.push(change);
+      if (this.#changes.length > CHANGES_MAX) this.#changes.shift();
+      // What is usual now has to be learned anew.
+      Object.assign(watch, { runs: 0, mean: 0, variance: 0, sum: 0 });
+      return change;
+    }
+    const rate = Math.max(USUAL_RATE, 1 / ++watch.runs);
+    const away = loss - watch.mean;
+    watch.mean += rate * away;
+    watch.variance = (1 - rate) * (watch.variance + rate * away * away);
+    return null;
+  }
+
+  /** Newest last. */
+  changes(): readonly Change[] {
+    return this.#changes;
+  }
+
+  reset(): void {
+    this.#watches.clear();
+    this.#changes.length = 0;
+  }
+
+  state(): DriftState {
+    return structuredClone({ watches: Object.fromEntries(this.#watches), changes: this.#changes });
+  }
+}
+
+/** Mean log-loss of the yes-or-no predictions, nats. */
+export function lossOf({ foretold }: Review): number {
+  let sum = 0;
+  for (const { probability, happened } of foretold) {
+    const p = Math.min(1 - PROBABILITY_MIN, Math.max(PROBABILITY_MIN, probability));
+    sum -= Math.log(happened ? p : 1 - p);
+  }
+  return sum / Math.max(1, foretold.length);
+}

@@ -1,0 +1,110 @@
+// Beliefs of the gate. In: each prediction of a sealed run, and whether the task came. Out: the probability that the gate uses.
+// Per (context, task), where the context is the asked task and the band that the engine's probability falls into, the truth has a
+// Beta distribution: before any evidence Beta(κp, κ(1 − p)) around the engine's p; each observation moves it by how far it was from
+// what had been foretold, so that its mean is p + (hits − Σ foretold) ÷ (κ + n). Where the engine is right, nothing changes.
+// State is plain JSON; when it is frozen, it is used and no longer learned.
+
+/** The engine's own probability weighs as much as so many observations. */
+const PRIOR_WEIGHT = 12;
+/** At so many observations they are halved: the last few hundred count. */
+const HALVED_AT = 256;
+/** Upper ends of the bands of probability, apart where the gate's answer changes. */
+const BANDS = [0.1, 0.5, 0.9, 1] as const;
+/** (Context, task) pairs remembered; the one that was noted longest ago makes room. */
+const PAIRS_MAX = 8_192;
+/** Nothing is ever certain. */
+const PROBABILITY_MIN = 0.001;
+
+/** Of one band: observations, those that came, and the sum of what was foretold. */
+type Band = [count: number, hits: number, foretold: number];
+
+export interface GateState {
+  frozen: boolean;
+  /** By context, tab, task. */
+  pairs: Record<string, Band[]>;
+}
+
+/** What was learned of one pair, for people. */
+export interface LearnedBelief {
+  context: string;
+  task: string;
+  observations: number;
+  /** Added to the engine's probability, by band. */
+  shifts: number[];
+}
+
+export class GateBeliefs {
+  frozen: boolean;
+  readonly #pairs: Map<string, Band[]>;
+
+  constructor(state?: GateState) {
+    this.frozen = state?.frozen ?? false;
+    this.#pairs = new Map(Object.entries(state?.pairs ?? {}).map(([key, bands]) => [key, structuredClone(bands)]));
+  }
+
+  /** The task came after the context, or did not, and had been foretold with this probability (0–1). */
+  note(context: string, task: string, probability: number, happened: boolean): void {
+    if (this.frozen) return;
+    const key = keyOf(context, task);
+    const bands = this.#pairs.get(key) ?? BANDS.map((): Band => [0, 0, 0]);
+    this.#pairs.delete(key);
+    this.#pairs.set(key, bands);
+    if (this.#pairs.size > PAIRS_MAX) this.#pairs.delete(this.#pairs.keys().next().value!);
+    const band = bands[bandOf(probability)]!;
+    band[0]++;
+    band[1] += happened ? 1 : 0;
+    band[2] += probability;
+    if (band[0] >= HALVED_AT) fadeBand(band, 0.5);
+  }
+
+  /** Mean of what is believed, where the engine says `probability`. */
+  probability(context: string, task: string, probability: number): number {
+    const band = this.#pairs.get(keyOf(context, task))?.[bandOf(probability)];
+    if (band === undefined) return probability;
+    return Math.min(1 - PROBABILITY_MIN, Math.max(PROBABILITY_MIN, probability + shiftOf(band)));
+  }
+
+  /** After a change: of all evidence this share (0–1) is kept. */
+  fade(kept: number): void {
+    for (const bands of this.#pairs.values()) for (const band of bands) fadeBand(band, kept);
+  }
+
+  reset(): void {
+    this.#pairs.clear();
+  }
+
+  state(): GateState {
+    return { frozen: this.frozen, pairs: structuredClone(Object.fromEntries(this.#pairs)) };
+  }
+
+  learned(): LearnedBelief[] {
+    return [...this.#pairs].map(([key, bands]) => {
+      const [context, task] = key.split("\t") as [string, string];
+      return {
+        context,
+        task,
+        observations: bands.reduce((sum, [count]) => sum + count, 0),
+        shifts: bands.map(shiftOf),
+      };
+    });
+  }
+}
+
+/** Task names hold no control characters (records.ts), so a tab ends the first. */
+function keyOf(context: string, task: string): string {
+  return `${context}\t${task}`;
+}
+
+function bandOf(probability: number): number {
+  let band = 0;
+  while (band < BANDS.length - 1 && probability > BANDS[band]!) band++;
+  return band;
+}
+
+function shiftOf([count, hits, foretold]: Band): number {
+  return (hits - foretold) / (PRIOR_WEIGHT + count);
+}
+
+function fadeBand(band: Band, kept: number): void {
+  for (let i = 0; i < band.length; i++) band[i]! *= kept;
+}

@@ -1,0 +1,206 @@
+import { describe, expect, it } from "vitest";
+import { corrected, FACTOR_MAX, PlacementCorrections } from "../../src/core/corrections.ts";
+import { DriftDetector } from "../../src/core/drift.ts";
+import { GateBeliefs } from "../../src/core/gate.ts";
+import { Learning } from "../../src/core/learning.ts";
+import { LeadMargins } from "../../src/core/margins.ts";
+import { seededRandom } from "../../src/core/random.ts";
+import type { Review } from "../../src/core/review.ts";
+
+const SEED = 20_261;
+
+/** Through JSON, as storage keeps it. */
+function stored<T>(state: T): T {
+  return JSON.parse(JSON.stringify(state)) as T;
+}
+
+describe("beliefs of the gate", () => {
+  const table = [
+    { of: "nothing seen", foretold: 0.6, came: 0, of100: 0, believed: 0.6 },
+    { of: "as foretold", foretold: 0.6, came: 60, of100: 100, believed: 0.6 },
+    { of: "never came", foretold: 0.6, came: 0, of100: 100, believed: 0.6 - 60 / 112 },
+    { of: "always came", foretold: 0.6, came: 100, of100: 100, believed: 0.6 + 40 / 112 },
+  ];
+  it.each(table)("$of: $foretold becomes $believed", ({ foretold, came, of100, believed }) => {
+    const gate = new GateBeliefs();
+    for (let i = 0; i < of100; i++) gate.note("A", "B", foretold, i < came);
+    expect(gate.probability("A", "B", foretold)).toBeCloseTo(believed, 10);
+    expect(gate.probability("A", "C", foretold)).toBe(foretold);
+  });
+
+  it("are learned for each band of probability apart", () => {
+    const gate = new GateBeliefs();
+    for (let i = 0; i < 100; i++) gate.note("A", "B", 0.95, false);
+    expect(gate.probability("A", "B", 0.95)).toBeLessThan(0.2);
+    expect(gate.probability("A", "B", 0.3)).toBe(0.3);
+  });
+
+  it("follow a change, sooner once they were told to forget", () => {
+    const believedAfter = (kept: number) => {
+      const gate = new GateBeliefs();
+      for (let i = 0; i < 200; i++) gate.note("A", "B", 0.8, true);
+      gate.fade(kept);
+      for (let i = 0; i < 20; i++) gate.note("A", "B", 0.8, false);
+      return gate.probability("A", "B", 0.8);
+    };
+    expect(believedAfter(0.1)).toBeLessThan(0.6);
+    expect(believedAfter(0.1)).toBeLessThan(believedAfter(1) - 0.2);
+  });
+
+  it("stay as they are when frozen, survive storage, and can be reset", () => {
+    const gate = new GateBeliefs();
+    for (let i = 0; i < 50; i++) gate.note("A", "B", 0.6, false);
+    const again = new GateBeliefs(stored(gate.state()));
+    expect(again.probability("A", "B", 0.6)).toBe(gate.probability("A", "B", 0.6));
+    again.frozen = true;
+    again.note("A", "B", 0.6, true);
+    expect(again.state().pairs).toEqual(gate.state().pairs);
+    expect(new GateBeliefs(stored(again.state())).frozen).toBe(true);
+    expect(again.learned()).toMatchObject([{ context: "A", task: "B", observations: 50 }]);
+    again.reset();
+    expect(again.probability("A", "B", 0.6)).toBe(0.6);
+  });
+});
+
+describe("margins of lead times", () => {
+  const lead = { p10: 90, p50: 100, p90: 110 };
+
+  it(`find the quantiles of what came (seed ${SEED})`, () => {
+    const margins = new LeadMargins();
+    const random = seededRandom(SEED);
+    const cameMs = () => 150 + 100 * random();
+    for (let i = 0; i < 3_000; i++) margins.note("A", "B", lead, cameMs());
+    const learned = margins.correct("A", "B", lead);
+    const share = (ms: number) => (ms - 150) / 100;
+    expect(Math.abs(share(learned.p10) - 0.1)).toBeLessThan(0.08);
+    expect(Math.abs(share(learned.p50) - 0.5)).toBeLessThan(0.12);
+    expect(Math.abs(share(learned.p90) - 0.9)).toBeLessThan(0.08);
+  });
+
+  it("are not used on little evidence, nor beyond their bound", () => {
+    const margins = new LeadMargins();
+    for (let i = 0; i < 5; i++) margins.note("A", "B", lead, 1);
+    expect(margins.correct("A", "B", lead)).toEqual(lead);
+    for (let i = 0; i < 3_000; i++) margins.note("A", "B", lead, 1e9);
+    expect(margins.correct("A", "B", lead)).toEqual({ p10: 360, p50: 400, p90: 440 });
+    margins.note("A", "B", lead, Number.NaN);
+    expect(margins.learned()[0]!.observations).toBe(3_005);
+  });
+
+  it("survive storage, and are frozen and reset", () => {
+    const margins = new LeadMargins();
+    for (let i = 0; i < 100; i++) margins.note("A", "B", lead, 300);
+    const again = new LeadMargins(stored(margins.state()));
+    expect(again.correct("A", "B", lead)).toEqual(margins.correct("A", "B", lead));
+    again.frozen = true;
+    again.note("A", "B", lead, 1);
+    expect(again.state().transitions).toEqual(margins.state().transitions);
+    again.reset();
+    expect(again.correct("A", "B", lead)).toEqual(lead);
+  });
+});
+
+describe("corrections of the placement terms", () => {
+  const terms = { servicesMs: 40, transferMs: 100, coldStartMs: 200, queueMs: 5, hopsMs: 0, priceMs: 3 };
+
+  it(`find which term is wrong, on which cluster (seed ${SEED})`, () => {
+    const corrections = new PlacementCorrections();
+    const random = seededRandom(SEED);
+    for (let i = 0; i < 300; i++) {
+      const varied = { ...terms, servicesMs: 80 * random(), transferMs: 200 * random(), coldStartMs: 400 * random() };
+      const noise = 0.9 + 0.2 * random();
+      const near = (varied.servicesMs + varied.transferMs + varied.coldStartMs + varied.queueMs) * noise;
+      corrections.note("as declared", varied, near);
+      corrections.note("slow services", varied, near + 2 * varied.servicesMs * noise);
+    }
+    const fair = corrections.factors("as declared");
+    const slow = corrections.factors("slow services");
+    for (const term of ["servicesMs", "transferMs", "coldStartMs"] as const) {
+      expect(Math.abs(fair[term] - 1)).toBeLessThan(0.15);
+    }
+    expect(Math.abs(slow.servicesMs - 3)).toBeLessThan(0.3);
+    expect(Math.abs(slow.coldStartMs - 1)).toBeLessThan(0.15);
+    expect(corrected(terms, slow).priceMs).toBe(3);
+    expect(corrections.factors("never seen").servicesMs).toBe(1);
+  });
+
+  it("bound what one accident can do", () => {
+    const corrections = new PlacementCorrections();
+    corrections.note("a", terms, 1e12);
+    for (const factor of Object.values(corrections.factors("a"))) expect(factor).toBeLessThanOrEqual(FACTOR_MAX);
+    for (let i = 0; i < 50; i++) corrections.note("a", terms, 345);
+    expect(Math.abs(corrections.factors("a").coldStartMs - 1)).toBeLessThan(0.5);
+  });
+
+  it("try only what is within a few percent of the best, and of that what is known least", () => {
+    const corrections = new PlacementCorrections();
+    for (let i = 0; i < 50; i++) corrections.note("known", terms, 345);
+    const of = (cluster: string, totalMs: number) => ({ cluster, terms, totalMs });
+    expect(corrections.choose([of("known", 345), of("unknown", 355)])).toBe(1);
+    expect(corrections.choose([of("known", 345), of("unknown", 370)])).toBe(0);
+    for (let i = 0; i < 50; i++) corrections.note("unknown", terms, 355);
+    expect(corrections.choose([of("known", 345), of("unknown", 355)])).toBe(0);
+    corrections.frozen = true;
+    expect(corrections.choose([of("known", 345), of("new", 346)])).toBe(0);
+  });
+
+  it("survive storage, fade and are reset", () => {
+    const corrections = new PlacementCorrections();
+    for (let i = 0; i < 50; i++) corrections.note("a", terms, 700);
+    const again = new PlacementCorrections(stored(corrections.state()));
+    expect(again.factors("a")).toEqual(corrections.factors("a"));
+    const sure = again.uncertaintyMs("a", terms);
+    again.fade(0.1);
+    expect(again.uncertaintyMs("a", terms)).toBeGreaterThan(2 * sure);
+    again.reset();
+    expect(again.factors("a").coldStartMs).toBe(1);
+  });
+});
+
+describe("drift", () => {
+  const run = (probability: number, happened: boolean): Review => ({
+    root: "A",
+    foretold: [{ context: "A", task: "B", probability, happened, lead: null, leadMs: Number.NaN }],
+  });
+
+  it("is told within a few runs of a change, once", () => {
+    const drift = new DriftDetector();
+    for (let i = 0; i < 200; i++) expect(drift.note(run(0.95, i % 20 !== 0), i)).toBeNull();
+    let at = 0;
+    while (drift.note(run(0.95, false), 200 + at) === null && at < 50) at++;
+    expect(at).toBeLessThan(8);
+    expect(drift.changes()).toMatchObject([{ root: "A", atMs: 200 + at }]);
+    expect(new DriftDetector(stored(drift.state())).changes()).toEqual(drift.changes());
+  });
+
+  it(`is not told of chance: fewer than one alarm in 1,000 runs (seed ${SEED})`, () => {
+    const drift = new DriftDetector();
+    const random = seededRandom(SEED);
+    for (let i = 0; i < 10_000; i++) drift.note(run(0.7, random() < 0.7), i);
+    expect(drift.changes().length).toBeLessThan(10);
+  });
+
+  it("is not told of one surprising run", () => {
+    const drift = new DriftDetector();
+    for (let i = 0; i < 100; i++) drift.note(run(0.99, true), i);
+    expect(drift.note(run(0.99, false), 100)).toBeNull();
+    for (let i = 0; i < 100; i++) expect(drift.note(run(0.99, true), 101 + i)).toBeNull();
+  });
+});
+
+describe("all that is learned", () => {
+  it("is one plain value that can be stored, and put back", () => {
+    const learning = new Learning();
+    learning.gate.note("A", "B", 0.5, true);
+    learning.margins.note("A", "B", { p10: 1, p50: 2, p90: 3 }, 2);
+    learning.placement.note("c", { servicesMs: 10 }, 20);
+    learning.gate.frozen = true;
+    expect(new Learning(stored(learning.state())).state()).toEqual(learning.state());
+    learning.reset("gate");
+    expect(learning.state().gate.pairs).toEqual({});
+    expect(learning.margins.learned()).toHaveLength(1);
+    learning.reset();
+    expect(learning.margins.learned()).toEqual([]);
+    expect(learning.placement.learned()).toEqual([]);
+  });
+});
