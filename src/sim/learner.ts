@@ -3,10 +3,10 @@
 import { contributionOf } from "../core/contribution.ts";
 import { createEngine, RUN_EXECUTIONS_MAX, RUN_TRIGGERS_MAX, type WasmEngine } from "../core/engine.ts";
 import { type Model, profilesOf, type TaskProfile } from "../core/graph.ts";
+import { type Adjustments, Learning } from "../core/learning.ts";
 import { hashVersion } from "../core/predict.ts";
 import { type AssembledRun, observedRun } from "../core/profile.ts";
 import { GraphRows } from "../core/rows.ts";
-import { MeasuredStarts } from "../core/starts.ts";
 
 /** Profiles are read anew once a hundredth more runs were learned, as a published version would be; up to 25 runs late. */
 const PROFILES_EVERY_SHARE = 0.01;
@@ -16,10 +16,16 @@ const PROFILES_EVERY_MAX = 25;
 export interface LearnerParts {
   measuresStarts: boolean;
   fansOut: boolean;
+  /** Probabilities as they came true. */
+  believes: boolean;
+  /** Lead times as they came true. */
+  learnsMargins: boolean;
+  /** A change of the workflow makes the rest forget. */
+  noticesDrift: boolean;
 }
 
 export class Learner {
-  readonly starts = new MeasuredStarts();
+  readonly learning = new Learning();
   readonly #engine: WasmEngine;
   readonly #rows = new GraphRows();
   readonly #tasks: string[] = [];
@@ -40,7 +46,9 @@ export class Learner {
     return this.#model;
   }
 
-  learn(run: AssembledRun): void {
+  /** True where the run makes it certain that the workflow has changed. */
+  learn(run: AssembledRun, atMs = 0): boolean {
+    const hasChanged = this.#review(run, atMs);
     this.#rows.apply(contributionOf(run), 1);
     const triggers = run.executions.reduce((sum, execution) => sum + execution.triggers.length, 0);
     if (run.executions.length <= RUN_EXECUTIONS_MAX && triggers <= RUN_TRIGGERS_MAX) {
@@ -50,6 +58,13 @@ export class Learner {
     this.#stale = true;
     const every = Math.min(PROFILES_EVERY_MAX, Math.max(1, Math.floor(this.#runs * PROFILES_EVERY_SHARE)));
     if (this.#runs % every === 0) this.publish();
+    return hasChanged;
+  }
+
+  #review(run: AssembledRun, atMs: number): boolean {
+    const { believes, learnsMargins, noticesDrift } = this.#parts;
+    if (!believes && !learnsMargins && !noticesDrift) return false;
+    return this.learning.sealed(run, this.#model, atMs).change !== null && noticesDrift;
   }
 
   publish(): void {
@@ -64,11 +79,17 @@ export class Learner {
       tasks: this.#tasks,
       taskIds: this.#taskIds,
       profiles: new Map(profilesOf(this.#rows.rows).map((profile) => [profile.task, this.#profile(profile)])),
+      adjustments: this.#adjustments,
     };
   }
 
+  get #adjustments(): Adjustments {
+    const { gate, margins } = this.learning;
+    return { ...(this.#parts.believes ? { gate } : {}), ...(this.#parts.learnsMargins ? { margins } : {}) };
+  }
+
   #profile(profile: TaskProfile): TaskProfile {
-    const measured = this.#parts.measuresStarts ? this.starts.correct(profile) : profile;
+    const measured = this.#parts.measuresStarts ? this.learning.starts.correct(profile) : profile;
     if (this.#parts.fansOut) return measured;
     const { rootsTogether: _, ...alone } = measured;
     return { ...alone, successors: measured.successors.map(({ task, probability }) => ({ task, probability })) };

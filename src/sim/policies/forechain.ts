@@ -4,6 +4,7 @@
 import { COLD_START_UNKNOWN_MS } from "../../core/demand.ts";
 import type { ClusterView, FleetView } from "../../core/fleet.ts";
 import { KeepAlive } from "../../core/keepalive.ts";
+import { KEPT_AFTER_CHANGE } from "../../core/learning.ts";
 import { outputsToFetch } from "../../core/outputs.ts";
 import { type Admission, type Offer, type PlannedCommand, serve, type TaskRequest } from "../../core/pipeline.ts";
 import type { Hidden } from "../../core/plan.ts";
@@ -149,11 +150,14 @@ export class Forechain implements Policy {
   /** The agent tells how long each start took, once. */
   taken(_run: ActiveRun, _i: number, instance: Instance): void {
     if (instance.uses === 1)
-      this.#learner.starts.note(this.#taskNames[instance.task]!, instance.readyMs - instance.bornMs);
+      this.#learner.learning.starts.note(this.#taskNames[instance.task]!, instance.readyMs - instance.bornMs);
   }
 
   runEnded(run: ActiveRun, nowMs: number): void {
-    if (this.#options.learnsOn) this.#world.at(nowMs + LEARN_DELAY_MS, () => this.#learner.learn(asSimulated(run)));
+    if (!this.#options.learnsOn) return;
+    this.#world.at(nowMs + LEARN_DELAY_MS, (now) => {
+      if (this.#learner.learn(asSimulated(run), now)) this.#holds.fade(KEPT_AFTER_CHANGE);
+    });
   }
 
   /** What a warm runtime saves this execution beyond what the plans before it hide. */
