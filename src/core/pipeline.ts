@@ -126,8 +126,8 @@ export interface Served {
   hidden: Record<string, Hidden>;
   /** For the continuation: see TaskRequest. */
   branch: string | null;
-  /** Terms of the placement before any correction: what outcomes are compared with. */
-  expectedTerms: PlacementTerms;
+  /** Terms of the placement before any correction: what outcomes are compared with. Null: nothing was weighed. */
+  expectedTerms: PlacementTerms | null;
 }
 
 export interface Unsuitable {

@@ -38,6 +38,7 @@ export function serveBare(
     acted: false,
     hidden: {},
     branch,
+    expectedTerms: null,
   };
 }
 
