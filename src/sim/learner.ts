@@ -7,6 +7,7 @@ import { type Adjustments, Learning } from "../core/learning.ts";
 import { hashVersion } from "../core/predict.ts";
 import { type AssembledRun, observedRun } from "../core/profile.ts";
 import { GraphRows } from "../core/rows.ts";
+import { MeasuredStarts } from "../core/starts.ts";
 
 /** Profiles are read anew once a hundredth more runs were learned, as a published version would be; up to 25 runs late. */
 const PROFILES_EVERY_SHARE = 0.01;
@@ -25,6 +26,7 @@ export interface LearnerParts {
 }
 
 export class Learner {
+  readonly starts = new MeasuredStarts();
   readonly learning = new Learning();
   readonly #engine: WasmEngine;
   readonly #rows = new GraphRows();
@@ -89,7 +91,7 @@ export class Learner {
   }
 
   #profile(profile: TaskProfile): TaskProfile {
-    const measured = this.#parts.measuresStarts ? this.learning.starts.correct(profile) : profile;
+    const measured = this.#parts.measuresStarts ? this.starts.correct(profile) : profile;
     if (this.#parts.fansOut) return measured;
     const { rootsTogether: _, ...alone } = measured;
     return { ...alone, successors: measured.successors.map(({ task, probability }) => ({ task, probability })) };

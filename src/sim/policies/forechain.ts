@@ -150,7 +150,7 @@ export class Forechain implements Policy {
   /** The agent tells how long each start took, once. */
   taken(_run: ActiveRun, _i: number, instance: Instance): void {
     if (instance.uses === 1)
-      this.#learner.learning.starts.note(this.#taskNames[instance.task]!, instance.readyMs - instance.bornMs);
+      this.#learner.starts.note(this.#taskNames[instance.task]!, instance.readyMs - instance.bornMs);
   }
 
   runEnded(run: ActiveRun, nowMs: number): void {
