@@ -229,6 +229,10 @@ function offerOf(commandId: string, vm: string): Offer {
     vm,
     reservation,
     commands: [command],
+    chain: [TASK],
+    vms: {},
+    hidden: {},
+    start: { coldStartMs: 0, latencySensitivity: 1, memoryBytes: 0 },
   };
 }
 

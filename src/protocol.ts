@@ -346,6 +346,8 @@ export const Policy = z.strictObject({
   msPerGb: z.number().nonnegative().default(2_000),
   /** How long a prepared runtime or object is held past its p90 lead time. */
   holdMs: DurationMs.default(5_000),
+  /** A keep-alive that is learned is never longer. */
+  keepAliveMaxMs: DurationMs.default(14_400_000),
   /** Commands of one plan at most. */
   fanOutMax: z.number().int().min(0).max(1024).default(32),
   budgets: Budgets.default(Budgets.parse({})),
@@ -353,6 +355,12 @@ export const Policy = z.strictObject({
   webhookUrl: VmUrl.optional(),
 });
 export type Policy = z.infer<typeof Policy>;
+
+// ── What is learned ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What is learned beside the graph. Each part can be frozen (asked, no longer changed) and reset. */
+export const LearnedPart = z.enum(["model", "gate", "margins", "placement", "starts", "holds"]);
+export type LearnedPart = z.infer<typeof LearnedPart>;
 
 // ── Keys ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -413,7 +421,21 @@ export const Heartbeat = z.strictObject({
     uris: z.array(Uri).max(2000),
   }),
   /** Tasks of the agent's own configuration: the only ones that commands may name. */
-  tasks: z.array(z.strictObject({ task: TaskName, version: Version.optional() })).max(5000),
+  tasks: z
+    .array(
+      z.strictObject({
+        task: TaskName,
+        version: Version.optional(),
+        /** As the agent's own configuration has it. */
+        keepAliveMs: DurationMs.optional(),
+      }),
+    )
+    .max(5000),
+  /** Runtimes that became idle after a call since the last heartbeat, oldest first, on the hub's clock. */
+  released: z
+    .array(z.strictObject({ task: TaskName, atMs: InstantMs }))
+    .max(1000)
+    .optional(),
   /** Measured by the agent: smoothed latency and bandwidth to services. */
   probes: z
     .array(
@@ -437,7 +459,7 @@ export const HeartbeatAnswer = z.object({
   /** Base64url HMAC key of this VM: signatures on /invoke are checked with it. */
   invokeKey: z.string(),
   draining: z.boolean(),
-  /** What the operator declared for the agent's tasks: keep-alive, objects, time-outs. */
+  /** For the agent's tasks: the keep-alive that the operator declared, else the one that was learned; and time-outs. */
   tasks: z.record(z.string(), z.object({ keepAliveMs: DurationMs.nullable(), timeoutMs: DurationMs })),
   services: z.array(z.object({ service: z.string(), probeUrl: z.string() })),
 });

@@ -23,6 +23,7 @@ import { execute } from "./execute.ts";
 import { ExecutionSpool } from "./executions.ts";
 import { createFetcher } from "./fetchers/fetcher.ts";
 import { HubLoop } from "./hub-loop.ts";
+import { IdleNotes } from "./idle-notes.ts";
 import { Invoker, TIMEOUT_MS_DEFAULT } from "./invoke.ts";
 import { Link, retryable } from "./link.ts";
 import { type Capacity, cpuMeter, readCapacity } from "./machine.ts";
@@ -108,7 +109,9 @@ async function assemble(config: AgentConfig, stopping: AbortSignal, log: Log) {
   const held = await openObjects(config, clock, reports, log);
   const { cache, containers, store, prepared, objects } = held;
   const reaper = startReaper();
-  const pool = createPool(config, { ...held, reaper, log, place, nowMs, declared, memoryBytes: capacity.memoryBytes });
+  const idle = new IdleNotes();
+  const { memoryBytes } = capacity;
+  const pool = createPool(config, { ...held, reaper, log, place, clock, idle, nowMs, declared, memoryBytes });
   const timeoutMs = (task: string) => declared(task)?.timeoutMs ?? TIMEOUT_MS_DEFAULT;
   const record = (execution: Parameters<typeof spool.add>[0]) => spool.add(execution);
   const invoker = new Invoker({ cluster, vm, tasks, clock, pool, objects, prepared, timeoutMs, record });
@@ -146,6 +149,7 @@ async function assemble(config: AgentConfig, stopping: AbortSignal, log: Log) {
       ...describe(config, place.port, await readCapacity(config), { pool, cache, containers, clock }),
       load: { cpu: cpuLoad(), memoryBytes: pool.memoryUsedBytes(), executions: invoker.running() },
       probes: probes.list(),
+      released: idle.take(),
     }),
   });
   const server = createAgentServer({
@@ -190,12 +194,14 @@ interface PoolParts extends Awaited<ReturnType<typeof openObjects>> {
   place: { port: number };
   memoryBytes: number;
   declared: (task: string) => HeartbeatAnswer["tasks"][string] | undefined;
+  clock: HubClock;
+  idle: IdleNotes;
   nowMs: () => number;
 }
 
 function createPool(config: AgentConfig, parts: PoolParts): RuntimePool {
   const { tasks } = config;
-  const { containers, prepared, objects, code, reaper, log, place, memoryBytes, declared, nowMs } = parts;
+  const { containers, prepared, objects, code, reaper, log, place, memoryBytes, declared, clock, idle, nowMs } = parts;
   return new RuntimePool({
     tasks,
     drivers: createDrivers(tasks, containers, reaper, log),
@@ -205,6 +211,7 @@ function createPool(config: AgentConfig, parts: PoolParts): RuntimePool {
     loadObjects: (runtime) => objects.readAll(runtime, objectsOf(tasks[runtime.task]!)),
     unpackCode: (runtime) => code.of(runtime, tasks[runtime.task]!),
     fetchedMs: (runtime) => objects.waitedMs(runtime),
+    onIdle: (task) => idle.note(task, clock.hubMs()),
     onEnd: (runtime, reason) => {
       prepared.endedRuntime(runtime, reason);
       if (reason === "replaced") return;
@@ -236,7 +243,7 @@ function describe(
   port: number,
   capacity: Capacity,
   parts: { pool: RuntimePool; cache: ObjectCache; containers: Containers | null; clock: HubClock },
-): Omit<Heartbeat, "agentVersion" | "instanceId" | "load" | "probes" | "leaving"> {
+): Omit<Heartbeat, "agentVersion" | "instanceId" | "load" | "probes" | "released" | "leaving"> {
   const url = config.announceUrl === "auto" ? `http://${hostOf(config.listen.host)}:${port}` : config.announceUrl;
   const { pool, cache, containers, clock } = parts;
   const uris = bounded([...(containers?.uris() ?? []), ...cache.uris(HEARTBEAT_URIS_MAX)]);
@@ -258,9 +265,11 @@ function describe(
       ];
     }),
     cache: { bytes: cache.bytes(), maxBytes: cache.maxBytes(), uris },
-    tasks: Object.entries(config.tasks).map(([task, { version }]) =>
-      version === undefined ? { task } : { task, version },
-    ),
+    tasks: Object.entries(config.tasks).map(([task, { version, keepAliveMs }]) => ({
+      task,
+      ...(version === undefined ? {} : { version }),
+      keepAliveMs,
+    })),
   };
 }
 

@@ -71,8 +71,10 @@ export interface PoolOptions {
   memoryBytes: number;
   /** URL of /objects for the tasks. */
   objectsUrl: () => string;
-  /** What the operator declared goes before the configuration. */
+  /** What the operator declared goes before what was learned, and that before the configuration. */
   keepAliveMs: (task: string) => number;
+  /** A runtime became idle after a call. */
+  onIdle: (task: string) => void;
   /** Loads the task's `objects`. Their failure is the start's failure. */
   loadObjects: (runtime: Runtime) => Promise<{ ok: true } | { ok: false; detail: string }>;
   /** Unpacks the task's code; `folder` null where it has none. Its failure is the start's failure. */
@@ -170,6 +172,7 @@ export class RuntimePool {
       return;
     }
     runtime.state = "ready";
+    this.#options.onIdle(runtime.task);
     this.#expireAt(runtime, runtime.lastUsedMs + this.#options.keepAliveMs(runtime.task));
   }
 
@@ -302,14 +305,19 @@ export class RuntimePool {
     });
   }
 
-  /** Null where the task has all its instances or the memory is taken. A user's request may end idle runtimes for it. */
+  /**
+   * Null where the task has all its instances or the memory is taken. A user's request may end idle runtimes for it; a command only
+   * those that the configuration's own keep-alive would have ended: a call that is foreseen goes before one that may come.
+   */
   #startIfRoom(task: string, forUser: boolean): Runtime | null {
     const config = this.#options.tasks[task]!;
     if (this.#count(task) >= config.maxInstances) return null;
     const neededBytes = this.#memoryOf(task);
     const lacking = () => this.memoryUsedBytes() + neededBytes > this.#options.memoryBytes;
-    if (lacking() && forUser) {
-      const idle = this.list().filter((runtime) => runtime.state === "ready");
+    if (lacking()) {
+      const idle = this.list().filter(
+        (runtime) => runtime.state === "ready" && (forUser || (!isHeld(runtime) && this.#isKeptLonger(runtime))),
+      );
       // Those that nobody expects to be used go first, the longest unused before the others.
       idle.sort((a, b) => Number(isHeld(a)) - Number(isHeld(b)) || a.lastUsedMs - b.lastUsedMs);
       for (const victim of idle) if (lacking()) void this.end(victim, "evicted");
@@ -317,6 +325,11 @@ export class RuntimePool {
     // A lone runtime may start whatever its size: refusing would turn a wrong estimate into an outage.
     if (lacking() && this.#runtimes.size > 0) return null;
     return this.#start(task);
+  }
+
+  #isKeptLonger(runtime: Runtime): boolean {
+    const ownMs = this.#options.tasks[runtime.task]!.keepAliveMs;
+    return !runtime.claimed && this.#options.nowMs() > runtime.lastUsedMs + ownMs;
   }
 
   #start(task: string): Runtime {

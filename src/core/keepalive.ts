@@ -24,6 +24,8 @@ const BINS = BIN_ENDS_MS.length;
 const RANGE_MS = BIN_ENDS_MS[BINS - 1]!;
 /** Releases remembered per task: bounds memory; the oldest beyond it count as never called again. */
 const RELEASES_MAX = 4_096;
+/** Tasks remembered; beyond, the one met first gives way. */
+const TASKS_MAX = 8_192;
 /** Before so many runtimes were seen idle, the operator's keep-alive stands. */
 const EVIDENCE_MIN = 10;
 /** At so many the counts are halved: the last few hundred count. */
@@ -41,12 +43,16 @@ const SPREAD = 0.01;
 
 export const HOLD_POLICIES = ["none", "fixed", "histogram", "keep-warm"] as const;
 export type HoldPolicy = (typeof HOLD_POLICIES)[number];
+const HISTOGRAM = HOLD_POLICIES.indexOf("histogram");
+const KEEP_WARM = HOLD_POLICIES.indexOf("keep-warm");
+/** Weights within this factor, as a logarithm, are alike. */
+const ALIKE_LN = Math.LN2;
 
 export interface KeepAliveOptions {
   /** The operator's dial. */
   msPerGbSecond: number;
-  /** The operator's keep-alive, ms. */
-  fixedMs: number;
+  /** The operator's keep-alive, ms: of all tasks, or of each. */
+  fixedMs: number | ((task: string) => number);
 }
 
 /** What was learned of one task, for people. */
@@ -59,6 +65,8 @@ export interface LearnedHold {
 
 interface TaskState {
   gb: number;
+  /** The operator's keep-alive. */
+  fixedMs: number;
   /** Release times of what would be idle now, oldest first. */
   releasesMs: number[];
   /** How many of them have passed each bin's end. */
@@ -142,7 +150,7 @@ export class KeepAlive {
 
   /** How long a runtime that just became idle is held, ms. */
   holdMs(task: string): number {
-    return this.#tasks.get(task)?.holdMs ?? this.#options.fixedMs;
+    return this.#tasks.get(task)?.holdMs ?? this.#fixedMs(task);
   }
 
   learned(): LearnedHold[] {
@@ -179,9 +187,11 @@ export class KeepAlive {
 
   #stateOf(task: string, gb: number): TaskState {
     let state = this.#tasks.get(task);
+    const fixedMs = this.#fixedMs(task);
     if (state === undefined) {
       state = {
         gb,
+        fixedMs,
         releasesMs: [],
         passed: new Int32Array(BINS),
         atRisk: new Float64Array(BINS),
@@ -193,13 +203,20 @@ export class KeepAlive {
         seen: 0,
         logWeights: new Float64Array(HOLD_POLICIES.length),
         meanCostMs: 0,
-        histogramMs: this.#options.fixedMs,
-        holdMs: this.#options.fixedMs,
+        histogramMs: fixedMs,
+        holdMs: fixedMs,
       };
       this.#tasks.set(task, state);
+      if (this.#tasks.size > TASKS_MAX) this.#tasks.delete(this.#tasks.keys().next().value!);
     }
     state.gb = gb;
+    state.fixedMs = fixedMs;
     return state;
+  }
+
+  #fixedMs(task: string): number {
+    const { fixedMs } = this.#options;
+    return typeof fixedMs === "number" ? fixedMs : fixedMs(task);
   }
 
   /** Counts what has passed the end of a bin without being called. Releases are in order, so each bin keeps one mark. */
@@ -256,7 +273,7 @@ export class KeepAlive {
   #holdOf(policy: number, state: TaskState): number {
     switch (HOLD_POLICIES[policy]) {
       case "fixed":
-        return this.#options.fixedMs;
+        return state.fixedMs;
       case "histogram":
         return state.histogramMs;
       case "keep-warm":
@@ -270,7 +287,7 @@ export class KeepAlive {
     if (state.seen < EVIDENCE_MIN) return;
     state.histogramMs = this.#cheapest(state);
     const holdMs = this.#holdOf(bestOf(state), state);
-    state.holdMs = holdMs >= this.#options.fixedMs ? holdMs : Math.max(holdMs, this.#harmless(state));
+    state.holdMs = holdMs >= state.fixedMs ? holdMs : Math.max(holdMs, this.#harmless(state));
   }
 
   /** The bin's end up to which holding costs least, by the survival estimate. */
@@ -301,11 +318,11 @@ export class KeepAlive {
     let called = 0;
     for (let bin = BINS - 1; bin >= 0; bin--) {
       const fromMs = BIN_ENDS_MS[bin - 1] ?? 0;
-      if (fromMs >= this.#options.fixedMs) continue;
+      if (fromMs >= state.fixedMs) continue;
       harmed += state.harmed[bin]!;
       called += state.called[bin]!;
       const expected = Math.max(1, called) * ((harmed + waiting) / (called + 1));
-      if (expected > HARM_MAX * calls) return Math.min(BIN_ENDS_MS[bin]!, this.#options.fixedMs);
+      if (expected > HARM_MAX * calls) return Math.min(BIN_ENDS_MS[bin]!, state.fixedMs);
     }
     return 0;
   }
@@ -317,10 +334,12 @@ function binOf(idleMs: number): number {
   return bin;
 }
 
-function bestOf(state: TaskState): number {
+function bestOf({ logWeights }: TaskState): number {
   let best = 0;
-  for (let p = 1; p < state.logWeights.length; p++) if (state.logWeights[p]! > state.logWeights[best]!) best = p;
-  return best;
+  for (let p = 1; p < logWeights.length; p++) if (logWeights[p]! > logWeights[best]!) best = p;
+  // While calls keep coming both hold alike; when they stop, keep-warm pays for hours of nothing before its weight tells.
+  const isAlike = logWeights[best]! - logWeights[HISTOGRAM]! <= ALIKE_LN;
+  return best === KEEP_WARM && isAlike ? HISTOGRAM : best;
 }
 
 function weightsOf(state: TaskState): Float64Array {

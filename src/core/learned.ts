@@ -5,6 +5,7 @@
 // accord (a miss) counts only where the execution that it names is there, recorded by that very VM, and once. What it measured for a
 // command is bounded by the commands that the hub gave it.
 import type { Outcome } from "../protocol.ts";
+import { normaliseTaskName } from "./records.ts";
 import { MeasuredStarts, type StartsText } from "./starts.ts";
 
 /** Clusters of which it is remembered which outcomes were taken. */
@@ -52,7 +53,8 @@ export class Learned {
   #noteStart({ kind, task, wholeStartMs, outcome, runId, executionId, vm }: Outcome, has: HasExecution): boolean {
     if (kind !== "warm" || task === null || wholeStartMs === null) return false;
     if (outcome === "miss" && !has(runId ?? "", executionId ?? "", vm)) return false;
-    this.starts.note(task, wholeStartMs);
+    // Agents know a task by its own name, the graph by the one without ids.
+    this.starts.note(normaliseTaskName(task), wholeStartMs);
     return true;
   }
 }

@@ -89,6 +89,14 @@ export interface Offer {
   vm: string;
   reservation: { memoryBytes: number; cpuCores: number; expiresMs: number };
   commands: PlannedCommand[];
+  /** The tasks of the chain, the asked one first. */
+  chain: string[];
+  /** VM on which each later task is expected. */
+  vms: Record<string, string>;
+  /** What the plan, or runtimes that are idle now, hide of each later task's start. */
+  hidden: Record<string, Hidden>;
+  /** What the asked task's own start costs: how long its runtimes are to be held is learned from it. */
+  start: { coldStartMs: number; latencySensitivity: number; memoryBytes: number };
 }
 
 /** The hub's answer, by `${vm} ${key}`: which command stands (a coalesced one keeps the earlier id), and which was refused why. */
@@ -185,7 +193,7 @@ export async function serve(
       explains,
       ...(model?.adjustments === undefined ? {} : { adjustments: model.adjustments }),
     });
-    const offer = offerOf(request, candidate, acted ? plan.commands : [], allocationId, ports.nowMs);
+    const offer = offerOf(request, candidate, plan, acted, allocationId, ports.nowMs);
     const admission = request.dryRun ? ADMITTED_DRY : await ports.admit(offer);
     if (!admission.ok) {
       refused.push({ cluster: candidate.cluster.cluster, reason: admission.reason });
@@ -267,11 +275,13 @@ function acts(policy: Policy, random: number): boolean {
 function offerOf(
   request: TaskRequest,
   candidate: Candidate,
-  commands: PlannedCommand[],
+  plan: Plan,
+  acted: boolean,
   allocationId: string,
   nowMs: number,
 ): Offer {
-  const { tasks, total } = candidate.demand;
+  const { chain, tasks, total } = candidate.demand;
+  const { coldStartMs, latencySensitivity, memoryBytes } = tasks[0]!;
   const endsMs = Math.max(...tasks.map((task) => (task.lead?.p90 ?? 0) + task.durationMs + task.coldStartMs));
   return {
     allocationId,
@@ -285,7 +295,11 @@ function offerOf(
       cpuCores: Math.min(1, total.cpuMs / Math.max(endsMs, 1)),
       expiresMs: Math.round(nowMs + endsMs * RESERVATION_MARGIN + RESERVATION_SLACK_MS),
     },
-    commands,
+    commands: acted ? plan.commands : [],
+    chain: chain.tasks,
+    vms: plan.vms,
+    hidden: plan.hidden,
+    start: { coldStartMs, latencySensitivity, memoryBytes },
   };
 }
 

@@ -8,7 +8,14 @@
 import { DurableObject } from "cloudflare:workers";
 import type { Admission, Offer } from "../core/pipeline.ts";
 import { normaliseTaskName } from "../core/records.ts";
-import type { AgentReport, AgentReportAnswer, CommandsAnswer, Heartbeat, HeartbeatAnswer } from "../protocol.ts";
+import {
+  type AgentReport,
+  type AgentReportAnswer,
+  type CommandsAnswer,
+  type Heartbeat,
+  type HeartbeatAnswer,
+  TaskDeclaration,
+} from "../protocol.ts";
 import type { Env } from "./env.ts";
 import { Admissions, policyOf } from "./hub/admission.ts";
 import { HubAlarm } from "./hub/alarm.ts";
@@ -17,9 +24,11 @@ import { Calls, type ExecuteCall, type Executed, executeCommandOf, executedOf } 
 import { Capacity } from "./hub/capacity.ts";
 import { Delivery } from "./hub/delivery.ts";
 import { FleetLink } from "./hub/fleet-link.ts";
+import { Holds } from "./hub/holds.ts";
 import type { DeadLetter, HeartbeatResult, HubConfig, HubSummary } from "./hub/messages.ts";
 import { OutcomeBook } from "./hub/outcomes.ts";
 import { CommandQueue } from "./hub/queue.ts";
+import { ExpectedRuns } from "./hub/runs.ts";
 import { Settlement } from "./hub/settlement.ts";
 import { readMessage, Sockets } from "./hub/sockets.ts";
 import { createTables, readMeta, writeMeta } from "./hub/tables.ts";
@@ -32,6 +41,7 @@ const FLUSH_AFTER_MS = 3_000;
 /** Ready, expired, and no word from the agent for this long: waste. An object may lie in a cache for long and still be used, ms. */
 const SILENT_AFTER_MS = { warm: 30_000, prefetch: 3_600_000 } as const;
 const CLOSE_SUPERSEDED = 4001;
+const TIMEOUT_MS_DEFAULT = TaskDeclaration.parse({}).timeoutMs;
 const DEAD_LETTERS_TOLD = 200;
 /** Ended commands and flushed outcomes are kept this long for late and repeated reports, ms. */
 const KEPT_MS = 3_600_000;
@@ -51,6 +61,8 @@ export class ClusterHub extends DurableObject<Env> {
   readonly #settlement: Settlement;
   readonly #spending: HourlySpending;
   readonly #vms: Vms;
+  readonly #runs = new ExpectedRuns();
+  readonly #holds: Holds;
   readonly #sockets: Sockets;
   readonly #delivery: Delivery;
   readonly #calls = new Calls();
@@ -76,6 +88,7 @@ export class ClusterHub extends DurableObject<Env> {
     this.#spending = new HourlySpending(this.#sql, nowMs);
     this.#admissions = new Admissions(this.#queue, this.#capacity, this.#vms, this.#spending);
     this.#settlement = new Settlement(this.#queue, this.#book, this.#spending);
+    this.#holds = new Holds(this.#sql, this.#config);
     this.#sockets = new Sockets(ctx);
     this.#delivery = new Delivery(this.#queue, this.#sockets, this.#alarm, () => this.#isPaused());
     this.#fleet = new FleetLink(ctx, () => this.#summarise());
@@ -92,6 +105,7 @@ export class ClusterHub extends DurableObject<Env> {
     this.#know(workspace, offer.cluster);
     const { admission, woken, dueMs } = this.#admissions.admit(offer, this.#config, nowMs);
     if (!admission.ok) return admission;
+    this.#holds.called(offer, this.#runs.note(offer), nowMs);
     this.#delivery.deliver(woken, nowMs);
     this.#changed(nowMs, dueMs);
     return admission;
@@ -142,7 +156,9 @@ export class ClusterHub extends DurableObject<Env> {
       for (const row of this.#queue.cancelQueued("its agent left", nowMs, { vm }))
         this.#settlement.fail(cluster, row, "its agent left", nowMs);
     }
-    this.#changed(nowMs);
+    const { everyMs } = this.#vms;
+    this.#holds.heard(heartbeat, everyMs, nowMs);
+    this.#changed(nowMs, this.#holds.storeAtMs ?? Number.POSITIVE_INFINITY);
     // Whoever joins or leaves is known to Fleet at once; and the first heartbeat waits for what the operator declared.
     if (met !== "known" || heartbeat.leaving || this.#config === null) await this.#fleet.soon();
     return { ok: true, answer: this.#answer(vm, heartbeat, nowMs) };
@@ -153,11 +169,13 @@ export class ClusterHub extends DurableObject<Env> {
     const tasks: HeartbeatAnswer["tasks"] = {};
     for (const { task } of heartbeat.tasks) {
       const declaration = declared?.tasks[normaliseTaskName(task)];
-      if (declaration) tasks[task] = { keepAliveMs: declaration.keepAliveMs ?? null, timeoutMs: declaration.timeoutMs };
+      const keepAliveMs = this.#holds.keepAliveMs(task, declaration, declared);
+      if (declaration === undefined && keepAliveMs === null) continue;
+      tasks[task] = { keepAliveMs, timeoutMs: declaration?.timeoutMs ?? TIMEOUT_MS_DEFAULT };
     }
     return {
       nowMs,
-      nextHeartbeatMs: this.#vms.heartbeatEveryMs(),
+      nextHeartbeatMs: this.#vms.everyMs,
       draining: (declared?.draining ?? false) || (declared?.vms[vm]?.draining ?? false),
       tasks,
       services: declared?.services ?? [],
@@ -290,6 +308,7 @@ export class ClusterHub extends DurableObject<Env> {
     const before = this.#config;
     this.#config = withNames(config);
     writeMeta(this.#sql, "config", config);
+    this.#holds.configure(config);
     // On the way out too: what was put back meanwhile is the backlog that resuming must not send.
     if (config.policy.mode !== before?.policy.mode && [config.policy.mode, before?.policy.mode].includes("paused")) {
       this.#queue.cancelQueued("paused", nowMs);
@@ -343,6 +362,7 @@ export class ClusterHub extends DurableObject<Env> {
         this.#settlement.waste(cluster, row, "expired", nowMs);
     }
     if (this.#flushAtMs !== null && this.#flushAtMs <= nowMs) await this.#flushOrLater(nowMs);
+    this.#holds.store(nowMs);
     if (nowMs - this.#prunedMs > PRUNE_EVERY_MS) {
       this.#prunedMs = nowMs;
       this.#queue.prune(nowMs - KEPT_MS);

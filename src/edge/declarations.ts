@@ -3,12 +3,14 @@ import { eq } from "drizzle-orm";
 import { drizzle } from "drizzle-orm/d1";
 import {
   type ClusterDeclaration,
+  LearnedPart,
   Policy,
   type ProximityEntry,
   type ServiceDeclaration,
   TaskDeclaration,
 } from "../protocol.ts";
 import { clusters, policies, proximity, services, taskDeclarations, vms } from "./schema/control.ts";
+import { learningFrozen } from "./schema/learning.ts";
 
 export interface Declarations {
   clusters: Map<string, ClusterDeclaration>;
@@ -16,17 +18,20 @@ export interface Declarations {
   tasks: Map<string, TaskDeclaration>;
   proximity: ProximityEntry[];
   policy: Policy;
+  /** What was learned and is to stay as it is. */
+  frozen: LearnedPart[];
 }
 
 export async function loadDeclarations(d1: D1Database, workspace: string): Promise<Declarations> {
   const db = drizzle(d1);
-  const [clusterRows, vmRows, serviceRows, proximityRows, taskRows, policyRows] = await db.batch([
+  const [clusterRows, vmRows, serviceRows, proximityRows, taskRows, policyRows, frozenRows] = await db.batch([
     db.select().from(clusters).where(eq(clusters.workspace, workspace)),
     db.select().from(vms).where(eq(vms.workspace, workspace)),
     db.select().from(services).where(eq(services.workspace, workspace)),
     db.select().from(proximity).where(eq(proximity.workspace, workspace)),
     db.select().from(taskDeclarations).where(eq(taskDeclarations.workspace, workspace)),
     db.select().from(policies).where(eq(policies.workspace, workspace)),
+    db.select().from(learningFrozen).where(eq(learningFrozen.workspace, workspace)),
   ]);
   const declared: Declarations = {
     clusters: new Map(),
@@ -35,6 +40,7 @@ export async function loadDeclarations(d1: D1Database, workspace: string): Promi
     tasks: new Map(taskRows.map((row) => [row.task, TaskDeclaration.parse(row.declaration)])),
     proximity: proximityRows.map(({ workspace: _, ...entry }) => entry),
     policy: Policy.parse(policyRows[0]?.policy ?? {}),
+    frozen: frozenRows.flatMap(({ part }) => LearnedPart.safeParse(part).data ?? []),
   };
   for (const { cluster, labels, draining, approvedHosts, pricePerGbSecond, internalLatencyMs } of clusterRows) {
     declared.clusters.set(cluster, { vms: [], labels, draining, approvedHosts, pricePerGbSecond, internalLatencyMs });
@@ -170,4 +176,24 @@ export async function storePolicy(d1: D1Database, workspace: string, policy: Pol
     )
     .bind(workspace, JSON.stringify(policy), nowMs)
     .run();
+}
+
+/** What of the learned is frozen from now on; the rest is not. */
+export async function storeFrozen(
+  d1: D1Database,
+  workspace: string,
+  parts: LearnedPart[],
+  nowMs: number,
+): Promise<void> {
+  await d1.batch([
+    d1
+      .prepare("DELETE FROM learning_frozen WHERE workspace = ?1 AND part NOT IN (SELECT value FROM json_each(?2))")
+      .bind(workspace, JSON.stringify(parts)),
+    d1
+      .prepare(
+        `INSERT INTO learning_frozen (workspace, part, since_ms) SELECT ?1, value, ?3 FROM json_each(?2) WHERE true
+         ON CONFLICT DO NOTHING`,
+      )
+      .bind(workspace, JSON.stringify(parts), nowMs),
+  ]);
 }

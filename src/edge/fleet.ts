@@ -334,6 +334,7 @@ export class Fleet extends DurableObject<Env> {
       vms: Object.fromEntries((declaration?.vms ?? []).map((vm) => [vm.vm, vm])),
       tasks: Object.fromEntries(declared.tasks),
       services: [...declared.services].flatMap(([service, { probeUrl }]) => (probeUrl ? [{ service, probeUrl }] : [])),
+      frozen: declared.frozen,
     };
   }
 

@@ -89,7 +89,10 @@ export function withOwnNames(offer: Offer, view: FleetView): Offer {
   const commands = offer.commands.map((command) => {
     return command.task === null ? command : { ...command, task: ownName(command.task, view) };
   });
-  return { ...offer, task: ownName(offer.task, view), commands };
+  const renamed = <T>(record: Record<string, T>) =>
+    Object.fromEntries(Object.entries(record).map(([task, value]) => [ownName(task, view), value]));
+  const { vms, hidden } = offer;
+  return { ...offer, task: ownName(offer.task, view), commands, vms: renamed(vms), hidden: renamed(hidden) };
 }
 
 const withAliases = new WeakMap<Model, { exact: string; model: Model }>();

@@ -46,6 +46,35 @@ describe("runtimes", () => {
     onTestFinished(() => hub.stop());
   });
 
+  it("are held as the hub has learned, past their configured keep-alive, and give way to what is foreseen", async () => {
+    const hub = await TestHub.start();
+    onTestFinished(() => hub.stop());
+    hub.answer = { tasks: { echo: { keepAliveMs: 3_600_000, timeoutMs: 60_000 } } };
+    const size = { memoryBytes: "600 MiB" };
+    const tasks = {
+      echo: echoTask({ ...size, keepAliveMs: 50 }),
+      other: echoTask({ ...size, keepAliveMs: 3_600_000 }),
+    };
+    const agent = await startTestAgent({ hub, tasks, config: { capacity: { memoryBytes: "1 GiB" } } });
+    await hub.until(() => hub.heartbeats.length > 1);
+    expect(hub.heartbeats[0]!.tasks).toContainEqual({ task: "echo", keepAliveMs: 50 });
+    const beforeMs = hub.nowMs();
+    const pid = await pidOf(await agent.invoke("echo", "e1"));
+    const beat = await hub.until(() => hub.heartbeats.find(({ released }) => released!.length > 0));
+    expect(beat.released).toEqual([{ task: "echo", atMs: expect.any(Number) }]);
+    expect(beat.released![0]!.atMs).toBeGreaterThanOrEqual(beforeMs);
+    expect(beat.released![0]!.atMs).toBeLessThanOrEqual(hub.nowMs());
+    await hub.until(() => hub.heartbeats.at(-1)!.nowMs > beat.released![0]!.atMs + 200);
+    expect(isAlive(pid)).toBe(true);
+    expect(await hub.result(hub.send({ kind: "warm", task: "other" }))).toMatchObject({ state: "done" });
+    await gone(pid);
+    // What is within its own keep-alive, or held by a command, does not.
+    expect(await hub.result(hub.send({ kind: "warm", task: "echo" }))).toMatchObject({
+      state: "failed",
+      reason: expect.stringContaining("no_memory"),
+    });
+  });
+
   it("prewarmed ones are held to the command's expiry, not to a shorter keep-alive, and then told as waste", async () => {
     const agent = await startTestAgent({ tasks: { echo: echoTask({ keepAliveMs: 50 }) } });
     const { hub } = agent;

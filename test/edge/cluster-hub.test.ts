@@ -1,34 +1,18 @@
 // The hub's state machine through its own calls: leases, duplicates, eviction, coalescing, capacity, pause, new processes.
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { beforeEach, describe, expect, test } from "vitest";
-import type { Offer, PlannedCommand } from "../../src/core/pipeline.ts";
+import type { Offer } from "../../src/core/pipeline.ts";
 import type { AgentReport, Command } from "../../src/protocol.ts";
-import { commandOf, GIB, heartbeatOf, newWorld, testEnv, type World } from "./world.ts";
+import { commandOf, GIB, heartbeatOf, newWorld, offerOf, testEnv, type World } from "./world.ts";
 
 const CLUSTER = "paris";
 const VM = "vm-1";
 let world: World;
-let made = 0;
 
 beforeEach(async () => {
   world = await newWorld();
   await world.heartbeat(CLUSTER, VM, ["a", "b", "c"]);
 });
-
-function offer(commands: PlannedCommand[], changes: Partial<Offer> = {}): Offer {
-  const id = `allocation-${++made}`;
-  return {
-    allocationId: id,
-    runId: `run of ${id}`,
-    executionId: `execution of ${id}`,
-    task: "a",
-    cluster: CLUSTER,
-    vm: VM,
-    reservation: { memoryBytes: 0, cpuCores: 0, expiresMs: Date.now() + 60_000 },
-    commands,
-    ...changes,
-  };
-}
 
 const admit = (given: Offer) => world.hub(CLUSTER).admit(world.workspace, given);
 const poll = async (vm = VM, waitMs = 0): Promise<Command[]> =>
@@ -58,7 +42,7 @@ async function sweep(): Promise<void> {
   await runDurableObjectAlarm(hub);
 }
 async function leased(): Promise<Command> {
-  await admit(offer([commandOf()]));
+  await admit(offerOf([commandOf()]));
   const [first] = await poll();
   return first!;
 }
@@ -164,7 +148,7 @@ describe("leases", () => {
   test("of many agents that run out together are not given again together", async () => {
     const vms = Array.from({ length: 50 }, (_, i) => `herd-${i}`);
     for (const vm of vms) await world.heartbeat(CLUSTER, vm, ["b"]);
-    await admit(offer(vms.map((vm) => commandOf({ vm }))));
+    await admit(offerOf(vms.map((vm) => commandOf({ vm }))));
     const given = (await Promise.all(vms.map((vm) => poll(vm)))).flat();
     expect(given).toHaveLength(50);
     for (const { commandId } of given) await age(commandId, "lease_expires_ms");
@@ -223,7 +207,7 @@ function lease({ commandId, leaseId }: Command) {
 
 describe("time", () => {
   test("nothing is delivered before notBefore; a long-poll wakes when it comes", async () => {
-    await admit(offer([commandOf({ notBeforeMs: Date.now() + 150 })]));
+    await admit(offerOf([commandOf({ notBeforeMs: Date.now() + 150 })]));
     expect(await poll()).toEqual([]);
     const asked = Date.now();
     const [first] = await poll(VM, 5_000);
@@ -234,13 +218,13 @@ describe("time", () => {
 
   test("a long-poll wakes for what is queued after it", async () => {
     const waiting = poll(VM, 10_000);
-    await admit(offer([commandOf()]));
+    await admit(offerOf([commandOf()]));
     expect(await waiting).toHaveLength(1);
   });
 
   test("a command that nobody fetches expires, as a failure", async () => {
     const { commandId } = commandOf();
-    await admit(offer([commandOf({ commandId })]));
+    await admit(offerOf([commandOf({ commandId })]));
     await age(commandId, "expires_ms");
     expect(await poll()).toEqual([]);
     await sweep();
@@ -271,7 +255,7 @@ describe("a poll whose connection died", () => {
   test("is given nothing once its VM polls again", async () => {
     const dead = poll(VM, 20_000);
     const alive = poll(VM, 20_000);
-    await admit(offer([commandOf()]));
+    await admit(offerOf([commandOf()]));
     expect(await dead).toEqual([]);
     expect(await alive).toHaveLength(1);
   });
@@ -279,7 +263,7 @@ describe("a poll whose connection died", () => {
   test("is given nothing once its VM's agent is another process", async () => {
     const dead = poll(VM, 20_000);
     await world.heartbeat(CLUSTER, VM, ["a", "b"], { instanceId: "second" });
-    await admit(offer([commandOf()]));
+    await admit(offerOf([commandOf()]));
     expect(await dead).toEqual([]);
     expect(await poll()).toHaveLength(1);
   });
@@ -288,8 +272,8 @@ describe("a poll whose connection died", () => {
 describe("coalescing", () => {
   test("two identical predictions are one command with two beneficiaries", async () => {
     const [first, second] = [commandOf(), commandOf()];
-    const one = offer([first]);
-    const two = offer([second]);
+    const one = offerOf([first]);
+    const two = offerOf([second]);
     const answers = await Promise.all([admit(one), admit(two)]);
     for (const answer of answers)
       expect(answer).toMatchObject({ ok: true, commandIds: { [`${VM} ${first.key}`]: first.commandId } });
@@ -303,17 +287,17 @@ describe("coalescing", () => {
   test("a plan joins what is ready and unused, and not what has been used", async () => {
     const first = await leased();
     await done(first);
-    expect(await admit(offer([commandOf()]))).toMatchObject({ commandIds: { [`${VM} warm b@`]: first.commandId } });
+    expect(await admit(offerOf([commandOf()]))).toMatchObject({ commandIds: { [`${VM} warm b@`]: first.commandId } });
     await report({
       uses: [{ commandId: first.commandId, runId: "r", executionId: "e", usedMs: 1, waitedMs: 0, savedMs: 0 }],
     });
     const later = commandOf();
-    expect(await admit(offer([later]))).toMatchObject({ commandIds: { [`${VM} warm b@`]: later.commandId } });
+    expect(await admit(offerOf([later]))).toMatchObject({ commandIds: { [`${VM} warm b@`]: later.commandId } });
   });
 
   test("another VM, another thing", async () => {
     await world.heartbeat(CLUSTER, "vm-2", ["b"]);
-    await admit(offer([commandOf(), commandOf({ vm: "vm-2" }), commandOf({ key: "warm c@", task: "c" })]));
+    await admit(offerOf([commandOf(), commandOf({ vm: "vm-2" }), commandOf({ key: "warm c@", task: "c" })]));
     expect(await poll()).toHaveLength(2);
     expect(await poll("vm-2")).toHaveLength(1);
   });
@@ -321,7 +305,7 @@ describe("coalescing", () => {
 
 describe("capacity", () => {
   const holding = (memoryBytes: number, changes: Partial<Offer> = {}) =>
-    offer([], { reservation: { memoryBytes, cpuCores: 0.5, expiresMs: Date.now() + 60_000 }, ...changes });
+    offerOf([], { reservation: { memoryBytes, cpuCores: 0.5, expiresMs: Date.now() + 60_000 }, ...changes });
 
   test("is never over-committed, whoever asks at the same time", async () => {
     const answers = await Promise.all(Array.from({ length: 10 }, () => admit(holding(GIB))));
@@ -349,7 +333,7 @@ describe("capacity", () => {
 
   test("CPU bounds too", async () => {
     const cores = (cpuCores: number) =>
-      admit(offer([], { reservation: { memoryBytes: 0, cpuCores, expiresMs: Date.now() + 60_000 } }));
+      admit(offerOf([], { reservation: { memoryBytes: 0, cpuCores, expiresMs: Date.now() + 60_000 } }));
     expect(await cores(15)).toMatchObject({ ok: true });
     expect(await cores(2)).toMatchObject({ ok: false, reason: expect.stringContaining("CPU") });
   });
@@ -366,7 +350,7 @@ describe("a plan is refused with its reason", () => {
     ["agent without the task", ({ heartbeat }) => heartbeat(CLUSTER, VM, ["a"]), "its agent does not have the task"],
   ])("%s", async (_, arrange, reason) => {
     await arrange(world);
-    expect(await admit(offer([commandOf()]))).toEqual({
+    expect(await admit(offerOf([commandOf()]))).toEqual({
       ok: true,
       commandIds: {},
       refusedKeys: { [`${VM} warm b@`]: reason },
@@ -392,13 +376,13 @@ describe("a plan is refused with its reason", () => {
     ],
   ])("%s", async (_, arrange, reason) => {
     await arrange(world);
-    expect(await admit(offer([commandOf()]))).toEqual({ ok: false, reason });
+    expect(await admit(offerOf([commandOf()]))).toEqual({ ok: false, reason });
   });
 });
 
 test("a pause takes back what is queued, and resuming sends no backlog", async () => {
   const { commandId } = commandOf();
-  await admit(offer([commandOf({ commandId })]));
+  await admit(offerOf([commandOf({ commandId })]));
   await world.call("PUT", "/v1/policy", { mode: "paused" });
   expect(await poll()).toEqual([]);
   await world.call("PUT", "/v1/policy", { mode: "active" });
@@ -410,7 +394,7 @@ test("a new version takes back the old one's commands", async () => {
   await world.call("PUT", "/v1/tasks/b", { version: "1" });
   const old = commandOf({ key: "warm b@1", version: "1" });
   const kept = commandOf({ key: "warm c@", task: "c" });
-  await admit(offer([old, kept]));
+  await admit(offerOf([old, kept]));
   await world.call("PUT", "/v1/tasks/b", { version: "2" });
   expect(await state(old.commandId)).toBe("cancelled");
   expect(await poll()).toMatchObject([{ commandId: kept.commandId }]);
@@ -420,7 +404,7 @@ describe("an agent that is another process", () => {
   test("leaves what the first had warm as waste, and gets its leases again", async () => {
     const first = await leased();
     await done(first);
-    await admit(offer([commandOf({ key: "warm c@", task: "c" })]));
+    await admit(offerOf([commandOf({ key: "warm c@", task: "c" })]));
     const [second] = await poll();
     await world.heartbeat(CLUSTER, VM, ["a", "b", "c"], { instanceId: "second" });
     expect((await outcomes()).recent).toMatchObject([
@@ -458,11 +442,11 @@ describe("budgets of the hour", () => {
 
   test("bytes: what is under way counts as expected, what is loaded as it was", async () => {
     await policy({ prefetchBytesPerHour: 100 });
-    const answer = await admit(offer([prefetch("o:1", 60), prefetch("o:2", 60), prefetch("o:3", 40)]));
+    const answer = await admit(offerOf([prefetch("o:1", 60), prefetch("o:2", 60), prefetch("o:3", 40)]));
     expect(answer).toMatchObject({ refusedKeys: { [`${VM} prefetch o:2`]: "budget of 100 bytes per hour" } });
     for (const given of await poll()) await done(given, 10);
-    expect(await admit(offer([prefetch("o:4", 80)]))).toMatchObject({ refusedKeys: {} });
-    expect(await admit(offer([prefetch("o:5", 1)]))).toMatchObject({
+    expect(await admit(offerOf([prefetch("o:4", 80)]))).toMatchObject({ refusedKeys: {} });
+    expect(await admit(offerOf([prefetch("o:5", 1)]))).toMatchObject({
       refusedKeys: { [`${VM} prefetch o:5`]: expect.any(String) },
     });
   });
@@ -482,14 +466,14 @@ describe("budgets of the hour", () => {
     };
     await report({ ends: [end] });
     await evictDurableObject(world.hub(CLUSTER));
-    const answer = await admit(offer([commandOf({ key: "warm c@", task: "c" })]));
+    const answer = await admit(offerOf([commandOf({ key: "warm c@", task: "c" })]));
     expect(answer).toMatchObject({ refusedKeys: { [`${VM} warm c@`]: "budget of 2 GB·s per hour" } });
   });
 
   test("what other clusters have under way counts", async () => {
     await policy({ inFlightCommands: 1 });
     await world.heartbeat("rome", "vm", ["b"]);
-    await admit(offer([commandOf()]));
+    await admit(offerOf([commandOf()]));
     const { spent } = await world.hub(CLUSTER).summary(world.workspace, CLUSTER);
     expect(spent.inFlight).toBe(1);
     const fleet = testEnv.FLEET.getByName(world.workspace);
@@ -497,7 +481,7 @@ describe("budgets of the hour", () => {
     await world.heartbeat("rome", "vm", ["b"], { instanceId: "joined again" }); // tells Fleet, and hears of the others
     const elsewhere = await world
       .hub("rome")
-      .admit(world.workspace, offer([commandOf({ vm: "vm" })], { cluster: "rome", vm: "vm" }));
+      .admit(world.workspace, offerOf([commandOf({ vm: "vm" })], { cluster: "rome", vm: "vm" }));
     expect(elsewhere).toMatchObject({ ok: true, refusedKeys: { "vm warm b@": "budget of 1 commands in flight" } });
   });
 });
@@ -505,7 +489,7 @@ describe("budgets of the hour", () => {
 describe("a run that was answered gives its capacity back", () => {
   const held = async () => (await world.hub(CLUSTER).summary(world.workspace, CLUSTER)).reservedMemoryBytes;
   const hold = (runId: string) =>
-    admit(offer([], { runId, reservation: { memoryBytes: GIB, cpuCores: 0, expiresMs: Date.now() + 60_000 } }));
+    admit(offerOf([], { runId, reservation: { memoryBytes: GIB, cpuCores: 0, expiresMs: Date.now() + 60_000 } }));
 
   test("when nothing more is expected", async () => {
     await hold("one");

@@ -4,7 +4,7 @@ import { verify } from "hono/jwt";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { vmKey } from "../../src/edge/secrets.ts";
 import { COLD_START_HEADER, InvokeContext } from "../../src/protocol.ts";
-import { GIB, newWorld, testEnv, type World } from "./world.ts";
+import { GIB, newWorld, offerOf, testEnv, type World } from "./world.ts";
 
 type Agent = (request: Request) => Response | Promise<Response>;
 
@@ -259,16 +259,7 @@ test("a hub that is down costs the reservation, not the call", async () => {
 test("capacity held for runs to come does not refuse a call that is here", async () => {
   await cluster("paris", ["a"], ok);
   const held = { memoryBytes: 4 * GIB, cpuCores: 0, expiresMs: Date.now() + 60_000 };
-  const offer = {
-    allocationId: "x",
-    runId: "x",
-    executionId: "x",
-    task: "a",
-    cluster: "paris",
-    vm: "vm",
-    reservation: held,
-    commands: [],
-  };
+  const offer = offerOf([], { vm: "vm", reservation: held });
   expect(await world.hub("paris").admit(world.workspace, offer)).toMatchObject({ ok: true });
   expect(await world.call("GET", "/v1/invoke/a")).toMatchObject({ status: 200 });
   expect(await world.call("POST", "/v1/allocations", { task: "a", runId: "r" })).toMatchObject({ status: 503 });

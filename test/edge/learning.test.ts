@@ -3,7 +3,7 @@ import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "c
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { TaskProfile } from "../../src/core/graph.ts";
 import type { Execution } from "../../src/protocol.ts";
-import { commandOf, newWorld, testEnv, type World } from "./world.ts";
+import { commandOf, newWorld, offerOf, testEnv, type World } from "./world.ts";
 
 const CLUSTER = "paris";
 const VM = "vm-1";
@@ -61,16 +61,8 @@ const ingest = async (n: number, waitedMs: number) =>
 
 /** A prewarm of b that came too late by `waitedMs`. */
 async function latePrewarm(n: number, waitedMs: number): Promise<void> {
-  await world.hub(CLUSTER).admit(world.workspace, {
-    allocationId: `allocation-${n}`,
-    runId: `run-${n}`,
-    executionId: `a${n}`,
-    task: "a",
-    cluster: CLUSTER,
-    vm: VM,
-    reservation: { memoryBytes: 0, cpuCores: 0, expiresMs: Date.now() + 60_000 },
-    commands: [commandOf()],
-  });
+  const run = { runId: `run-${n}`, executionId: `a${n}` };
+  await world.hub(CLUSTER).admit(world.workspace, offerOf([commandOf()], run));
   const { commands } = await world.hub(CLUSTER).commands(world.workspace, CLUSTER, VM, 0, 16);
   const { commandId, leaseId } = commands[0]!;
   const use = { commandId, runId: `run-${n}`, executionId: `b${n}`, usedMs: Date.now(), waitedMs };

@@ -5,7 +5,7 @@ import { exports } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Offer, PlannedCommand } from "../../src/core/pipeline.ts";
 import { type AgentMessage, type Command, HubMessage, InvokeContext } from "../../src/protocol.ts";
-import { commandOf, heartbeatOf, newWorld, type World } from "./world.ts";
+import { commandOf, heartbeatOf, newWorld, offerOf, type World } from "./world.ts";
 
 const CLUSTER = "paris";
 let world: World;
@@ -69,17 +69,7 @@ const line = async (vm = "vm-1") => new Line((await open(vm)).webSocket!);
 function offer(changes: Partial<PlannedCommand> = {}): Offer {
   const id = `command-${++made}`;
   const command = commandOf({ commandId: id, key: `warm ${id}`, ...changes });
-  const reservation = { memoryBytes: 0, cpuCores: 0, expiresMs: Date.now() + 60_000 };
-  return {
-    allocationId: id,
-    runId: id,
-    executionId: id,
-    task: "a",
-    cluster: CLUSTER,
-    vm: "vm-1",
-    reservation,
-    commands: [command],
-  };
+  return offerOf([command]);
 }
 const admit = (given: Offer) => world.hub(CLUSTER).admit(world.workspace, given);
 

@@ -3,7 +3,7 @@
 import { applyD1Migrations, type D1Migration, runDurableObjectAlarm } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
 import { expect, vi } from "vitest";
-import type { PlannedCommand } from "../../src/core/pipeline.ts";
+import type { Offer, PlannedCommand } from "../../src/core/pipeline.ts";
 import type { ClusterHub } from "../../src/edge/cluster-hub.ts";
 import type { Env } from "../../src/edge/env.ts";
 import { newKey } from "../../src/edge/key-format.ts";
@@ -100,6 +100,28 @@ export function heartbeatOf(tasks: string[]): Heartbeat {
     runtimes: [],
     cache: { bytes: 0, maxBytes: GIB, uris: [] },
     tasks: tasks.map((task) => ({ task })),
+  };
+}
+
+let offersMade = 0;
+
+/** An offer of task a on vm-1 of paris with these commands; its ids are new each time. */
+export function offerOf(commands: PlannedCommand[], changes: Partial<Offer> = {}): Offer {
+  const id = `allocation-${++offersMade}`;
+  return {
+    allocationId: id,
+    runId: `run of ${id}`,
+    executionId: `execution of ${id}`,
+    task: "a",
+    cluster: "paris",
+    vm: "vm-1",
+    reservation: { memoryBytes: 0, cpuCores: 0, expiresMs: Date.now() + 60_000 },
+    commands,
+    chain: ["a"],
+    vms: {},
+    hidden: {},
+    start: { coldStartMs: 0, latencySensitivity: 1, memoryBytes: 0 },
+    ...changes,
   };
 }
 

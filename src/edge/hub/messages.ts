@@ -1,6 +1,13 @@
 // What Fleet, the Worker and the hubs tell each other, as plain data that crosses Durable Object calls.
 import type { VmView } from "../../core/fleet.ts";
-import type { CommandKind, HeartbeatAnswer, Policy, TaskDeclaration, VmDeclaration } from "../../protocol.ts";
+import type {
+  CommandKind,
+  HeartbeatAnswer,
+  LearnedPart,
+  Policy,
+  TaskDeclaration,
+  VmDeclaration,
+} from "../../protocol.ts";
 import type { Spent } from "./budget.ts";
 import type { CommandState } from "./queue.ts";
 
@@ -37,6 +44,8 @@ export interface HubConfig {
   vms: Record<string, VmDeclaration>;
   tasks: Record<string, TaskDeclaration>;
   services: { service: string; probeUrl: string }[];
+  /** What was learned and is to stay as it is. */
+  frozen: LearnedPart[];
 }
 
 /** To the Worker, which adds the VM's key. */

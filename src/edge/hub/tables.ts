@@ -103,6 +103,13 @@ const STEPS = [
     UPDATE outcomes SET flushed = 2 WHERE flushed = 1; -- 1: D1 has it, 2: the GraphWriter too
     CREATE INDEX outcomes_unflushed ON outcomes (seq) WHERE flushed < 2;
   `,
+  `
+    -- How long runtimes are held after a call, learned.
+    CREATE TABLE holds (
+      task TEXT NOT NULL PRIMARY KEY,
+      state TEXT NOT NULL -- JSON of one task of core/keepalive.ts KeepAliveState
+    ) STRICT, WITHOUT ROWID;
+  `,
 ];
 
 export function readMeta<T>(sql: SqlStorage, name: string): T | null {

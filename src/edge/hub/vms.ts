@@ -90,7 +90,7 @@ export class Vms {
   }
 
   /** Small clusters report every second, large ones less often, so that heartbeats alone never fill the hub. */
-  heartbeatEveryMs(): number {
+  get everyMs(): number {
     const everyMs = (this.#byName.size / HEARTBEATS_PER_SECOND) * 1000;
     return Math.min(HEARTBEAT_MS_MAX, Math.max(HEARTBEAT_MS_MIN, Math.ceil(everyMs)));
   }

@@ -1,0 +1,150 @@
+// How long runtimes of a cluster are held after a call, learned per task (core/keepalive.ts). In: calls as they are allocated, releases
+// as agents tell them with their heartbeats. Out: the keep-alive that a heartbeat's answer tells.
+// Tasks go by the names that the agents know them by. Calls are known at once and releases up to a heartbeat later: both wait until every agent has told of their time, and are then taken in
+// order. What waits is in memory; what was learned is a row per task, written at most once a minute.
+
+import { KeepAlive, type KeepAliveState, type LearnedHold } from "../../core/keepalive.ts";
+import type { Offer } from "../../core/pipeline.ts";
+import type { Hidden } from "../../core/plan.ts";
+import type { Heartbeat, TaskDeclaration } from "../../protocol.ts";
+import { policyOf } from "./admission.ts";
+import type { HubConfig } from "./messages.ts";
+
+/** Heartbeats that are waited for before a call is taken. */
+const BEATS_WAITED = 3;
+/** Calls and releases that wait; beyond, they are taken in the order they are in. */
+const WAITING_MAX = 20_000;
+/** Without an agent's word, ms: its configuration's default. */
+const KEEP_ALIVE_DEFAULT_MS = 60_000;
+const STORED_EVERY_MS = 60_000;
+const BYTES_PER_GB = 2 ** 30;
+
+interface Waiting {
+  atMs: number;
+  task: string;
+  /** Of a call: what a warm runtime saves. Null: a release. */
+  call: { wait: { expectedMs: number; atMostMs: number }; sensitivity: number; gb: number } | null;
+}
+
+export class Holds {
+  readonly #sql: SqlStorage;
+  #learner: KeepAlive;
+  #msPerGbSecond: number;
+  /** As the agents' own configuration has it. */
+  readonly #configuredMs = new Map<string, number>();
+  readonly #gb = new Map<string, number>();
+  readonly #touched = new Set<string>();
+  #waiting: Waiting[] = [];
+  #storedMs = 0;
+
+  constructor(sql: SqlStorage, config: HubConfig | null) {
+    this.#sql = sql;
+    const rows = sql.exec<{ task: string; state: string }>("SELECT task, state FROM holds").toArray();
+    const tasks = Object.fromEntries(rows.map(({ task, state }) => [task, JSON.parse(state)]));
+    this.#msPerGbSecond = policyOf(config).msPerGbSecond;
+    this.#learner = this.#newLearner({ frozen: config?.frozen?.includes("holds") ?? false, tasks });
+  }
+
+  configure(config: HubConfig): void {
+    const { msPerGbSecond } = config.policy;
+    this.#learner.frozen = config.frozen.includes("holds");
+    if (msPerGbSecond === this.#msPerGbSecond) return;
+    this.#msPerGbSecond = msPerGbSecond;
+    this.#learner = this.#newLearner(this.#learner.state());
+  }
+
+  /** A task is called. `hidden`: what the plans before it hide of its start. */
+  called({ task, start }: Pick<Offer, "task" | "start">, hidden: Hidden | null, nowMs: number): void {
+    const { coldStartMs, latencySensitivity: sensitivity, memoryBytes } = start;
+    const wait = {
+      expectedMs: Math.max(0, coldStartMs - (hidden?.expectedMs ?? 0)),
+      atMostMs: Math.max(0, coldStartMs - (hidden?.surelyMs ?? 0)),
+    };
+    const gb = memoryBytes / BYTES_PER_GB;
+    this.#gb.set(task, gb);
+    this.#waiting.push({ atMs: nowMs, task, call: { wait, sensitivity, gb } });
+  }
+
+  heard({ tasks, released }: Heartbeat, everyMs: number, nowMs: number): void {
+    for (const { task, keepAliveMs } of tasks) {
+      if (keepAliveMs !== undefined) this.#configuredMs.set(task, keepAliveMs);
+    }
+    for (const { task, atMs } of released ?? []) {
+      // A release of the future, or of long ago, is a clock's fault.
+      const heardMs = Math.min(nowMs, Math.max(nowMs - STORED_EVERY_MS, atMs));
+      this.#waiting.push({ atMs: heardMs, task, call: null });
+    }
+    this.#take(this.#waiting.length > WAITING_MAX ? nowMs : nowMs - BEATS_WAITED * everyMs);
+  }
+
+  /** What the agent is told for a task; null: its own configuration stands. */
+  keepAliveMs(task: string, declared: TaskDeclaration | undefined, config: HubConfig | null): number | null {
+    if (declared?.keepAliveMs !== undefined) return declared.keepAliveMs;
+    const { mode, keepAliveMaxMs } = policyOf(config);
+    if (mode !== "active" || declared?.prewarm === "never" || !this.#gb.has(task)) return null;
+    const learnedMs = this.#learner.holdMs(task);
+    return learnedMs === this.#fixedMs(task) ? null : Math.min(learnedMs, keepAliveMaxMs);
+  }
+
+  learned(): LearnedHold[] {
+    return this.#learner.learned();
+  }
+
+  state(): KeepAliveState {
+    return this.#learner.state();
+  }
+
+  fade(kept: number): void {
+    this.#learner.fade(kept);
+  }
+
+  reset(): void {
+    this.#learner.reset();
+    this.#waiting = [];
+    this.#sql.exec("DELETE FROM holds");
+  }
+
+  /** When there is something to store, at the latest; null: there is not. */
+  get storeAtMs(): number | null {
+    return this.#touched.size === 0 ? null : this.#storedMs + STORED_EVERY_MS;
+  }
+
+  store(nowMs: number): void {
+    if (this.#touched.size === 0 || nowMs < this.#storedMs + STORED_EVERY_MS) return;
+    this.#storedMs = nowMs;
+    const { tasks } = this.#learner.state();
+    for (const task of this.#touched) {
+      if (!Object.hasOwn(tasks, task)) continue;
+      this.#sql.exec(
+        "INSERT INTO holds (task, state) VALUES (?, ?) ON CONFLICT (task) DO UPDATE SET state = excluded.state",
+        task,
+        JSON.stringify(tasks[task]),
+      );
+    }
+    this.#touched.clear();
+  }
+
+  #take(untilMs: number): void {
+    if (!this.#waiting.some(({ atMs }) => atMs <= untilMs)) return;
+    this.#waiting.sort((a, b) => a.atMs - b.atMs);
+    let taken = 0;
+    for (const { atMs, task, call } of this.#waiting) {
+      if (atMs > untilMs) break;
+      taken++;
+      if (call !== null) this.#learner.called(task, atMs, call.wait, call.sensitivity, call.gb);
+      else if (this.#gb.has(task)) this.#learner.released(task, atMs, this.#gb.get(task)!);
+      this.#touched.add(task);
+    }
+    this.#waiting = this.#waiting.slice(taken);
+  }
+
+  #fixedMs(task: string): number {
+    return this.#configuredMs.get(task) ?? KEEP_ALIVE_DEFAULT_MS;
+  }
+
+  #newLearner(state: KeepAliveState): KeepAlive {
+    for (const [task, { gb }] of Object.entries(state.tasks)) this.#gb.set(task, gb);
+    const fixedMs = (task: string) => this.#fixedMs(task);
+    return new KeepAlive({ msPerGbSecond: this.#msPerGbSecond, fixedMs }, state);
+  }
+}

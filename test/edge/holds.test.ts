@@ -1,0 +1,96 @@
+// How long runtimes are held, learned at the hub from calls and releases and told to agents. Date.now is ours.
+import { evictDurableObject, runDurableObjectAlarm } from "cloudflare:test";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import type { Heartbeat } from "../../src/protocol.ts";
+import { GIB, heartbeatOf, newWorld, offerOf, type World } from "./world.ts";
+
+const CLUSTER = "paris";
+const VM = "vm-1";
+const GAP_MS = 100_000;
+const TASKS = ["a", "b"].map((task) => ({ task, keepAliveMs: 60_000 }));
+let world: World;
+let aheadMs = 0;
+
+beforeEach(async () => {
+  aheadMs = 0;
+  const now = Date.now.bind(Date);
+  vi.spyOn(Date, "now").mockImplementation(() => now() + aheadMs);
+  world = await newWorld();
+  await world.call("PUT", "/v1/policy", { mode: "active" });
+  await beat();
+});
+afterEach(() => {
+  vi.restoreAllMocks();
+});
+
+/** A heartbeat; its answer's keep-alive of task a. */
+async function beat(released: { task: string; atMs: number }[] = []): Promise<number | null | undefined> {
+  const beat: Heartbeat = { ...heartbeatOf([]), tasks: TASKS, released };
+  const { status, body } = await world.call("POST", `/v1/agents/${CLUSTER}/${VM}/heartbeat`, beat);
+  expect(status).toBe(200);
+  return body.tasks.a?.keepAliveMs;
+}
+
+/** Task a is called and released 50 ms later, with `idleMs` before the next call; its start of 2 s is not hidden by anything. */
+async function calls(count: number, idleMs: number): Promise<void> {
+  for (let i = 0; i < count; i++) {
+    const start = { coldStartMs: 2_000, latencySensitivity: 1, memoryBytes: GIB / 16 };
+    await world.hub(CLUSTER).admit(world.workspace, offerOf([], { start }));
+    aheadMs += 50;
+    await beat([{ task: "a", atMs: Date.now() }]);
+    aheadMs += idleMs;
+    await beat();
+  }
+}
+
+test("a task that comes back after its keep-alive is held until it does: where a start costs more than the memory", async () => {
+  await calls(4, GAP_MS);
+  expect(await beat()).toBeUndefined();
+  await calls(50, GAP_MS);
+  expect(await beat()).toBe(120_000);
+  // 2 s of waiting against 100 s × 1/16 GB at the dial: dearer memory, and it is not worth it.
+  await world.call("PUT", "/v1/policy", { mode: "active", msPerGbSecond: 20_000 });
+  await calls(60, GAP_MS);
+  expect((await beat()) ?? 0).toBeLessThanOrEqual(60_000);
+});
+
+test("what a plan hides of the start is no reason to hold its runtime", async () => {
+  for (let i = 0; i < 24; i++) {
+    const runId = `run-${i}`;
+    const hidden = { a: { expectedMs: 2_000, surelyMs: 2_000 } };
+    await world.hub(CLUSTER).admit(world.workspace, offerOf([], { runId, task: "b", hidden }));
+    const start = { coldStartMs: 2_000, latencySensitivity: 1, memoryBytes: GIB / 16 };
+    await world.hub(CLUSTER).admit(world.workspace, offerOf([], { runId, start }));
+    aheadMs += 50;
+    await beat([{ task: "a", atMs: Date.now() }]);
+    aheadMs += GAP_MS;
+    await beat();
+  }
+  // Nobody waits without it: nothing is held at all.
+  expect(await beat()).toBe(0);
+});
+
+describe("is learned, and told only where it may be", () => {
+  beforeEach(() => calls(50, GAP_MS));
+
+  test("over an eviction", async () => {
+    expect(await beat()).toBe(120_000);
+    await runDurableObjectAlarm(world.hub(CLUSTER));
+    await evictDurableObject(world.hub(CLUSTER));
+    expect(await beat()).toBe(120_000);
+  });
+
+  test.each<[string, () => Promise<unknown>, number | null | undefined]>([
+    ["in shadow", () => world.call("PUT", "/v1/policy", { mode: "shadow" }), undefined],
+    ["in canary", () => world.call("PUT", "/v1/policy", { mode: "canary" }), undefined],
+    ["never prewarmed", () => world.call("PUT", "/v1/tasks/a", { prewarm: "never" }), null],
+    ["declared", () => world.call("PUT", "/v1/tasks/a", { keepAliveMs: 7 }), 7],
+    ["bounded", () => world.call("PUT", "/v1/policy", { mode: "active", keepAliveMaxMs: 90_000 }), 90_000],
+  ])("%s", async (_, arrange, expected) => {
+    expect(await beat()).toBe(120_000);
+    await arrange();
+    aheadMs += 2_000;
+    await beat(); // a hub hears of a task's declaration with its next summary
+    await expect.poll(() => beat()).toBe(expected);
+  });
+});
