@@ -16,10 +16,10 @@ const TERMS = CORRECTED_TERMS.length;
 /** Before any evidence a factor is 1 give or take so much (standard deviation). */
 const PRIOR_SPREAD = 1;
 /** What came differs from the best explanation by this share of what is declared, and by at least so much, ms (standard deviation). */
-const NOISE_SHARE = 0.5;
+const NOISE_SHARE = 0.3;
 const NOISE_MIN_MS = 5;
 /** Between two observations of a cluster its factors may move by so much (standard deviation). */
-const WALK_SPREAD = 0.01;
+const WALK_SPREAD = 0.03;
 /** In standard deviations of what was thought possible: what lies beyond is an accident and says no more (P. Huber 1964). */
 const SURPRISE_MAX = 2;
 export const FACTOR_MIN = 0.05;

@@ -10,9 +10,9 @@ const RUNS_MIN = 20;
 /** Weight of a new run in the usual, once it is known. */
 const USUAL_RATE = 0.02;
 /** In spreads: what a run may exceed the usual by, what one run counts at most, and the sum that is a change. */
-const ALLOWANCE = 0.75;
+const ALLOWANCE = 0.5;
 const EXCESS_MAX = 4;
-const THRESHOLD = 10;
+const THRESHOLD = 8;
 /** Losses this close are the same, nats: keeps the spread of a workflow without any surprise from being zero. */
 const SPREAD_MIN = 0.02;
 /** So sure is nobody: bounds the loss of one prediction. */

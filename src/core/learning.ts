@@ -1,10 +1,10 @@
 // What is learned from outcomes beside the model: the table of contents of feedback's adaptation.
-//   gate        probabilities as they came true, per (asked task, task)                      gate.ts
+//   gate        how often what was prepared is used, per (asked task, task)                  gate.ts
 //   margins     lead times as they came true, per transition                                 margins.ts
 //   placement   factors of the placement terms, per cluster                                  corrections.ts
 //   drift       a change of the workflow, which makes all of them forget faster              drift.ts
 // (Whole starts come with outcomes, learned.ts; how long runtimes are held is learned where they are called and released, keepalive.ts.)
-// In: each sealed run with the model that has not learned it yet; placements as they are told. Out: corrections, which planFor and
+// In: each sealed run with the model that has not learned it yet; commands' outcomes and placements as they are told. Out: corrections, which planFor and
 // allocate apply. Pure: state is plain JSON, so that it can be stored, exported, frozen and reset; the clock is passed in.
 import { type CorrectionState, PlacementCorrections } from "./corrections.ts";
 import { type Change, DriftDetector, type DriftState } from "./drift.ts";
@@ -58,8 +58,7 @@ export class Learning {
     const change = this.drift.note(review, atMs);
     if (change !== null) this.fade(KEPT_AFTER_CHANGE);
     for (const { context, task, probability, happened, lead, leadMs } of review.foretold) {
-      // What was not foretold at all is no evidence about a prediction.
-      if (probability > 0) this.gate.note(context, task, probability, happened);
+      if (probability > 0) this.gate.age(context, task, probability);
       if (happened && lead !== null) this.margins.note(context, task, lead, leadMs);
     }
     return { review, change };

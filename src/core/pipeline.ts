@@ -73,6 +73,8 @@ export interface PlannedCommand {
   uri: string | null;
   bytes: number | null;
   probability: number;
+  /** As the engine foretold it, before the gate's beliefs: what its outcome is compared with. Absent: `probability` is. */
+  foretold?: number;
   savedMs: number;
   notBeforeMs: number;
   deadlineMs: number;

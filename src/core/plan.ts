@@ -13,6 +13,7 @@ import { type Candidate, chooseVm } from "./allocate.ts";
 import type { TaskDemand } from "./demand.ts";
 import { type FleetIndex, type FleetView, indexOf, TASK_WARM } from "./fleet.ts";
 import type { Adjustments } from "./learning.ts";
+import type { Lead } from "./margins.ts";
 import type { PlannedCommand } from "./pipeline.ts";
 
 /** Preparations are started this much earlier than their own expected time asks: their times vary too. */
@@ -68,7 +69,7 @@ interface Timing {
   leadP50Ms: number;
   leadP90Ms: number;
   /** Without the delays: as if nothing before it had to wait. */
-  lead: { p10: number; p50: number; p90: number };
+  lead: Lead;
 }
 
 /** What the weighing functions share: where they look, and where they put what they decided. */
@@ -97,9 +98,7 @@ export function planFor(candidate: Candidate, fleet: FleetView, input: PlanInput
   const { demand } = candidate;
   const root = demand.tasks[0]!;
   const rootVm = chooseVm(root, cluster, index, input);
-  const later = [...demand.tasks.slice(1), ...demand.possible].map((task) =>
-    adjusted(task, root.task, input.adjustments),
-  );
+  const later = [...demand.tasks.slice(1), ...demand.possible];
   later.sort((a, b) => (a.lead?.p50 ?? 0) - (b.lead?.p50 ?? 0));
   const weighing: Weighing = {
     index,
@@ -126,21 +125,11 @@ export function planFor(candidate: Candidate, fleet: FleetView, input: PlanInput
   return { ...cut(weighing, fleet.policy.fanOutMax), vms, hidden: weighing.hidden };
 }
 
-/** As predictions of this task after this root came true so far. */
-function adjusted(task: TaskDemand, root: string, adjustments: Adjustments | undefined): TaskDemand {
-  if (adjustments === undefined) return task;
-  const { gate, margins } = adjustments;
-  return {
-    ...task,
-    probability: gate?.probability(root, task.task, task.probability) ?? task.probability,
-    lead: task.lead === null ? null : (margins?.correct(root, task.task, task.lead) ?? task.lead),
-  };
-}
-
 function weighTask(task: TaskDemand, vm: number, root: string, weighing: Weighing): void {
   const before = task.way?.tasks.at(-2) ?? root;
   const delayMs = weighing.delaysMs.get(before) ?? weighing.delaysMs.get(root)!;
-  const timing = timingOf(task, delayMs);
+  const lead = task.lead === null ? null : correctedLead(root, task.task, task.lead, weighing.input);
+  const timing = timingOf(task, lead, delayMs);
   const isWarm = weighing.index.statesOf(task.task)[vm] === TASK_WARM;
   // Should nothing be prepared, what follows is delayed by the whole cold start.
   weighing.delaysMs.set(task.task, delayMs + (isWarm ? 0 : task.coldStartMs));
@@ -149,7 +138,7 @@ function weighTask(task: TaskDemand, vm: number, root: string, weighing: Weighin
     return;
   }
   for (const object of task.objects) weighPrefetch(object, task, timing, vm, weighing);
-  if (weighWarm(task, timing, vm, weighing)) {
+  if (weighWarm(task, root, timing, vm, weighing)) {
     const expectedMs = Math.min(task.coldStartMs, timing.leadP50Ms);
     weighing.hidden[task.task] = { expectedMs, surelyMs: Math.min(task.coldStartMs, timing.lead.p10) };
     weighing.delaysMs.set(task.task, delayMs + task.coldStartMs - expectedMs);
@@ -157,8 +146,8 @@ function weighTask(task: TaskDemand, vm: number, root: string, weighing: Weighin
 }
 
 /** Unknown lead times: expected at once, and for as long as the policy holds. */
-function timingOf(task: TaskDemand, delayMs: number): Timing {
-  const lead = task.lead ?? { p10: 0, p50: task.coldStartMs, p90: task.coldStartMs };
+function timingOf(task: TaskDemand, foretold: TaskDemand["lead"], delayMs: number): Timing {
+  const lead = foretold ?? { p10: 0, p50: task.coldStartMs, p90: task.coldStartMs };
   return {
     leadP10Ms: lead.p10 + delayMs,
     leadP50Ms: lead.p50 + delayMs,
@@ -167,8 +156,13 @@ function timingOf(task: TaskDemand, delayMs: number): Timing {
   };
 }
 
+/** As lead times of this task after this root came true so far. */
+function correctedLead(root: string, task: string, lead: Lead, { adjustments }: PlanInput): Lead {
+  return adjustments?.margins?.correct(root, task, lead) ?? lead;
+}
+
 /** True where commands were planned (or an idle runtime is there already). */
-function weighWarm(task: TaskDemand, timing: Timing, vm: number, weighing: Weighing): boolean {
+function weighWarm(task: TaskDemand, root: string, timing: Timing, vm: number, weighing: Weighing): boolean {
   const { index, policy, input, weighed } = weighing;
   const vmView = index.vms[vm]!;
   const instances = instancesOf(task);
@@ -198,7 +192,8 @@ function weighWarm(task: TaskDemand, timing: Timing, vm: number, weighing: Weigh
   const branch = input.branch === null || task.way?.joins ? "" : ` of ${input.branch}`;
   let planned = 0;
   for (const share of instances) {
-    const probability = task.probability * share;
+    const foretold = task.probability * share;
+    const probability = input.adjustments?.gate?.probability(root, task.task, foretold) ?? foretold;
     const netMs = probability * savedMs - (1 - probability) * wasteMs - idleMs;
     if (netMs <= 0 || probability < ACT_FLOOR) {
       // Further ones are less likely still: one line tells it.
@@ -224,6 +219,7 @@ function weighWarm(task: TaskDemand, timing: Timing, vm: number, weighing: Weigh
         uri: null,
         bytes: null,
         probability,
+        foretold,
         savedMs,
       },
     });

@@ -22,6 +22,8 @@ export interface Claim {
   readonly task: number;
   readonly untilMs: number;
   isOpen: boolean;
+  /** A call came in time. */
+  isMet: boolean;
 }
 
 export class Pool {
@@ -69,7 +71,9 @@ export class Pool {
   /** A call came: whoever it was claimed for, one claim is met. */
   meetClaim(): void {
     const met = this.#claims.shift();
-    if (met !== undefined) met.isOpen = false;
+    if (met === undefined) return;
+    met.isOpen = false;
+    met.isMet = true;
   }
 
   bear(bornMs: number, readyMs: number, state: "starting" | "busy"): Instance {

@@ -121,7 +121,7 @@ export class World {
 
   /** One instance of the task is wanted from `atMs` (when its start may begin) until `untilMs`; the next call of the task takes it. */
   claim(task: number, atMs: number, untilMs: number, nowMs: number): Claim {
-    const claim: Claim = { task, untilMs, isOpen: true };
+    const claim: Claim = { task, untilMs, isOpen: true, isMet: false };
     if (atMs > nowMs) this.#calendar.add(atMs, (now) => this.#claim(claim, now));
     else this.#claim(claim, nowMs);
     return claim;

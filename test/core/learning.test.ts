@@ -16,16 +16,37 @@ function stored<T>(state: T): T {
 
 describe("beliefs of the gate", () => {
   const table = [
-    { of: "nothing seen", foretold: 0.6, came: 0, of100: 0, believed: 0.6 },
-    { of: "as foretold", foretold: 0.6, came: 60, of100: 100, believed: 0.6 },
-    { of: "never came", foretold: 0.6, came: 0, of100: 100, believed: 0.6 - 60 / 112 },
-    { of: "always came", foretold: 0.6, came: 100, of100: 100, believed: 0.6 + 40 / 112 },
+    { of: "nothing tried", foretold: 0.6, used: 0, of100: 0, believed: 0.6 },
+    { of: "as foretold", foretold: 0.6, used: 60, of100: 100, believed: 0.6 },
+    { of: "as foretold but for chance", foretold: 0.6, used: 55, of100: 100, believed: 0.6 },
+    {
+      of: "never used",
+      foretold: 0.6,
+      used: 0,
+      of100: 100,
+      believed: 0.6 - (1 - (1.5 ** 2 * 24) / 60 ** 2) * (60 / 112),
+    },
+    {
+      of: "always used",
+      foretold: 0.6,
+      used: 100,
+      of100: 100,
+      believed: 0.6 + (1 - (1.5 ** 2 * 24) / 40 ** 2) * (40 / 112),
+    },
   ];
-  it.each(table)("$of: $foretold becomes $believed", ({ foretold, came, of100, believed }) => {
+  it.each(table)("$of: $foretold becomes $believed", ({ foretold, used, of100, believed }) => {
     const gate = new GateBeliefs();
-    for (let i = 0; i < of100; i++) gate.note("A", "B", foretold, i < came);
+    for (let i = 0; i < of100; i++) gate.note("A", "B", foretold, i < used);
     expect(gate.probability("A", "B", foretold)).toBeCloseTo(believed, 10);
     expect(gate.probability("A", "C", foretold)).toBe(foretold);
+  });
+
+  it("give up what is never used, and try it again after some hundred predictions", () => {
+    const gate = new GateBeliefs();
+    for (let i = 0; i < 100; i++) gate.note("A", "B", 0.9, false);
+    expect(gate.probability("A", "B", 0.9)).toBeLessThan(0.15);
+    for (let i = 0; i < 2_000; i++) gate.age("A", "B", 0.9);
+    expect(gate.probability("A", "B", 0.9)).toBeGreaterThan(0.8);
   });
 
   it("are learned for each band of probability apart", () => {
@@ -43,8 +64,8 @@ describe("beliefs of the gate", () => {
       for (let i = 0; i < 20; i++) gate.note("A", "B", 0.8, false);
       return gate.probability("A", "B", 0.8);
     };
-    expect(believedAfter(0.1)).toBeLessThan(0.6);
-    expect(believedAfter(0.1)).toBeLessThan(believedAfter(1) - 0.2);
+    expect(believedAfter(0.1)).toBeLessThan(0.65);
+    expect(believedAfter(0.1)).toBeLessThan(believedAfter(1) - 0.15);
   });
 
   it("stay as they are when frozen, survive storage, and can be reset", () => {

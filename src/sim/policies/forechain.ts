@@ -104,7 +104,7 @@ export class Forechain implements Policy {
       admit: async (offer) => this.#admit(offer),
     });
     if (served.kind !== "allocated") throw new Error(`nothing suitable: ${JSON.stringify(served.refused)}`);
-    for (const command of served.plan) this.#carryOut(run, command, nowMs);
+    for (const command of served.plan) this.#carryOut(run, command, request.task, nowMs);
     this.#carriedOf(run)[i] = {
       vms: { ...request.heldVms, ...served.vms },
       branch: served.branch,
@@ -134,12 +134,16 @@ export class Forechain implements Policy {
     this.#world.at(Math.max(nowMs, command.notBeforeMs), (now) => this.#world.prefetch(run, object, now));
   }
 
-  #carryOut(run: ActiveRun, command: PlannedCommand, nowMs: number): void {
+  #carryOut(run: ActiveRun, command: PlannedCommand, context: string, nowMs: number): void {
     if (command.kind === "prefetch") this.#carryOutPrefetch(run, command, nowMs);
     if (command.kind !== "warm" || command.task === null) return;
     const { notBeforeMs, expiresMs } = command;
     const claim = this.#world.claim(this.#ids.get(command.task)!, notBeforeMs, expiresMs, nowMs);
     this.#standing.set(command.key, { claim, expiresMs });
+    const { gate } = this.#learner.learning;
+    // An outcome is known when the command is over, whoever's call it served.
+    const foretold = command.foretold ?? command.probability;
+    this.#world.at(expiresMs + 1, () => gate.note(context, command.task!, foretold, claim.isMet));
     if (this.#standing.size > STANDING_SWEEP) this.#sweep();
   }
 
