@@ -262,7 +262,7 @@ function branchOf(request: TaskRequest, model: Model | null): string | null {
 }
 
 /** Shadow and paused tell, canary acts for its share of the runs. */
-function acts(policy: Policy, random: number): boolean {
+export function acts(policy: Policy, random: number): boolean {
   switch (policy.mode) {
     case "active":
       return true;

@@ -17,7 +17,7 @@ import {
   TaskDeclaration,
 } from "../protocol.ts";
 import type { Env } from "./env.ts";
-import { Admissions, policyOf } from "./hub/admission.ts";
+import { Admissions, policyOf, prefetchOf } from "./hub/admission.ts";
 import { HubAlarm } from "./hub/alarm.ts";
 import { HourlySpending } from "./hub/budget.ts";
 import { Calls, type ExecuteCall, type Executed, executeCommandOf, executedOf } from "./hub/calls.ts";
@@ -25,7 +25,7 @@ import { Capacity } from "./hub/capacity.ts";
 import { Delivery } from "./hub/delivery.ts";
 import { FleetLink } from "./hub/fleet-link.ts";
 import { Holds } from "./hub/holds.ts";
-import type { DeadLetter, HeartbeatResult, HubConfig, HubSummary } from "./hub/messages.ts";
+import type { DeadLetter, HeartbeatResult, HubConfig, HubSummary, WrittenOutputs } from "./hub/messages.ts";
 import { OutcomeBook } from "./hub/outcomes.ts";
 import { CommandQueue } from "./hub/queue.ts";
 import { ExpectedRuns } from "./hub/runs.ts";
@@ -109,6 +109,20 @@ export class ClusterHub extends DurableObject<Env> {
     this.#delivery.deliver(woken, nowMs);
     this.#changed(nowMs, dueMs);
     return admission;
+  }
+
+  /** Executions have written what later ones of their runs will read: it is brought to where those are expected. */
+  async outputsWritten(workspace: string, cluster: string, written: WrittenOutputs[]): Promise<void> {
+    const nowMs = Date.now();
+    this.#know(workspace, cluster);
+    for (const outputs of written) {
+      const commands = [...this.#runs.readersOf(outputs)].flatMap(([vm, task]) =>
+        outputs.objects.map((object) => prefetchOf(object, vm, task, policyOf(this.#config), nowMs)),
+      );
+      const { woken, dueMs } = this.#admissions.enqueue(commands, outputs.runId, this.#config, nowMs);
+      this.#delivery.deliver(woken, nowMs);
+      this.#changed(nowMs, dueMs);
+    }
   }
 
   /**

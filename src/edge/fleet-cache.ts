@@ -31,7 +31,7 @@ interface Cached {
 const views = new Map<string, Cached>();
 
 type Background = Pick<ExecutionContext, "waitUntil">;
-type FleetSources = Pick<Env, "FLEET" | "DB">;
+export type FleetSources = Pick<Env, "FLEET" | "DB">;
 
 /** Errors: throws only where neither Fleet nor D1 can be reached and nothing is known yet. */
 export async function fleetViewFor(

@@ -2,9 +2,10 @@
 // for it, or refused with its reason. A refused command costs its preparation; only a cluster without room refuses the offer.
 import type { Admission, Offer, PlannedCommand } from "../../core/pipeline.ts";
 import { Policy } from "../../protocol.ts";
+import { newId } from "../ids.ts";
 import { type HourlySpending, NOTHING_SPENT, overBudget, type Spent } from "./budget.ts";
 import type { Capacity } from "./capacity.ts";
-import type { HubConfig } from "./messages.ts";
+import type { HubConfig, WrittenOutputs } from "./messages.ts";
 import type { CommandQueue } from "./queue.ts";
 import type { Vms } from "./vms.ts";
 
@@ -37,21 +38,26 @@ export class Admissions {
   }
 
   admit(offer: Offer, config: HubConfig | null, nowMs: number): Admitted {
+    const reason = this.#capacity.refusal(offer, config, nowMs);
+    if (reason !== null) return { admission: { ok: false, reason }, woken: new Set(), dueMs: Number.POSITIVE_INFINITY };
+    this.#capacity.hold(offer.runId, offer.reservation);
+    return this.enqueue(offer.commands, offer.runId, config, nowMs);
+  }
+
+  /** Without a reservation: for a run that has one. */
+  enqueue(commands: PlannedCommand[], runId: string, config: HubConfig | null, nowMs: number): Admitted {
     const woken = new Set<string>();
     let dueMs = Number.POSITIVE_INFINITY;
-    const reason = this.#capacity.refusal(offer, config, nowMs);
-    if (reason !== null) return { admission: { ok: false, reason }, woken, dueMs };
-    this.#capacity.hold(offer.runId, offer.reservation);
     const admission: Admission = { ok: true, commandIds: {}, refusedKeys: {} };
-    let bytesInFlight = offer.commands.some(({ kind }) => kind === "prefetch") ? this.#queue.bytesInFlight() : 0;
-    for (const command of offer.commands) {
+    let bytesInFlight = commands.some(({ kind }) => kind === "prefetch") ? this.#queue.bytesInFlight() : 0;
+    for (const command of commands) {
       const name = `${command.vm} ${command.key}`;
       const refusal = this.#refusalOf(command, config, bytesInFlight, nowMs);
       if (refusal !== null) {
         admission.refusedKeys[name] = refusal;
         continue;
       }
-      admission.commandIds[name] = this.#queue.enqueue(command, offer.runId, nowMs);
+      admission.commandIds[name] = this.#queue.enqueue(command, runId, nowMs);
       bytesInFlight += command.bytes ?? 0;
       dueMs = Math.min(dueMs, command.expiresMs);
       woken.add(command.vm);
@@ -74,4 +80,32 @@ export class Admissions {
       return "its agent does not have the task";
     return null;
   }
+}
+
+/** What was just written is held for its reader at least so long, ms: unlike a plan's, its lead time is not known. */
+const OUTPUT_HELD_MS_MIN = 60_000;
+
+/** One written object, wanted at once. */
+export function prefetchOf(
+  { uri, bytes, savedMs, probability }: WrittenOutputs["objects"][number],
+  vm: string,
+  task: string,
+  { holdMs }: Policy,
+  nowMs: number,
+): PlannedCommand {
+  return {
+    commandId: newId(nowMs),
+    key: `prefetch ${uri}`,
+    vm,
+    kind: "prefetch",
+    task,
+    version: null,
+    uri,
+    bytes,
+    probability,
+    savedMs,
+    notBeforeMs: nowMs,
+    deadlineMs: nowMs,
+    expiresMs: nowMs + Math.max(OUTPUT_HELD_MS_MIN, holdMs),
+  };
 }

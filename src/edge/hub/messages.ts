@@ -48,6 +48,15 @@ export interface HubConfig {
   frozen: LearnedPart[];
 }
 
+/** What one execution has written and a later one of its run is likely to read. */
+export interface WrittenOutputs {
+  runId: string;
+  executionId: string;
+  /** The tasks that follow, likeliest first. */
+  readers: string[];
+  objects: { uri: string; bytes: number; savedMs: number; probability: number }[];
+}
+
 /** To the Worker, which adds the VM's key. */
 export type HeartbeatResult =
   | { ok: true; answer: Omit<HeartbeatAnswer, "invokeKey"> }

@@ -2,15 +2,23 @@
 // each start, and the chain that the run was first expected to be. In memory only: whoever is forgotten is served as before.
 import type { Offer } from "../../core/pipeline.ts";
 import type { Hidden } from "../../core/plan.ts";
+import type { WrittenOutputs } from "./messages.ts";
 
 /** Runs remembered; beyond, the one heard of longest ago gives way. */
 const RUNS_MAX = 10_000;
+
+/** Executions of a run whose outputs were seen to; beyond, a record that comes again is seen to again. */
+const WRITERS_MAX = 1_000;
+/** VMs that one output is brought to. */
+const READING_VMS_MAX = 4;
 
 export interface ExpectedRun {
   /** As expected when the run came to this cluster first. */
   chain: string[];
   vms: Record<string, string>;
   hidden: Record<string, Hidden>;
+  /** Executions whose outputs were seen to. */
+  writers: Set<string>;
 }
 
 export class ExpectedRuns {
@@ -29,8 +37,25 @@ export class ExpectedRuns {
       chain: known?.chain ?? chain,
       vms: { ...known?.vms, ...vms },
       hidden: { ...known?.hidden, ...hidden },
+      writers: known?.writers ?? new Set(),
     });
     if (this.#runs.size > RUNS_MAX) this.#runs.delete(this.#runs.keys().next().value!);
     return own;
+  }
+
+  /**
+   * Where what an execution wrote will be read: on the VMs of the tasks that follow it, by VM; where none of them is expected, on those
+   * of all later tasks. Empty for a run that is not known, and when an execution is told again.
+   */
+  readersOf({ runId, executionId, readers }: WrittenOutputs): Map<string, string> {
+    const run = this.#runs.get(runId);
+    const tasksByVm = new Map<string, string>();
+    if (run === undefined || run.writers.has(executionId)) return tasksByVm;
+    if (run.writers.size < WRITERS_MAX) run.writers.add(executionId);
+    const following = readers.filter((task) => Object.hasOwn(run.vms, task));
+    for (const task of following.length > 0 ? following : Object.keys(run.vms)) {
+      if (tasksByVm.size < READING_VMS_MAX && !tasksByVm.has(run.vms[task]!)) tasksByVm.set(run.vms[task]!, task);
+    }
+    return tasksByVm;
   }
 }

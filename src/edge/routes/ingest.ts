@@ -8,6 +8,7 @@ import type { AppEnv, KeyGrant } from "../app.ts";
 import { requireScope } from "../auth.ts";
 import { decodeOtlpProtobuf, encodeOtlpAnswer, encodeOtlpStatus } from "../otlp.ts";
 import { fieldErrors, problem } from "../problem.ts";
+import { fetchOutputs } from "../written-outputs.ts";
 import { readBody } from "./ingest-body.ts";
 
 /** Rejected records told one by one; what is beyond is told by the last reason. */
@@ -48,6 +49,11 @@ ingestRoutes.post("/v1/executions", requireScope("ingest", "agent"), async (c) =
   const checked = checkExecutions(list, c.get("key"));
   if (checked.records.length === 0) return nothingTaken(c, checked.rejected);
   const stored = await store(c, checked.records);
+  c.executionCtx.waitUntil(
+    fetchOutputs(c.env, c.get("key").workspace, checked.records, c.executionCtx).catch((error: unknown) =>
+      console.warn(`outputs are fetched by their readers: ${error}`),
+    ),
+  );
   const refused = stored.refused.map(({ at, reason }) => ({ index: checked.positions[at]!, reason }));
   const rejected = checked.rejected.map(({ index, pointer, detail }) => ({ index, reason: reasonOf(pointer, detail) }));
   const answer: IngestAnswer = {

@@ -1,0 +1,67 @@
+// What executions have just written goes to where their runs go on (core/outputs.ts; docs/decisions/0034). In: accepted executions of
+// agents. Out: prefetch commands at the hubs of their clusters, which know the VMs that the runs' later tasks are expected on.
+// Here, in the isolate that takes the records: it has the model and the fleet's links, and the records are as fresh as they get.
+import { indexOf } from "../core/fleet.ts";
+import { outputsToFetch } from "../core/outputs.ts";
+import { acts } from "../core/pipeline.ts";
+import type { RunRecord } from "../core/records.ts";
+import { uniformOf } from "./allocator.ts";
+import type { Env } from "./env.ts";
+import { type FleetSources, fleetViewFor } from "./fleet-cache.ts";
+import type { WrittenOutputs } from "./hub/messages.ts";
+import { modelFor } from "./model-cache.ts";
+import { ownName } from "./task-names.ts";
+
+/** A cold isolate has no model at once: the outputs of its first records are fetched by their readers, ms. */
+const MODEL_WAIT_MS = 50;
+/** What ended longer ago is a log that is told afterwards: its run does not go on, ms. */
+const FRESH_MS = 60_000;
+/** Successors of a task that are asked for their VM. */
+const READERS_MAX = 8;
+
+export async function fetchOutputs(
+  env: FleetSources & Pick<Env, "GRAPH_WRITER" | "CLUSTER_HUB">,
+  workspace: string,
+  records: RunRecord[],
+  background: Pick<ExecutionContext, "waitUntil">,
+): Promise<void> {
+  const nowMs = Date.now();
+  const writers = records.filter(
+    ({ status, endMs, rest: { cluster, outputs = [], speculative } }) =>
+      cluster !== undefined && outputs.length > 0 && status === "ok" && !speculative && endMs! > nowMs - FRESH_MS,
+  );
+  if (writers.length === 0) return;
+  const fleet = await fleetViewFor(env, workspace, background, nowMs);
+  const acting = writers.filter(({ runId }) => acts(fleet.policy, uniformOf(runId)));
+  const model = acting.length === 0 ? null : await modelFor(env.GRAPH_WRITER, workspace, MODEL_WAIT_MS);
+  if (model === null) return;
+  const index = indexOf(fleet);
+  const byCluster = new Map<string, WrittenOutputs[]>();
+  for (const { runId, executionId, task, rest } of acting) {
+    const { cluster, vm, outputs } = rest;
+    const c = index.clusterIds.get(cluster!);
+    const profile = model.profiles.get(task!);
+    if (c === undefined || profile === undefined) continue;
+    const v =
+      Math.max(
+        0,
+        fleet.clusters[c]!.vms.findIndex((known) => known.vm === vm),
+      ) + index.vmOffsets[c]!;
+    if (v >= index.vmOffsets[c + 1]!) continue;
+    const objects = outputs!.flatMap(({ uri, bytes }) => {
+      const savedMs = index.transferMs(uri, bytes, c, v);
+      const isWorth = outputsToFetch([{ uri, bytes }], profile, bytes / savedMs, fleet.policy).length > 0;
+      return isWorth ? [{ uri, bytes, savedMs, probability: profile.outputs!.readShare }] : [];
+    });
+    if (objects.length === 0) continue;
+    const readers = profile.successors.slice(0, READERS_MAX).map((successor) => ownName(successor.task, fleet));
+    const written = byCluster.get(cluster!) ?? [];
+    written.push({ runId, executionId, readers, objects });
+    byCluster.set(cluster!, written);
+  }
+  await Promise.all(
+    [...byCluster].map(([cluster, written]) =>
+      env.CLUSTER_HUB.getByName(`${workspace}/${cluster}`).outputsWritten(workspace, cluster, written),
+    ),
+  );
+}
