@@ -1,5 +1,8 @@
 // A real agent process against a hub that speaks the protocol: calls, measurements, commands, reports, stops.
+
+import { createHash } from "node:crypto";
 import { describe, expect, it } from "vitest";
+import { rangeOf } from "../../src/agent/range.ts";
 import { CONTINUATION_HEADER } from "../../src/protocol.ts";
 import { echoTask, startTestAgent } from "./start.ts";
 import { pattern, TestStore } from "./store.ts";
@@ -112,6 +115,46 @@ describe("objects", () => {
       coldStartMs: 0,
       inputs: [{ uri, bytes: 300_000 }],
     });
+    expect(store.asked("/model.bin")).toBe(1);
+    await store.stop();
+  });
+});
+
+describe("a range of an object", () => {
+  const SIZE = 1000;
+  it.each([
+    ["bytes=0-9", { first: 0, last: 9 }],
+    ["bytes=990-", { first: 990, last: 999 }],
+    ["bytes=990-5000", { first: 990, last: 999 }],
+    ["bytes=-10", { first: 990, last: 999 }],
+    ["bytes=-5000", { first: 0, last: 999 }],
+    ["bytes=1000-", "unsatisfiable"],
+    ["bytes=-0", "unsatisfiable"],
+    ["bytes=9-0", null],
+    ["bytes=0-1,5-6", null],
+    ["bytes=-", null],
+    ["items=0-9", null],
+    [undefined, null],
+  ])("%s", (header, range) => expect(rangeOf(header, SIZE)).toEqual(range));
+
+  it("is read by a task, from the cache", async () => {
+    const store = await TestStore.start();
+    const bytes = pattern(300_000);
+    const uri = store.put("/model.bin", bytes);
+    const agent = await startTestAgent({ config: { objects: { schemes: ["http"], hosts: [store.host] } } });
+    const read = async (id: string, range: string) => {
+      const query = `/read?uri=${encodeURIComponent(uri)}&range=${encodeURIComponent(range)}`;
+      return (await agent.invoke("echo", id, query)).json();
+    };
+    const digest = createHash("sha256").update(bytes.subarray(100_000, 200_000)).digest("hex");
+    expect(await read("e1", "bytes=100000-199999")).toMatchObject({
+      status: 206,
+      range: "bytes 100000-199999/300000",
+      bytes: 100_000,
+      digest,
+    });
+    expect(await read("e2", "bytes=300000-")).toMatchObject({ status: 416, range: "bytes */300000", bytes: 0 });
+    expect(await read("e3", "bytes=0-1,5-6")).toMatchObject({ status: 200, bytes: 300_000 });
     expect(store.asked("/model.bin")).toBe(1);
     await store.stop();
   });

@@ -5,9 +5,9 @@ import { createServer } from "node:http";
 
 const { PORT, FORECHAIN_OBJECTS, FORECHAIN_TOKEN, CRASH, START_OBJECT, GATE } = process.env;
 
-async function object(uri, as) {
+async function object(uri, as, range) {
   const url = `${FORECHAIN_OBJECTS}?uri=${encodeURIComponent(uri)}${as ? `&as=${as}` : ""}`;
-  return fetch(url, { headers: { authorization: `Bearer ${FORECHAIN_TOKEN}` } });
+  return fetch(url, { headers: { authorization: `Bearer ${FORECHAIN_TOKEN}`, ...(range ? { range } : {}) } });
 }
 
 if (CRASH) {
@@ -24,13 +24,14 @@ createServer(async (request, response) => {
   for await (const chunk of request) chunks.push(chunk);
   const body = Buffer.concat(chunks);
   if (url.pathname === "/read") {
-    const answer = await object(url.searchParams.get("uri"), url.searchParams.get("as"));
+    const answer = await object(url.searchParams.get("uri"), url.searchParams.get("as"), url.searchParams.get("range"));
     const bytes = Buffer.from(await answer.arrayBuffer());
     const digest = createHash("sha256").update(bytes).digest("hex");
     response.setHeader("content-type", "application/json");
     response.end(
       JSON.stringify({
         status: answer.status,
+        range: answer.headers.get("content-range"),
         bytes: bytes.length,
         digest,
         text: bytes.length < 500 ? bytes.toString() : undefined,
