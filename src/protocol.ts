@@ -402,6 +402,8 @@ export const Heartbeat = z.strictObject({
     /** Busy share of all cores. */
     cpu: Probability,
     memoryBytes: Bytes,
+    /** Of it, what idle runtimes hold: they end where a start needs the memory. */
+    idleMemoryBytes: Bytes.optional(),
     executions: z.number().int().nonnegative(),
   }),
   runtimes: z

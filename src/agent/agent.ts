@@ -147,7 +147,12 @@ async function assemble(config: AgentConfig, stopping: AbortSignal, log: Log) {
     describe: async () => ({
       ...identity,
       ...describe(config, place.port, await readCapacity(config), { pool, cache, containers, clock }),
-      load: { cpu: cpuLoad(), memoryBytes: pool.memoryUsedBytes(), executions: invoker.running() },
+      load: {
+        cpu: cpuLoad(),
+        memoryBytes: pool.memoryUsedBytes(),
+        idleMemoryBytes: pool.memoryIdleBytes(),
+        executions: invoker.running(),
+      },
       probes: probes.list(),
       released: idle.take(),
     }),

@@ -122,6 +122,11 @@ export class RuntimePool {
     return this.list().reduce((sum, runtime) => sum + this.#memoryOf(runtime.task), 0);
   }
 
+  /** Of it, what idle runtimes hold: a user's request may have it. */
+  memoryIdleBytes(): number {
+    return this.#idleOnes().reduce((sum, runtime) => sum + this.#memoryOf(runtime.task), 0);
+  }
+
   /** For a user's request. `signal` ends the wait, not a start that others may use. */
   async acquire(task: string, signal: AbortSignal): Promise<Acquired> {
     if (this.#options.tasks[task] === undefined) return failure("unknown_task", `this VM has no task ${task}`);
@@ -305,9 +310,13 @@ export class RuntimePool {
     });
   }
 
+  #idleOnes(): Runtime[] {
+    return this.list().filter((runtime) => runtime.state === "ready" && !runtime.claimed);
+  }
+
   /**
-   * Null where the task has all its instances or the memory is taken. A user's request may end idle runtimes for it; a command only
-   * those that the configuration's own keep-alive would have ended: a call that is foreseen goes before one that may come.
+   * Null where the task has all its instances or the memory is taken. A user's request may end idle runtimes for it; a command
+   * only those that no command holds and that are likelier to expire than to be used: a call that is foreseen goes before one that may come.
    */
   #startIfRoom(task: string, forUser: boolean): Runtime | null {
     const config = this.#options.tasks[task]!;
@@ -315,21 +324,23 @@ export class RuntimePool {
     const neededBytes = this.#memoryOf(task);
     const lacking = () => this.memoryUsedBytes() + neededBytes > this.#options.memoryBytes;
     if (lacking()) {
-      const idle = this.list().filter(
-        (runtime) => runtime.state === "ready" && (forUser || (!isHeld(runtime) && this.#isKeptLonger(runtime))),
-      );
+      const idle = this.#idleOnes().filter((runtime) => forUser || (!isHeld(runtime) && this.#isLongIdle(runtime)));
+      const idleBytes = idle.reduce((sum, runtime) => sum + this.#memoryOf(runtime.task), 0);
+      // For a command, none ends in vain: if all of them together are too little, they stay.
+      const suffices = this.memoryUsedBytes() - idleBytes + neededBytes <= this.#options.memoryBytes;
       // Those that nobody expects to be used go first, the longest unused before the others.
       idle.sort((a, b) => Number(isHeld(a)) - Number(isHeld(b)) || a.lastUsedMs - b.lastUsedMs);
-      for (const victim of idle) if (lacking()) void this.end(victim, "evicted");
+      if (forUser || suffices) for (const victim of idle) if (lacking()) void this.end(victim, "evicted");
     }
     // A lone runtime may start whatever its size: refusing would turn a wrong estimate into an outage.
     if (lacking() && this.#runtimes.size > 0) return null;
     return this.#start(task);
   }
 
-  #isKeptLonger(runtime: Runtime): boolean {
-    const ownMs = this.#options.tasks[runtime.task]!.keepAliveMs;
-    return !runtime.claimed && this.#options.nowMs() > runtime.lastUsedMs + ownMs;
+  /** For half of the time that it is held, or for as long as the configuration alone would have held it. */
+  #isLongIdle({ task, lastUsedMs, expiresMs }: Runtime): boolean {
+    const ownMs = this.#options.tasks[task]!.keepAliveMs;
+    return this.#options.nowMs() - lastUsedMs >= Math.min(ownMs, (expiresMs - lastUsedMs) / 2);
   }
 
   #start(task: string): Runtime {

@@ -17,6 +17,8 @@ export interface VmView {
   cpuLoad: number;
   /** In use by runtimes and reservations. */
   memoryUsedBytes: number;
+  /** Of it, what idle runtimes hold: free for whoever starts one, because they end for it. Absent: none. */
+  memoryIdleBytes?: number;
   executions: number;
   /** Tasks of the agent's own configuration; the only ones it can run. */
   tasks: string[];
@@ -111,7 +113,7 @@ export class FleetIndex {
       this.vmOffsets[c + 1] = this.vmOffsets[c]! + cluster.vms.length;
       this.clusterIds.set(cluster.cluster, c);
     }
-    this.freeBytes = Float64Array.from(this.vms, (vm) => Math.max(0, vm.memoryBytes - vm.memoryUsedBytes));
+    this.freeBytes = Float64Array.from(this.vms, freeMemoryBytes);
     this.waitFactor = Float64Array.from(this.vms, waitFactorOf);
     for (const [service, { hosts }] of Object.entries(view.services)) {
       for (const host of hosts) this.serviceOfHost.set(host.toLowerCase(), service);
@@ -223,6 +225,11 @@ export function indexOf(view: FleetView): FleetIndex {
     indexes.set(view, index);
   }
   return index;
+}
+
+/** What a start would find: idle runtimes end for it. */
+export function freeMemoryBytes({ memoryBytes, memoryUsedBytes, memoryIdleBytes = 0 }: VmView): number {
+  return Math.max(0, memoryBytes - memoryUsedBytes + memoryIdleBytes);
 }
 
 /**

@@ -1,6 +1,6 @@
 // A VM for a task without prediction, plan or hub: what a request falls back to when any of them fails.
 import { HEARTBEAT_STALE_MS } from "../core/allocate.ts";
-import type { FleetView, VmView } from "../core/fleet.ts";
+import { type FleetView, freeMemoryBytes, type VmView } from "../core/fleet.ts";
 import type { Served, TaskRequest, Unsuitable } from "../core/pipeline.ts";
 import { isUnreachable, type Target } from "./forward.ts";
 
@@ -69,6 +69,6 @@ export function anyVm(
 }
 
 function canRun(vm: VmView, task: string, nowMs: number): boolean {
-  if (vm.draining || vm.memoryUsedBytes >= vm.memoryBytes || !vm.tasks.includes(task)) return false;
+  if (vm.draining || freeMemoryBytes(vm) === 0 || !vm.tasks.includes(task)) return false;
   return vm.lastHeartbeatMs !== null && nowMs - vm.lastHeartbeatMs <= HEARTBEAT_STALE_MS;
 }

@@ -117,6 +117,7 @@ function joinVm(
     lastHeartbeatMs: reported?.lastHeartbeatMs ?? null,
     cpuLoad: reported?.cpuLoad ?? 0,
     memoryUsedBytes: reported?.memoryUsedBytes ?? 0,
+    memoryIdleBytes: reported?.memoryIdleBytes ?? 0,
     executions: reported?.executions ?? 0,
     tasks: share.of(reported?.tasks ?? []),
     warm: reported?.warm ?? {},

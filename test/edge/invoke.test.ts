@@ -2,6 +2,7 @@
 
 import { verify } from "hono/jwt";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { forgetFleetView } from "../../src/edge/fleet-cache.ts";
 import { vmKey } from "../../src/edge/secrets.ts";
 import { COLD_START_HEADER, InvokeContext } from "../../src/protocol.ts";
 import { GIB, newWorld, offerOf, testEnv, type World } from "./world.ts";
@@ -260,4 +261,19 @@ test("capacity held for runs to come does not refuse a call that is here", async
   expect(await world.hub("paris").admit(world.workspace, offer)).toMatchObject({ ok: true });
   expect(await world.call("GET", "/v1/invoke/a")).toMatchObject({ status: 200 });
   expect(await world.call("POST", "/v1/allocations", { task: "a", runId: "r" })).toMatchObject({ status: 503 });
+});
+
+test("memory of idle runtimes is free for a chain: they end for its starts", async () => {
+  await cluster("paris", ["a"], ok);
+  const full = { cpu: 0, memoryBytes: 4 * GIB, executions: 0 };
+  const allocate = async (runId: string, load: object, instanceId: string) => {
+    await world.heartbeat("paris", "vm", ["a"], { instanceId, load: { ...full, ...load } });
+    return world.call("POST", "/v1/allocations", { task: "a", runId });
+  };
+  expect(await allocate("r1", {}, "second")).toMatchObject({
+    status: 503,
+    body: { refused: [{ cluster: "paris", reason: expect.stringContaining("memory") }] },
+  });
+  forgetFleetView(world.workspace);
+  expect(await allocate("r2", { idleMemoryBytes: GIB }, "third")).toMatchObject({ status: 200 });
 });

@@ -83,7 +83,9 @@ export class Vms {
       const declared = config?.vms[vm];
       if (nowMs - heartbeatMs > HEARTBEAT_STALE_MS || declared?.draining) continue;
       const memoryBytes = declared?.memoryBytes ?? heartbeat.capacity.memoryBytes;
-      freeMemoryBytes += Math.max(0, memoryBytes - heartbeat.load.memoryBytes);
+      const { memoryBytes: usedBytes, idleMemoryBytes = 0 } = heartbeat.load;
+      // Idle runtimes end for a start; and those that a run is to use are in its own reservation.
+      freeMemoryBytes += Math.max(0, memoryBytes - usedBytes + idleMemoryBytes);
       cpuCores += declared?.cpuCores ?? heartbeat.capacity.cpuCores;
     }
     return { freeMemoryBytes, cpuCores };
@@ -150,6 +152,7 @@ function summaryOf(vm: string, state: VmState, urisMax: number): VmSummary {
     lastHeartbeatMs: state.heartbeatMs,
     cpuLoad: heartbeat.load.cpu,
     memoryUsedBytes: heartbeat.load.memoryBytes,
+    memoryIdleBytes: heartbeat.load.idleMemoryBytes ?? 0,
     executions: heartbeat.load.executions,
     tasks: [...state.tasks],
     warm,

@@ -1,0 +1,120 @@
+// Memory of a VM that is full of idle runtimes: who may take it. Runtimes are servers in this process; the clock is ours.
+import { createServer, type Server } from "node:http";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { Driver } from "../../src/agent/drivers/driver.ts";
+import { RuntimePool } from "../../src/agent/runtimes.ts";
+
+const MIB = 2 ** 20;
+const KEEP_ALIVE_MS = 60_000;
+const HOLD_MS = 1_000_000;
+
+let pool: RuntimePool;
+let nowMs: number;
+let ended: string[];
+const never = new AbortController().signal;
+
+/** Every task needs 100 MiB; the VM has room for two. */
+beforeEach(() => {
+  nowMs = 1_000_000;
+  ended = [];
+  const tasks = ["a", "b", "c", "big"];
+  pool = new RuntimePool({
+    tasks: Object.fromEntries(tasks.map((task) => [task, configOf(task === "big" ? 220 : 100)])),
+    drivers: new Map(tasks.map((task) => [task, inProcess()])),
+    memoryBytes: 250 * MIB,
+    objectsUrl: () => "",
+    keepAliveMs: () => KEEP_ALIVE_MS,
+    onIdle: () => undefined,
+    loadObjects: async () => ({ ok: true }),
+    unpackCode: async () => ({ ok: true, folder: null }),
+    fetchedMs: () => 0,
+    onEnd: (runtime, reason) => ended.push(`${runtime.task} ${reason}`),
+    nowMs: () => nowMs,
+  });
+});
+afterEach(() => pool.stop());
+
+function configOf(mib: number) {
+  const config = {
+    driver: "http",
+    memoryBytes: mib * MIB,
+    maxInstances: 8,
+    keepAliveMs: KEEP_ALIVE_MS,
+    startTimeoutMs: 10_000,
+    readyPath: "/",
+  };
+  return config as unknown as ConstructorParameters<typeof RuntimePool>[0]["tasks"][string];
+}
+
+function inProcess(): Driver {
+  return {
+    async start({ port }) {
+      const server: Server = createServer((_request, response) => response.end());
+      await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
+      const stop = async () => {
+        server.closeAllConnections();
+        server.close();
+      };
+      const exited = new Promise<never>(() => undefined);
+      return { secure: false, host: "127.0.0.1", port, basePath: "", exited, usage: () => null, resetPeak() {}, stop };
+    },
+  };
+}
+
+/** Called and answered: idle from now on. */
+async function used(task: string): Promise<void> {
+  const answer = await pool.acquire(task, never);
+  if (!answer.ok) throw new Error(answer.detail);
+  pool.release(answer.runtime, true);
+}
+
+const prewarm = (task: string) => pool.prewarm(task, `command ${task}`, nowMs + HOLD_MS);
+
+describe("a command finds the memory taken by idle runtimes", () => {
+  beforeEach(async () => {
+    await used("a");
+    nowMs += 1_000;
+    await used("b");
+  });
+
+  it("that may still be used: it is refused", async () => {
+    nowMs += KEEP_ALIVE_MS / 2 - 1_001;
+    expect(await prewarm("c")).toMatchObject({ ok: false, reason: "no_memory" });
+    expect(ended).toEqual([]);
+  });
+
+  it("of which one has been idle for half of its keep-alive: that one ends", async () => {
+    nowMs += KEEP_ALIVE_MS / 2 - 1_000;
+    expect(await prewarm("c")).toMatchObject({ ok: true, started: true });
+    expect(ended).toEqual(["a evicted"]);
+  });
+
+  it("that are too little all together: none ends in vain", async () => {
+    expect(await pool.acquire("a", never)).toMatchObject({ ok: true, how: "warm" });
+    nowMs += KEEP_ALIVE_MS;
+    expect(await prewarm("big")).toMatchObject({ ok: false, reason: "no_memory" });
+    expect(ended).toEqual([]);
+  });
+
+  it("that another command holds: it is refused, however long they wait", async () => {
+    await prewarm("a");
+    await prewarm("b");
+    nowMs += HOLD_MS;
+    expect(await prewarm("c")).toMatchObject({ ok: false, reason: "no_memory" });
+  });
+
+  it("a user's call takes it at once, what is not held before what is", async () => {
+    await prewarm("a");
+    expect(await pool.acquire("c", never)).toMatchObject({ ok: true, how: "cold" });
+    expect(ended).toEqual(["b evicted"]);
+    expect(await pool.acquire("b", never)).toMatchObject({ ok: true, how: "cold" });
+    expect(ended).toEqual(["b evicted", "a evicted"]);
+  });
+});
+
+it("idle memory is told beside the memory in use: a start may have it", async () => {
+  await used("a");
+  expect([pool.memoryUsedBytes(), pool.memoryIdleBytes()]).toEqual([100 * MIB, 100 * MIB]);
+  await pool.acquire("a", never);
+  expect([pool.memoryUsedBytes(), pool.memoryIdleBytes()]).toEqual([100 * MIB, 0]);
+});
