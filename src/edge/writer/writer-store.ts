@@ -10,8 +10,8 @@ import { hashRunId, PackIndex } from "./pack-index.ts";
 const PART_CHARS = 500_000;
 /** Bytes of one row of the model. */
 const PART_BYTES = 1 << 20;
-/** Unpacked packs in memory: about 2 MB each. */
-const CACHED_PACKS = 4;
+/** Unpacked packs in memory, about 2 MB each: late records come to the last ones, others are met once in 5,000 new runs. */
+const CACHED_PACKS = 2;
 /** How long a sealed run can still be corrected, ms. */
 export const HORIZON_MS = 24 * 3_600_000;
 /** Runs whose ids are remembered, so that a repeated or late one is told and not counted as new: 16 MiB of index. */

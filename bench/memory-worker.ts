@@ -1,0 +1,88 @@
+// A GraphWriter's parts without its object: bench/memory.ts drives them in Node. In: batches and instants. Out: what they hold.
+import { createEngine } from "../src/core/engine.ts";
+import { Learned } from "../src/core/learned.ts";
+import { Ledger } from "../src/core/ledger.ts";
+import { unpackRecords } from "../src/core/records.ts";
+import { GraphRows } from "../src/core/rows.ts";
+import { prepareFlush } from "../src/edge/graph-store.ts";
+import { isFlushDue, isPublishDue, learnRun, profilesFor, type State } from "../src/edge/writer/state.ts";
+import { WriterStore } from "../src/edge/writer/writer-store.ts";
+
+const ALARM_EVERY_MS = 1_000;
+
+/** GraphWriter's calls in its order, with a clock of ours. */
+export class Writer {
+  readonly store: WriterStore;
+  readonly state: State;
+  #alarmMs = 0;
+
+  constructor(storage: unknown, engineModule: WebAssembly.Module, nowMs: number) {
+    this.store = new WriterStore(storage as DurableObjectStorage);
+    this.state = {
+      workspace: "bench",
+      ledger: new Ledger(new GraphRows(), [], this.store),
+      engine: createEngine(engineModule, "default"),
+      learned: new Learned(),
+      tasks: [],
+      taskIds: new Map(),
+      modelVersion: 0,
+      unpublished: 0,
+      publishedMs: 0,
+      flushedSeq: 0,
+      newestDay: null,
+      declarations: {},
+      flushedMs: nowMs,
+      recordsSince: 0,
+      lastRecordMs: nowMs,
+    };
+  }
+
+  ingest(text: string, nowMs: number): void {
+    const { state, store } = this;
+    const { changes } = state.ledger.ingest(unpackRecords(text), nowMs);
+    store.appendRecords(text, nowMs);
+    state.recordsSince += changes;
+    state.lastRecordMs = nowMs;
+    if (state.ledger.isFull) this.#seal(nowMs);
+    if (nowMs < this.#alarmMs + ALARM_EVERY_MS) return;
+    this.#alarmMs = nowMs;
+    this.#seal(nowMs);
+    if (isPublishDue(state, nowMs)) this.#publish(nowMs);
+    if (isFlushDue(state, nowMs)) this.#flush(nowMs);
+  }
+
+  #seal(nowMs: number): void {
+    const { state, store } = this;
+    const due = state.ledger.due(nowMs);
+    if (due.length > 0) store.appendSeals(due, nowMs);
+    state.ledger.seal(due, (run) => learnRun(state, run));
+    if (state.ledger.isPackDue) store.writePack(store.lastSeq, state.ledger.takeSealed(), nowMs);
+  }
+
+  #publish(nowMs: number): void {
+    const { state, store } = this;
+    const profiles = JSON.stringify(profilesFor(state, state.ledger.rows.rows));
+    const learned = JSON.stringify(state.learned.text());
+    const image = state.engine.exportImage();
+    store.writeModel({
+      version: ++state.modelVersion,
+      seq: store.lastSeq,
+      image,
+      tasks: state.tasks,
+      profiles,
+      learned,
+    });
+    Object.assign(state, { publishedMs: nowMs, unpublished: 0 });
+  }
+
+  #flush(nowMs: number): void {
+    const { state, store } = this;
+    const { rows } = state.ledger;
+    const seq = store.lastSeq;
+    store.writePack(seq, state.ledger.takeSealed(), nowMs);
+    const flush = prepareFlush(rows, seq, state.newestDay, {}, () => profilesFor(state, rows.rows));
+    store.commitFlush(seq);
+    store.expire(nowMs);
+    Object.assign(state, { flushedSeq: seq, newestDay: flush.newestDay, flushedMs: nowMs, recordsSince: 0 });
+  }
+}
