@@ -9,7 +9,7 @@ import {
   type ServiceDeclaration,
   TaskDeclaration,
 } from "../protocol.ts";
-import { clusters, policies, proximity, services, taskDeclarations, vms } from "./schema/control.ts";
+import { clusters, policies, proximity, removedClusters, services, taskDeclarations, vms } from "./schema/control.ts";
 import { learningFrozen } from "./schema/learning.ts";
 
 export interface Declarations {
@@ -20,19 +20,26 @@ export interface Declarations {
   policy: Policy;
   /** What was learned and is to stay as it is. */
   frozen: LearnedPart[];
+  /** Clusters that the operator has removed: their agents may report, and are not heard, until the cluster is declared again. */
+  removed: Set<string>;
 }
+
+/** Removals remembered; beyond, the oldest is forgotten. */
+const REMOVED_MAX = 1_000;
 
 export async function loadDeclarations(d1: D1Database, workspace: string): Promise<Declarations> {
   const db = drizzle(d1);
-  const [clusterRows, vmRows, serviceRows, proximityRows, taskRows, policyRows, frozenRows] = await db.batch([
-    db.select().from(clusters).where(eq(clusters.workspace, workspace)),
-    db.select().from(vms).where(eq(vms.workspace, workspace)),
-    db.select().from(services).where(eq(services.workspace, workspace)),
-    db.select().from(proximity).where(eq(proximity.workspace, workspace)),
-    db.select().from(taskDeclarations).where(eq(taskDeclarations.workspace, workspace)),
-    db.select().from(policies).where(eq(policies.workspace, workspace)),
-    db.select().from(learningFrozen).where(eq(learningFrozen.workspace, workspace)),
-  ]);
+  const [clusterRows, vmRows, serviceRows, proximityRows, taskRows, policyRows, frozenRows, removedRows] =
+    await db.batch([
+      db.select().from(clusters).where(eq(clusters.workspace, workspace)),
+      db.select().from(vms).where(eq(vms.workspace, workspace)),
+      db.select().from(services).where(eq(services.workspace, workspace)),
+      db.select().from(proximity).where(eq(proximity.workspace, workspace)),
+      db.select().from(taskDeclarations).where(eq(taskDeclarations.workspace, workspace)),
+      db.select().from(policies).where(eq(policies.workspace, workspace)),
+      db.select().from(learningFrozen).where(eq(learningFrozen.workspace, workspace)),
+      db.select().from(removedClusters).where(eq(removedClusters.workspace, workspace)),
+    ]);
   const declared: Declarations = {
     clusters: new Map(),
     services: new Map(),
@@ -41,6 +48,7 @@ export async function loadDeclarations(d1: D1Database, workspace: string): Promi
     proximity: proximityRows.map(({ workspace: _, ...entry }) => entry),
     policy: Policy.parse(policyRows[0]?.policy ?? {}),
     frozen: frozenRows.flatMap(({ part }) => LearnedPart.safeParse(part).data ?? []),
+    removed: new Set(removedRows.map(({ cluster }) => cluster)),
   };
   for (const { cluster, labels, draining, approvedHosts, pricePerGbSecond, internalLatencyMs } of clusterRows) {
     declared.clusters.set(cluster, { vms: [], labels, draining, approvedHosts, pricePerGbSecond, internalLatencyMs });
@@ -89,6 +97,7 @@ export async function storeCluster(
         declaration.internalLatencyMs,
         nowMs,
       ),
+    d1.prepare("DELETE FROM removed_clusters WHERE workspace = ?1 AND cluster = ?2").bind(workspace, cluster),
     d1.prepare("DELETE FROM vms WHERE workspace = ?1 AND cluster = ?2").bind(workspace, cluster),
     // One JSON parameter: a thousand VMs are far more than D1's 100 bound parameters.
     d1
@@ -102,12 +111,24 @@ export async function storeCluster(
   ]);
 }
 
-export async function removeCluster(d1: D1Database, workspace: string, cluster: string): Promise<void> {
-  await d1.batch(
-    ["clusters", "vms", "proximity", "known_vms"].map((table) =>
+export async function removeCluster(d1: D1Database, workspace: string, cluster: string, nowMs: number): Promise<void> {
+  await d1.batch([
+    ...["clusters", "vms", "proximity", "known_vms"].map((table) =>
       d1.prepare(`DELETE FROM ${table} WHERE workspace = ?1 AND cluster = ?2`).bind(workspace, cluster),
     ),
-  );
+    d1
+      .prepare(
+        `INSERT INTO removed_clusters (workspace, cluster, removed_ms) VALUES (?1, ?2, ?3)
+         ON CONFLICT (workspace, cluster) DO UPDATE SET removed_ms = excluded.removed_ms`,
+      )
+      .bind(workspace, cluster, nowMs),
+    d1
+      .prepare(
+        `DELETE FROM removed_clusters WHERE workspace = ?1 AND removed_ms <= (
+           SELECT removed_ms FROM removed_clusters WHERE workspace = ?1 ORDER BY removed_ms DESC LIMIT 1 OFFSET ?2)`,
+      )
+      .bind(workspace, REMOVED_MAX),
+  ]);
 }
 
 export async function storeService(

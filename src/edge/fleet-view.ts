@@ -25,12 +25,13 @@ const VIEW_URIS_MAX = 20_000;
 export function joinFleet(declared: Declarations, told: Map<string, HubSummary>, nowMs: number): FleetView {
   const otherNames = otherNamesOf(told.values());
   const summaries = otherNames === null ? told : renamed(told, otherNames);
-  const names = new Set([...declared.clusters.keys(), ...summaries.keys()]);
+  const known = [...new Set([...declared.clusters.keys(), ...summaries.keys()])];
+  const names = known.filter((cluster) => !declared.removed.has(cluster));
   const vmCount = [...summaries.values()].reduce((sum, summary) => sum + summary.vms.length, 0);
   const urisPerVm = Math.ceil(VIEW_URIS_MAX / Math.max(1, vmCount));
   const matrix = proximityByCluster(declared);
   const share = new SharedLists();
-  const clusters = [...names].map((cluster): ClusterView => {
+  const clusters = names.map((cluster): ClusterView => {
     const declaration = declared.clusters.get(cluster);
     const summary = summaries.get(cluster) ?? null;
     const { labels, draining, pricePerGbSecond, internalLatencyMs } = declaration ?? UNDECLARED;

@@ -127,20 +127,24 @@ export class Fleet extends DurableObject<Env> {
     if (isFull(declared.clusters, cluster, CLUSTERS_MAX)) return tooMany("clusters", CLUSTERS_MAX);
     await storeCluster(this.env.DB, workspace, cluster, declaration, Date.now());
     declared.clusters.set(cluster, declaration);
+    declared.removed.delete(cluster);
     await this.#announce(workspace, declared, [cluster]);
     return DECLARED;
   }
 
-  /** The declaration is gone; agents that still report join again as undeclared VMs until their keys are revoked. */
+  /** Its agents are drained, whoever of them still reports, and the cluster stays away until it is declared again. */
   async forgetCluster(workspace: string, cluster: string): Promise<boolean> {
     const declared = await this.#declared(workspace);
-    await removeCluster(this.env.DB, workspace, cluster);
+    const isKnown = declared.clusters.has(cluster) || this.#summaries.has(cluster);
+    if (!isKnown || declared.removed.has(cluster)) return false;
+    await removeCluster(this.env.DB, workspace, cluster, Date.now());
     declared.proximity = declared.proximity.filter((entry) => entry.cluster !== cluster);
+    declared.clusters.delete(cluster);
+    declared.removed.add(cluster);
     this.#summaries.delete(cluster);
     this.#knownVms.forget(cluster);
-    const existed = declared.clusters.delete(cluster);
-    this.#version = crypto.randomUUID();
-    return existed;
+    await this.#announce(workspace, declared, [cluster]);
+    return true;
   }
 
   async declareService(workspace: string, service: string, declaration: ServiceDeclaration): Promise<Declared> {
@@ -204,8 +208,10 @@ export class Fleet extends DurableObject<Env> {
     knownVersion: string | null,
   ): Promise<FleetNews> {
     const declared = await this.#declared(workspace);
-    this.#summaries.set(cluster, summary);
-    this.ctx.waitUntil(this.#knownVms.note(workspace, cluster, summary, Date.now()));
+    if (!declared.removed.has(cluster)) {
+      this.#summaries.set(cluster, summary);
+      this.ctx.waitUntil(this.#knownVms.note(workspace, cluster, summary, Date.now()));
+    }
     if (this.#pending.size > 0 && !this.#filling) this.ctx.waitUntil(this.#fill(workspace));
     return {
       config: knownVersion === this.#version ? null : this.#configOf(declared, cluster),
@@ -330,7 +336,7 @@ export class Fleet extends DurableObject<Env> {
     return {
       version: this.#version,
       policy: declared.policy,
-      draining: declaration?.draining ?? false,
+      draining: declaration?.draining ?? declared.removed.has(cluster),
       vms: Object.fromEntries((declaration?.vms ?? []).map((vm) => [vm.vm, vm])),
       tasks: Object.fromEntries(declared.tasks),
       services: [...declared.services].flatMap(([service, { probeUrl }]) => (probeUrl ? [{ service, probeUrl }] : [])),

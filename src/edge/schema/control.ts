@@ -1,4 +1,4 @@
-// The tables of migrations/0001_control.sql and 0004_known_vms.sql for drizzle; test/edge/schema.test.ts holds both together.
+// The tables of migrations 0001, 0004 and 0006 for drizzle; test/edge/schema.test.ts holds both together.
 import { index, integer, primaryKey, real, sqliteTable, text } from "drizzle-orm/sqlite-core";
 import type { AllocationAnswer, AllocationRecord, Outcome, Policy, Scope, TaskDeclaration } from "../../protocol.ts";
 import type { KnownVms } from "../known-vms.ts";
@@ -163,6 +163,16 @@ export const knownVms = sqliteTable(
     cluster: text().notNull(),
     vms: text({ mode: "json" }).$type<KnownVms>().notNull(),
     knownMs: integer("known_ms").notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.workspace, table.cluster] })],
+);
+
+export const removedClusters = sqliteTable(
+  "removed_clusters",
+  {
+    workspace: text().notNull(),
+    cluster: text().notNull(),
+    removedMs: integer("removed_ms").notNull(),
   },
   (table) => [primaryKey({ columns: [table.workspace, table.cluster] })],
 );
