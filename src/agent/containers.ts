@@ -10,6 +10,12 @@ import { checkUri } from "./guard.ts";
 /** On every container, so that the next agent of this VM finds those that a killed one has left. */
 export const OWNER_LABEL = "dev.forechain.agent";
 
+export interface Gateway {
+  name: string;
+  /** For the container's HostConfig. */
+  extraHosts: string[];
+}
+
 export function isImage(uri: string): boolean {
   return uri.startsWith("oci://");
 }
@@ -24,6 +30,7 @@ export class Containers implements ObjectStore {
   readonly #objects: ObjectsConfig;
   readonly #nowMs: () => number;
   readonly #known = new Map<string, { bytes: number; loadMs: number }>();
+  #gateway: Gateway | null = null;
   readonly #pulls = new Map<string, Promise<{ bytes: number; loadMs: number }>>();
 
   private constructor(engine: Docker, owner: string, objects: ObjectsConfig, nowMs: () => number) {
@@ -42,6 +49,21 @@ export class Containers implements ObjectStore {
   ): Promise<Containers> {
     const { default: Client } = await import("dockerode");
     return new Containers(new Client({ socketPath }), owner, objects, nowMs);
+  }
+
+  /**
+   * How a container with a network of its own finds this VM. Docker fills in a name that is asked for; podman has one of its own, and
+   * before 4.7 writes the asked one wrongly.
+   */
+  async gateway(): Promise<Gateway> {
+    if (this.#gateway === null) {
+      const { Components } = await this.engine.version();
+      const isPodman = Components?.some(({ Name }) => Name.startsWith("Podman")) ?? false;
+      this.#gateway = isPodman
+        ? { name: "host.containers.internal", extraHosts: [] }
+        : { name: "host.docker.internal", extraHosts: ["host.docker.internal:host-gateway"] };
+    }
+    return this.#gateway;
   }
 
   has(uri: string): boolean {

@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { isAlive, startTestAgent, TASK_PROGRAM } from "./start.ts";
+import { pattern, TestStore } from "./store.ts";
 
 const NEEDED = ["podman", "runc", "docker-registry"];
 const missing = NEEDED.filter((program) => spawnSync("which", [program]).status !== 0);
@@ -130,6 +131,34 @@ describe.skipIf(reason !== null)(`containers${reason === null ? "" : ` (skipped:
     agent.signal("SIGTERM");
     expect(await agent.exited).toBe(0);
     expect(running()).toEqual([]);
+    podman("rmi", image);
+  });
+
+  it("with a network of its own a container is reached by its published port, and reaches the agent's objects", async () => {
+    const store = await TestStore.start();
+    const uri = store.put("/model.bin", pattern(300_000));
+    const port = await freePort();
+    const agent = await startTestAgent({
+      config: {
+        ...config(),
+        // Its own address is not the containers': they call by the gateway's.
+        listen: { host: "0.0.0.0", port },
+        announceUrl: `http://127.0.0.1:${port}`,
+        objects: { schemes: ["oci", "http"], hosts: [registry, store.host] },
+      },
+      tasks: { echo: { ...task(), network: "bridge", env: { HOST: "0.0.0.0" }, memoryLimitBytes: "200 MiB" } },
+    });
+    const answer = await agent.invoke("echo", "e1", `/read?uri=${encodeURIComponent(uri)}`);
+    expect(await answer.json()).toMatchObject({ status: 200, bytes: 300_000 });
+    const { inputs } = await agent.hub.execution("e1");
+    expect(inputs).toContainEqual({ uri, bytes: 300_000 });
+    const [id] = running();
+    const inspected = podman("inspect", "--format", "{{.HostConfig.NetworkMode}} {{.HostConfig.Memory}}", id!);
+    expect(inspected.toString().trim()).toBe(`bridge ${200 * 2 ** 20}`);
+    agent.signal("SIGTERM");
+    expect(await agent.exited).toBe(0);
+    expect(running()).toEqual([]);
+    await store.stop();
     podman("rmi", image);
   });
 

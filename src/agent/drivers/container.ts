@@ -3,7 +3,7 @@
 // host's too, so that CPU and memory are read where those of the driver `process` are.
 import type { ContainerCreateOptions } from "dockerode";
 import type { TaskConfig } from "../config.ts";
-import { type Containers, imageUri, OWNER_LABEL } from "../containers.ts";
+import { type Containers, type Gateway, imageUri, OWNER_LABEL } from "../containers.ts";
 import type { Reaper } from "../reaper.ts";
 import type { Driver, Started, StartOptions } from "./driver.ts";
 import { resetTreePeak, treeUsage } from "./proc.ts";
@@ -12,8 +12,6 @@ import { resetTreePeak, treeUsage } from "./proc.ts";
 const STOP_GRACE_SECONDS = 2;
 /** What a container with a network of its own listens on. */
 const INNER_PORT = 8080;
-/** Name of the VM itself inside a container with a network of its own; engines fill it in. */
-const GATEWAY_NAME = "host.docker.internal";
 const LOG_LINES = 10;
 const LAST_LINES_CHARS_MAX = 800;
 
@@ -27,7 +25,8 @@ export function containerDriver(
       const image = await containers.load(imageUri(task.image), { by: "task", configured: true });
       if (!image.ok) return notStarted(`image ${task.image}: ${image.reason}: ${image.detail}`);
       try {
-        const container = await containers.engine.createContainer(creation(task, options, containers.owner));
+        const gateway = task.network === "host" ? null : await containers.gateway();
+        const container = await containers.engine.createContainer(creation(task, options, containers.owner, gateway));
         await container.start();
         const { State } = await container.inspect();
         const leaderId = State.Pid;
@@ -67,26 +66,29 @@ function creation(
   task: TaskConfig & { driver: "container" },
   { runtimeId, env, port }: StartOptions,
   owner: string,
+  /** Null: the network is the host's. */
+  gateway: Gateway | null,
 ): ContainerCreateOptions {
-  const shared = task.network === "host";
-  const objects = shared ? env.FORECHAIN_OBJECTS : env.FORECHAIN_OBJECTS?.replace("127.0.0.1", GATEWAY_NAME);
-  const all = { ...task.env, ...env, PORT: String(shared ? port : INNER_PORT), FORECHAIN_OBJECTS: objects ?? "" };
+  const { FORECHAIN_OBJECTS: objectsUrl = "" } = env;
+  const objects = gateway === null ? objectsUrl : objectsUrl.replace("127.0.0.1", gateway.name);
+  const innerPort = gateway === null ? port : INNER_PORT;
+  const all = { ...task.env, ...env, PORT: String(innerPort), FORECHAIN_OBJECTS: objects };
   return {
     name: `forechain-${runtimeId}`,
     Image: imageUri(task.image).slice("oci://".length),
     ...(task.command === undefined ? {} : { Cmd: task.command }),
     Env: Object.entries(all).map(([name, value]) => `${name}=${value}`),
     Labels: { [OWNER_LABEL]: owner },
-    ...(shared ? {} : { ExposedPorts: { [`${INNER_PORT}/tcp`]: {} } }),
+    ...(gateway === null ? {} : { ExposedPorts: { [`${INNER_PORT}/tcp`]: {} } }),
     HostConfig: {
       NetworkMode: task.network,
       SecurityOpt: ["no-new-privileges"],
       ...(task.memoryLimitBytes === undefined ? {} : { Memory: task.memoryLimitBytes }),
-      ...(shared
+      ...(gateway === null
         ? {}
         : {
             PortBindings: { [`${INNER_PORT}/tcp`]: [{ HostIp: "127.0.0.1", HostPort: String(port) }] },
-            ExtraHosts: [`${GATEWAY_NAME}:host-gateway`],
+            ExtraHosts: gateway.extraHosts,
           }),
     },
   };

@@ -73,4 +73,5 @@ createServer(async (request, response) => {
       }),
     );
   }
-}).listen(Number(PORT), "127.0.0.1");
+  // A container with a network of its own is called from outside of it.
+}).listen(Number(PORT), process.env.HOST ?? "127.0.0.1");
