@@ -6,7 +6,7 @@ import {
   RUN_START_MS, RUN_TASKS, RUN_TRIGGER_OFFSETS, RUN_TRIGGERS, RUN_VERSIONS, SYMBOL_END, SYMBOL_TASK_0,
 } from "./layout";
 import { modelCount } from "./model";
-import { nextEnd as nextEndProbability, nextLearn, nextMix, nextOut } from "./next";
+import { nextLearn, nextMix, nextOut } from "./next";
 import { observeRun } from "./observe";
 import { pathExtend, pathReset } from "./path";
 import { reachMix } from "./reach";
@@ -44,22 +44,17 @@ function foldPath(length: i32): bool {
   return pathExtend(length);
 }
 
-/** What starts first after PATH_*[0 .. length)? Returns the number of rows in OUT_TASKS, OUT_PROBABILITIES, or BAD_TASK. */
+/** What starts first after PATH_*[0 .. length)? Returns the number of rows in OUT_TASKS, OUT_PROBABILITIES (its last place: the end), or BAD_TASK. */
 export function next(length: i32, version: u32, limit: i32): i32 {
   if (!foldPath(length)) return BAD_TASK;
-  nextMix(version);
+  nextMix(version, false);
   return nextOut(limit);
-}
-
-/** Probability of the end in the answer that `next` gave last. */
-export function nextEnd(): f64 {
-  return nextEndProbability();
 }
 
 /** Learns the answer to `next` of the same path: task, or -1 for the end. Returns 0, or BAD_TASK. */
 export function learnNext(length: i32, version: u32, task: i32): i32 {
   if (!foldPath(length)) return BAD_TASK;
-  nextMix(version);
+  nextMix(version, true);
   nextLearn(task < 0 ? SYMBOL_END : <u32>task + SYMBOL_TASK_0);
   return 0;
 }
@@ -67,7 +62,7 @@ export function learnNext(length: i32, version: u32, task: i32): i32 {
 /** Which tasks execute among the descendants, with at least `floor`? Returns the number of rows in OUT_*, or BAD_TASK. */
 export function reach(length: i32, version: u32, floor: f64, limit: i32): i32 {
   if (!foldPath(length)) return BAD_TASK;
-  reachMix(version);
+  reachMix(version, false);
   return reachOut(floor, limit);
 }
 

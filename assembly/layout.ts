@@ -31,7 +31,10 @@ export const RUN_PATH_TRIGGERS: usize = memory.data(4096 * 4, 64);
 /** The most candidates that are mixed, hence the most rows a prediction can return. */
 export const CANDIDATES_MAX: i32 = 255;
 export const OUT_TASKS: usize = memory.data(256 * 4, 64);
+/** One more than rows: the last place is OUT_END. */
 export const OUT_PROBABILITIES: usize = memory.data(256 * 8, 64);
+/** Probability of the end. */
+export const OUT_END: usize = OUT_PROBABILITIES + 255 * 8;
 export const OUT_MULTIPLICITIES: usize = memory.data(256 * 8, 64);
 /** p10, p50, p90 of each row. */
 export const OUT_LEAD_MS: usize = memory.data(256 * 3 * 8, 64);

@@ -1,4 +1,4 @@
-// The model and its image: header | lead levels | weights of next | biases | weights of reach | lines. In: a capacity in bytes. Out: addresses, checksum.
+// The model and its image: header | run before | lead levels | weights of next | biases | weights of reach | lines. In: a capacity in bytes. Out: addresses, checksum.
 // The image is this memory byte for byte and holds no address, so loading is a copy.
 // Header, u32 each: magic, format, image bytes, lines, observed runs, observed executions, checksum low, checksum high.
 
@@ -7,6 +7,7 @@ import { biasBytes, biasInit } from "./bias";
 import { LEAD_LEVEL_BYTES, leadInit, leadReset } from "./lead";
 import { nextInit, nextReset, nextWeightBytes } from "./next";
 import { reachInit, reachReset, reachWeightBytes } from "./reach";
+import { RUN_BEFORE_BYTES, runBeforeInit, runBeforeReset } from "./runBefore";
 import { tableInit } from "./table";
 
 /** "FCE1" read as little-endian u32. */
@@ -27,23 +28,25 @@ export function modelCreate(capacityBytes: usize): bool {
   const isDefault = !isSmall && capacityBytes <= DEFAULT_BYTES_MAX;
   const lastSets = isSmall ? 16 : isDefault ? 64 : 256;
   const biasBits = isSmall ? 12 : isDefault ? 14 : 16;
-  // The weights of a context lie in one cache line.
-  const nextAt = (HEADER_BYTES + LEAD_LEVEL_BYTES + 63) & ~63;
-  const biasAt = nextAt + nextWeightBytes(lastSets);
+  // The weights of a context lie in one cache line, the biases of a key in two neighbours.
+  const nextAt = aligned(HEADER_BYTES + RUN_BEFORE_BYTES + LEAD_LEVEL_BYTES);
+  const biasAt = aligned(nextAt + nextWeightBytes(lastSets));
   const reachAt = biasAt + biasBytes(biasBits);
-  // Pairs of lines are 128 bytes and want to start on one cache line each.
-  const linesAt = (reachAt + reachWeightBytes(lastSets) + 127) & ~127;
+  // Pairs of lines are 128 bytes.
+  const linesAt = aligned(reachAt + reachWeightBytes(lastSets));
   if (capacityBytes < linesAt + 2 * LINE_BYTES) return false;
   const pages = <i32>((MODEL + capacityBytes + PAGE_BYTES - 1) / PAGE_BYTES) - memory.size();
   if (pages > 0 && memory.grow(pages) < 0) return false;
   bytes = capacityBytes;
   lines = <u32>((capacityBytes - linesAt) / LINE_BYTES) & ~1;
-  leadInit(MODEL + HEADER_BYTES);
+  runBeforeInit(MODEL + HEADER_BYTES);
+  leadInit(MODEL + HEADER_BYTES + RUN_BEFORE_BYTES);
   nextInit(MODEL + nextAt, lastSets);
   biasInit(MODEL + biasAt, biasBits);
   reachInit(MODEL + reachAt, lastSets);
   tableInit(MODEL + linesAt, lines);
   memory.fill(MODEL, 0, bytes);
+  runBeforeReset();
   leadReset();
   nextReset();
   reachReset();
@@ -52,6 +55,12 @@ export function modelCreate(capacityBytes: usize): bool {
   store<u32>(MODEL, <u32>bytes, 8);
   store<u32>(MODEL, lines, 12);
   return true;
+}
+
+// @ts-ignore: decorator
+@inline
+function aligned(address: usize): usize {
+  return (address + 127) & ~127;
 }
 
 export function modelCount(executions: u32): void {

@@ -1,6 +1,6 @@
 // What starts first after a path? In: the folded path. Out: a probability for each candidate symbol; learning from the answer.
 // Algorithm: every context line proposes symbols with evidence f = ln(1 + n / ALPHA), n its count there, 0 where absent.
-// Layer 1: four mixers, each choosing its weights by another view (none, last task, known contexts, gap), give
+// Layer 1: four mixers, each choosing its weights by another view (run before, last task, known contexts, gap), give
 //   score = Σ weight[context, confidence] · f, softmax over the candidates. SIMD lanes are the four mixers.
 // Layer 2: score = Σ v[mixer] · ln p_mixer + bias, softmax. Each layer descends its own log-loss: w += step · (f(actual) − E_p[f]).
 // Only the symbols that a context really has cost time: what all candidates share cancels in the softmax.
@@ -10,11 +10,13 @@
 import { biasChoose, biasLearn, biasOf, gapBucket } from "./bias";
 import { CANDIDATE_SCORES, CANDIDATE_SYMBOL, candidateIfAny, candidateOf, candidates, candidatesReset } from "./candidates";
 import {
-  CONTEXT_GAP, CONTEXT_HASH, CONTEXT_ORDER_0, CONTEXT_ORDER_1, CONTEXT_ORDERS_MASK, CONTEXT_SET, CONTEXT_WHOLE, CONTEXTS, hashContexts,
+  CONTEXT_HASH, CONTEXT_ORDER_0, CONTEXT_ORDER_1, CONTEXT_ORDERS_MASK, CONTEXT_RUN_BEFORE, CONTEXT_SET, CONTEXT_WHOLE, CONTEXTS,
+  hashContexts,
 } from "./contexts";
-import { SYMBOL_END } from "./layout";
+import { OUT_END, SYMBOL_END } from "./layout";
 import { exp4, ln4, max4, sum4 } from "./math";
 import { pathBack } from "./path";
+import { runBeforeLearn, runBeforeMixed } from "./runBefore";
 import {
   addSymbol, COUNT_ONE, COUNTS, findLine, holdLine, LINE_PLACE_LAST, LINE_PLACES, LINE_TOTAL, placeCount, placeSymbol, SYMBOLS_PER_LINE,
   wideHash,
@@ -26,27 +28,29 @@ import { WEIGHT_BYTES, weightsBytes, weightsLearn, weightsLoad, weightsReset } f
 const ALPHA: f32 = 0.02;
 const RATE: f32 = 0.08;
 const RATE_FINAL: f32 = 0.0005;
-/** With 23 contexts, most of which agree, the weights of a sure answer begin near a sum of 1.5. */
-const WEIGHT_INITIAL: f32 = 0.07;
+/** With 20 contexts, most of which agree, the weights of a sure answer begin near a sum of 1.5. */
+const WEIGHT_INITIAL: f32 = 0.08;
 const FINAL_INITIAL: f32 = 0.25;
 /** Lines of a context: order 0 and order 1 may hold 56 and 28 symbols, the rest 14. */
 const LINES_ORDER_0: i32 = 4;
 const LINES_ORDER_1: i32 = 2;
 const LINES_OTHER: i32 = 1;
 /** Where all four mixers gave the answer at least this probability, no weight would move visibly. */
-const SURE: f32 = 0.9995;
+const SURE: f32 = 0.995;
 
 const OCTAVES: i32 = 8;
 /** Confidence of a context: octave of its total × whether it has seen a second symbol. */
 const CONFIDENCES: i32 = 16;
-const SET_WEIGHTS: i32 = 24 * 16;
-const SET_BYTES: i32 = 24 * 16 * 4;
-/** Longest known order (0–5) × whole path known × set known × gap known. */
-const KNOWN_SETS: i32 = 48;
+const SET_WEIGHTS: i32 = 20 * 16;
+const SET_BYTES: i32 = 20 * 16 * 4;
+/** Whether the run before is known. */
+const BEFORE_SETS: i32 = 2;
+/** The same × longest known order (0–4) × whole path known × set known. */
+const KNOWN_SETS: i32 = 40;
 const GAP_SETS: i32 = 16;
 
 function weightCount(lastSets: i32): i32 {
-  return SET_WEIGHTS * (1 + lastSets + KNOWN_SETS + GAP_SETS);
+  return SET_WEIGHTS * (BEFORE_SETS + lastSets + KNOWN_SETS + GAP_SETS);
 }
 
 export function nextWeightBytes(lastSets: i32): usize {
@@ -59,6 +63,7 @@ let squares: usize = 0;
 let finalWeights: usize = 0;
 let lastMask: u32 = 0;
 // Addresses of the weight sets that this path chose.
+let setBefore: usize = 0;
 let setLast: usize = 0;
 let setKnown: usize = 0;
 let setGap: usize = 0;
@@ -71,15 +76,19 @@ const ENTRY_CANDIDATE: usize = memory.data(1024 * 2, 64);
 const ENTRY_F: usize = memory.data(1024 * 4, 64);
 /** ln(1 + n / ALPHA) of every count that a place can hold. */
 const EVIDENCE: usize = memory.data(2048 * 4, 64);
-const CONTEXT_ENTRIES: usize = memory.data(25 * 4, 64);
-const CONTEXT_OFFSET: usize = memory.data(24 * 4, 64);
-/** Line of each context that takes part, 0 for the others. */
-const CONTEXT_LINE: usize = memory.data(24 * 4, 64);
+// By context, of those that take part: its entries, where its weights are in their sets, and the four of them.
+const CONTEXT_ENTRIES: usize = memory.data(20 * 4, 64);
+const CONTEXT_ENTRIES_END: usize = memory.data(20 * 4, 64);
+const CONTEXT_OFFSET: usize = memory.data(20 * 4, 64);
+const CONTEXT_WEIGHTS: usize = memory.data(20 * 16, 64);
+/** First line of every context that has one, else 0. */
+const CONTEXT_LINE: usize = memory.data(20 * 4, 64);
 const CANDIDATE_LOGS: usize = memory.data(256 * 16, 64);
 const CANDIDATE_SHARES: usize = memory.data(256 * 16, 64);
 /** Final probability of each candidate; padded to a multiple of four. */
 const CANDIDATE_P: usize = memory.data(260 * 4, 64);
-let entries: i32 = 0;
+/** A bit for each context that takes part. */
+let known: u32 = 0;
 
 /** `lastSets` must be a power of two. */
 export function nextInit(base: usize, lastSets: i32): void {
@@ -100,44 +109,53 @@ export function nextReset(): void {
 }
 
 /** Mixes the contexts of the folded path; leaves P(candidate) in CANDIDATE_P. Candidate 0 is the end. */
-export function nextMix(version: u32): void {
-  hashContexts(version);
+export function nextMix(version: u32, isLearning: bool): void {
+  hashContexts(version, isLearning);
   candidatesReset();
-  entries = 0;
   candidateOf(SYMBOL_END);
-  // All lines are looked for first: their cache misses overlap.
-  let known: u32 = 0;
+  findLines();
+  chooseSets();
+  loadWeights();
+  let entry = 0;
+  for (let left = known; left != 0; left &= left - 1) {
+    const c = ctz(left);
+    store<i32>(CONTEXT_ENTRIES + (<usize>c << 2), entry);
+    entry = gather(c, entry);
+    store<i32>(CONTEXT_ENTRIES_END + (<usize>c << 2), entry);
+  }
+  mixLayers();
+}
+
+// Lines, then weights, then symbols, each of all contexts before the next: their cache misses overlap, and no branch that hangs on
+// one of them holds up the others.
+
+function findLines(): void {
+  let found: u32 = 0;
   for (let c = 0; c < CONTEXTS; c++) {
     const hash = load<u64>(CONTEXT_HASH + (<usize>c << 3));
-    const line = select<usize>(findLine(hash), 0, hash != 0);
+    const line = findLine(hash) & (0 - usize(hash != 0));
     store<u32>(CONTEXT_LINE + (<usize>c << 2), <u32>line);
-    known |= u32(line != 0) << c;
+    found |= u32(line != 0) << c;
   }
+  if (!runBeforeMixed) found &= ~(3 << CONTEXT_RUN_BEFORE);
   // Order 0 speaks of tasks that the path rules out; it is a last resort.
-  if ((known >> CONTEXT_ORDER_1) & 1) store<u32>(CONTEXT_LINE + (CONTEXT_ORDER_0 << 2), 0);
-  chooseSets(known);
-  for (let c = 0; c < CONTEXTS; c++) {
-    store<i32>(CONTEXT_ENTRIES + (<usize>c << 2), entries);
-    const line = <usize>load<u32>(CONTEXT_LINE + (<usize>c << 2));
-    if (line != 0) gather(c, line);
-  }
-  store<i32>(CONTEXT_ENTRIES + (<usize>CONTEXTS << 2), entries);
-  mixLayers();
+  known = found & ~(bit(found, CONTEXT_ORDER_1) << CONTEXT_ORDER_0);
 }
 
 // @ts-ignore: decorator
 @inline
-function bit(known: u32, context: i32): u32 {
-  return (known >> context) & 1;
+function bit(contexts: u32, context: i32): u32 {
+  return (contexts >> context) & 1;
 }
 
-function chooseSets(known: u32): void {
+function chooseSets(): void {
+  const before = u32(runBeforeMixed);
   const order = max(0, 31 - clz(known & CONTEXT_ORDERS_MASK));
-  const view = <u32>(order << 3) | (bit(known, CONTEXT_WHOLE) << 2) | (bit(known, CONTEXT_SET) << 1) | bit(known, CONTEXT_GAP);
-  const last = (pathBack(0) & lastMask) + 1;
-  setLast = weights + <usize>(<u32>SET_BYTES * last);
-  setKnown = weights + <usize>(<u32>SET_BYTES * (lastMask + 2 + view));
-  setGap = weights + <usize>(<u32>SET_BYTES * (lastMask + 2 + KNOWN_SETS + <u32>gapBucket()));
+  const view = (<u32>order << 3) | (before << 2) | (bit(known, CONTEXT_WHOLE) << 1) | bit(known, CONTEXT_SET);
+  setBefore = weights + <usize>(<u32>SET_BYTES * before);
+  setLast = weights + <usize>(<u32>SET_BYTES * (BEFORE_SETS + (pathBack(0) & lastMask)));
+  setKnown = weights + <usize>(<u32>SET_BYTES * (BEFORE_SETS + lastMask + 1 + view));
+  setGap = weights + <usize>(<u32>SET_BYTES * (BEFORE_SETS + lastMask + 1 + KNOWN_SETS + <u32>gapBucket()));
   finalSet = finalWeights + <usize>(view << 4);
 }
 
@@ -155,38 +173,50 @@ function linesOf(context: i32): i32 {
   return context > CONTEXT_ORDER_1 ? LINES_OTHER : context == CONTEXT_ORDER_1 ? LINES_ORDER_1 : LINES_ORDER_0;
 }
 
-/** Adds the evidence of one context to its candidates' scores. */
-function gather(context: i32, first: usize): void {
-  const offset = <usize>((context * CONFIDENCES + confidenceOf(first)) * WEIGHT_BYTES);
-  store<u32>(CONTEXT_OFFSET + (<usize>context << 2), <u32>offset);
-  const w4 = weightsLoad(weights + offset, setLast + offset, setKnown + offset, setGap + offset);
-  const linesMax = linesOf(context);
-  const hash = load<u64>(CONTEXT_HASH + (<usize>context << 3));
-  let line = first;
-  for (let k = 1; ; k++) {
-    gatherLine(line, w4);
-    // A line that still has room is the context's last.
-    if (k >= linesMax || load<u32>(line, LINE_PLACE_LAST) == 0) return;
-    line = findLine(wideHash(hash, k));
-    if (line == 0) return;
+function loadWeights(): void {
+  for (let left = known; left != 0; left &= left - 1) {
+    const c = ctz(left);
+    const confidence = confidenceOf(<usize>load<u32>(CONTEXT_LINE + (<usize>c << 2)));
+    const offset = <usize>((c * CONFIDENCES + confidence) * WEIGHT_BYTES);
+    store<u32>(CONTEXT_OFFSET + (<usize>c << 2), <u32>offset);
+    const w4 = weightsLoad(setBefore + offset, setLast + offset, setKnown + offset, setGap + offset);
+    v128.store(CONTEXT_WEIGHTS + (<usize>c << 4), w4);
   }
 }
 
-function gatherLine(line: usize, w4: v128): void {
-  if (entries + SYMBOLS_PER_LINE > ENTRIES_MAX) return;
+/** Adds the evidence of one context to its candidates' scores, as entries from `entry` on; returns the entry after them. */
+function gather(context: i32, entry: i32): i32 {
+  const w4 = v128.load(CONTEXT_WEIGHTS + (<usize>context << 4));
+  const linesMax = linesOf(context);
+  let line = <usize>load<u32>(CONTEXT_LINE + (<usize>context << 2));
+  let k = 1;
+  while (true) {
+    entry = gatherLine(line, w4, entry);
+    // A line that still has room is the context's last.
+    if (k >= linesMax || load<u32>(line, LINE_PLACE_LAST) == 0) return entry;
+    line = findLine(wideHash(load<u64>(CONTEXT_HASH + (<usize>context << 3)), k++));
+    if (line == 0) return entry;
+  }
+}
+
+// @ts-ignore: decorator
+@inline
+function gatherLine(line: usize, w4: v128, entry: i32): i32 {
+  if (entry + SYMBOLS_PER_LINE > ENTRIES_MAX) return entry;
   for (let at = line + LINE_PLACES; at <= line + LINE_PLACE_LAST; at += 4) {
     const place = load<u32>(at);
-    if (place == 0) return;
+    if (place == 0) return entry;
     const candidate = candidateOf(placeSymbol(place));
-    if (candidate < 0) return;
+    if (candidate < 0) return entry;
     const f = load<f32>(EVIDENCE + (<usize>placeCount(place) << 2));
     const offset = <usize>candidate << 4;
-    store<u16>(ENTRY_CANDIDATE + (<usize>entries << 1), <u16>offset);
-    store<f32>(ENTRY_F + (<usize>entries << 2), f);
+    store<u16>(ENTRY_CANDIDATE + (<usize>entry << 1), <u16>offset);
+    store<f32>(ENTRY_F + (<usize>entry << 2), f);
     const scores = CANDIDATE_SCORES + offset;
     v128.store(scores, f32x4.add(v128.load(scores), f32x4.mul(w4, f32x4.splat(f))));
-    entries++;
+    entry++;
   }
+  return entry;
 }
 
 /** A mixer may be this sure and no more, nats: one great surprise must not overturn layer 2. */
@@ -254,6 +284,7 @@ export function nextLearn(symbol: u32): void {
     if (hash == 0) continue;
     addSymbol(hash, holdLine(hash, <usize>load<u32>(CONTEXT_LINE + (<usize>c << 2))), symbol, linesOf(c));
   }
+  runBeforeLearn(symbol);
 }
 
 function learnWeights(actual: i32): void {
@@ -266,9 +297,7 @@ function learnWeights(actual: i32): void {
     const at = CANDIDATE_SHARES + (s << 4);
     v128.store(at, f32x4.sub(f32x4.splat(f32(s == <usize>actual)), v128.load(at)));
   }
-  for (let c = 0; c < CONTEXTS; c++) {
-    if (load<u32>(CONTEXT_LINE + (<usize>c << 2)) != 0) learnContext(c);
-  }
+  for (let left = known; left != 0; left &= left - 1) learnContext(ctz(left));
 }
 
 function learnFinal(actual: i32): void {
@@ -282,24 +311,20 @@ function learnFinal(actual: i32): void {
 }
 
 function learnContext(context: i32): void {
-  const end = load<i32>(CONTEXT_ENTRIES + (<usize>(context + 1) << 2));
+  const end = load<i32>(CONTEXT_ENTRIES_END + (<usize>context << 2));
   let gradient = f32x4.splat(0);
   for (let e = load<i32>(CONTEXT_ENTRIES + (<usize>context << 2)); e < end; e++) {
     const error = v128.load(CANDIDATE_SHARES + <usize>load<u16>(ENTRY_CANDIDATE + (<usize>e << 1)));
     gradient = f32x4.add(gradient, f32x4.mul(error, v128.load32_splat(ENTRY_F + (<usize>e << 2))));
   }
   const offset = <usize>load<u32>(CONTEXT_OFFSET + (<usize>context << 2));
-  weightsLearn(weights + offset, setLast + offset, setKnown + offset, setGap + offset, squares, gradient, RATE);
+  weightsLearn(setBefore + offset, setLast + offset, setKnown + offset, setGap + offset, squares, gradient, RATE);
 }
 
-/** Writes the `limit` likeliest tasks to OUT_TASKS and OUT_PROBABILITIES, highest first; returns how many. */
+/** Writes the `limit` likeliest tasks to OUT_TASKS and OUT_PROBABILITIES, highest first, and OUT_END; returns how many tasks. */
 export function nextOut(limit: i32): i32 {
+  store<f64>(OUT_END, <f64>load<f32>(CANDIDATE_P));
   rowsReset();
   for (let s = 1; s < candidates; s++) rowAdd(s, load<f32>(CANDIDATE_P + (<usize>s << 2)));
   return rowsOut(limit);
-}
-
-/** Probability of the end. */
-export function nextEnd(): f64 {
-  return <f64>load<f32>(CANDIDATE_P);
 }

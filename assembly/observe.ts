@@ -43,7 +43,7 @@ export function observeRun(count: i32): void {
   folded = -1;
   for (let i = 0; i < count; i++) {
     foldPath(i);
-    nextMix(load<u32>(RUN_VERSIONS + (<usize>i << 2)));
+    nextMix(load<u32>(RUN_VERSIONS + (<usize>i << 2)), true);
     const successor = int(SUCCESSOR, i);
     nextLearn(successor < 0 ? SYMBOL_END : <u32>int(RUN_TASKS, successor) + SYMBOL_TASK_0);
   }
@@ -72,7 +72,7 @@ function putPath(at: i32, i: i32): void {
 function learnReach(i: i32, count: i32): void {
   collectDescendants(i, count);
   foldPath(i);
-  reachMix(load<u32>(RUN_VERSIONS + (<usize>i << 2)));
+  reachMix(load<u32>(RUN_VERSIONS + (<usize>i << 2)), true);
   reachLearn(descendants);
   leadPath();
   for (let d = 0; d < descendants; d++) {

@@ -20,14 +20,10 @@ export let pathSetB: u64 = 0;
 export let pathRun1: u32 = 0;
 export let pathRun2: u32 = 0;
 export let pathRun3: u32 = 0;
-/** How often the last task was repeated in a row. */
-export let pathRunLength: i32 = 0;
 
 // Set by pathLookBack.
 /** How often the last task occurs. */
 export let pathCount: i32 = 0;
-/** What followed the last task when it came before, as task + 1; 0 where it is new. */
-export let pathFollowed: u32 = 0;
 
 export function pathReset(): void {
   pathLength = 0;
@@ -38,7 +34,6 @@ export function pathReset(): void {
   pathRun1 = 0;
   pathRun2 = 0;
   pathRun3 = 0;
-  pathRunLength = 0;
 }
 
 /** Folds PATH_TASKS[pathLength .. length); false where one of them cannot be a task. */
@@ -52,14 +47,10 @@ export function pathExtend(length: i32): bool {
     pathBag += bits;
     pathSetA |= (<u64>1) << (bits & 63);
     pathSetB |= (<u64>1) << ((bits >> 6) & 63);
-    if (task + 1 == pathRun1) {
-      pathRunLength++;
-      continue;
-    }
+    if (task + 1 == pathRun1) continue;
     pathRun3 = pathRun2;
     pathRun2 = pathRun1;
     pathRun1 = task + 1;
-    pathRunLength = 1;
   }
   pathLength = length;
   return largest < TASKS_MAX;
@@ -73,17 +64,15 @@ export function pathBack(back: i32): u32 {
   return i < 0 ? 0 : load<u32>(PATH_TASKS + (<usize>i << 2)) + 1;
 }
 
-/** Sets pathCount and pathFollowed. */
+/** Sets pathCount. */
 export function pathLookBack(): void {
   const end = PATH_TASKS + (<usize>(pathLength - 1) << 2);
   const from = PATH_TASKS + (<usize>max(0, pathLength - BACK_MAX) << 2);
   const last = load<u32>(end);
   pathCount = 1;
-  pathFollowed = 0;
   for (let at = end; at > from; ) {
     at -= 4;
-    if (load<u32>(at) != last) continue;
-    if (pathCount++ == 1) pathFollowed = load<u32>(at, 4) + 1;
+    pathCount += i32(load<u32>(at) == last);
   }
 }
 

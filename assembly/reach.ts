@@ -15,16 +15,17 @@ import {
   claimLine, COUNT_MASK, COUNT_ONE, COUNTS, countPlace, countSymbol, findLine, halveContext, holdLine, LINE_PLACE_LAST, LINE_PLACES,
   LINE_TOTAL, placeCount, placeSymbol, SYMBOLS_PER_LINE, TOTAL_MAX, WIDE_LINES_MAX, wideHash,
 } from "./table";
-import { halfOctave, isTime, periodOf } from "./time";
+import { runBeforeEnd, runBeforeFind, runBeforeGap, runBeforeIs, runBeforeMixed } from "./runBefore";
+import { halfOctave, isTime, octave, periodOf } from "./time";
 import { WEIGHT_BYTES, weightsBytes, weightsLearn, weightsLoad, weightsReset } from "./weights";
 
-const CONTEXTS: i32 = 11;
+const CONTEXTS: i32 = 12;
 const ORDERS_MASK: u32 = 7;
 const CONTEXT_WHOLE: i32 = 3;
-const HASH: usize = memory.data(11 * 8, 64);
+/** This and the next two speak of the run before. */
+const CONTEXT_RUN_BEFORE: i32 = 9;
+const HASH: usize = memory.data(12 * 8, 64);
 const SALT: u64 = 0x7ea;
-/** Apart from SALT + index: a path of one task is its own order 1. */
-const HISTORY_SALT: u64 = 0x415;
 /** The load of the last minutes tells which work is going on: contexts of the whole path within a period of event time. */
 const PERIOD_MS: f64 = 300_000;
 const PERIODS: i64 = 1 << 40;
@@ -32,18 +33,20 @@ const PERIODS: i64 = 1 << 40;
 const PRIOR: f32 = 0.15;
 
 const CONFIDENCES: i32 = 10;
-const SET_WEIGHTS: i32 = 11 * 10;
-const SET_BYTES: i32 = 11 * 10 * 4;
-/** Longest known order (0–3) × whole path known. */
-const KNOWN_SETS: i32 = 8;
+const SET_WEIGHTS: i32 = 12 * 10;
+const SET_BYTES: i32 = 12 * 10 * 4;
+/** Whether the run before is known. */
+const BEFORE_SETS: i32 = 2;
+/** The same × longest known order (0–3) × whole path known. */
+const KNOWN_SETS: i32 = 16;
 const DEPTH_SETS: i32 = 16;
 const RATE: f32 = 0.07;
 const RATE_FINAL: f32 = 0.00005;
-const WEIGHT_INITIAL: f32 = 0.12;
+const WEIGHT_INITIAL: f32 = 0.18;
 const FINAL_INITIAL: f32 = 0.25;
 
 function weightCount(lastSets: i32): i32 {
-  return SET_WEIGHTS * (1 + lastSets + KNOWN_SETS + DEPTH_SETS);
+  return SET_WEIGHTS * (BEFORE_SETS + lastSets + KNOWN_SETS + DEPTH_SETS);
 }
 
 export function reachWeightBytes(lastSets: i32): usize {
@@ -56,6 +59,7 @@ let squares: usize = 0;
 let finalWeights: usize = 0;
 let lastMask: u32 = 0;
 // Addresses of the weight sets that this path chose.
+let setBefore: usize = 0;
 let setLast: usize = 0;
 let setKnown: usize = 0;
 let setDepth: usize = 0;
@@ -69,11 +73,11 @@ const ENTRY_F: usize = memory.data(4096 * 4, 64);
 const LN_COUNT: usize = memory.data(2048 * 4, 64);
 /** Address of the entry's place in its line: its count is found again without a search. */
 const ENTRY_PLACE: usize = memory.data(4096 * 4, 64);
-const CONTEXT_ENTRIES: usize = memory.data(12 * 4, 64);
-const CONTEXT_LINE: usize = memory.data(11 * 4, 64);
-const CONTEXT_OFFSET: usize = memory.data(11 * 4, 64);
+const CONTEXT_ENTRIES: usize = memory.data(13 * 4, 64);
+const CONTEXT_LINE: usize = memory.data(12 * 4, 64);
+const CONTEXT_OFFSET: usize = memory.data(12 * 4, 64);
 /** Evidence of each context about a task that it has never seen follow. */
-const CONTEXT_ABSENT: usize = memory.data(11 * 4, 64);
+const CONTEXT_ABSENT: usize = memory.data(12 * 4, 64);
 /** Final probability of each candidate; padded to a multiple of four. */
 export const REACH_P: usize = memory.data(260 * 4, 64);
 /** 1 where the candidate executed. */
@@ -83,10 +87,6 @@ const COUNTED: usize = memory.data(256, 64);
 /** Candidate of each descendant, -1 where no context proposed it. */
 const DESCENDANT_CANDIDATE: usize = memory.data(192 * 4, 64);
 let entries: i32 = 0;
-/** Cell of the table that remembers what the whole path reached the last two times. */
-let historyHash: u64 = 0;
-const HISTORY_LAST: usize = 8;
-const HISTORY_BEFORE: usize = 16;
 
 // The answer to learn from: distinct tasks among the descendants, as symbols.
 export const DESCENDANTS_MAX: i32 = 192;
@@ -123,7 +123,7 @@ function drop(index: i32): void {
   store<u64>(HASH + (<usize>index << 3), 0);
 }
 
-function hashReachContexts(version: u32): void {
+function hashReachContexts(version: u32, isLearning: bool): void {
   const order1 = fold(0, <u64>pathBack(0));
   const order2 = fold(order1, <u64>pathBack(1));
   put(0, order1);
@@ -136,7 +136,7 @@ function hashReachContexts(version: u32): void {
   if (version != 0) put(5, fold(order1, <u64>version));
   else drop(5);
   hashReachTimes();
-  hashHistory();
+  hashRunBefore(isLearning);
 }
 
 function hashReachTimes(): void {
@@ -151,27 +151,18 @@ function hashReachTimes(): void {
   else drop(8);
 }
 
-/** What the path reached the last time, and the last two times: bursts and rotations of the callers show here. */
-function hashHistory(): void {
-  historyHash = fold(pathWhole, HISTORY_SALT);
-  const cell = findLine(historyHash);
-  if (cell == 0) {
-    drop(9);
-    drop(10);
+function hashRunBefore(isLearning: bool): void {
+  runBeforeFind(isLearning);
+  if (!runBeforeIs) {
+    drop(CONTEXT_RUN_BEFORE);
+    drop(CONTEXT_RUN_BEFORE + 1);
+    drop(CONTEXT_RUN_BEFORE + 2);
     return;
   }
-  const before = fold(pathWhole, load<u64>(cell, HISTORY_LAST));
-  put(9, before);
-  put(10, fold(before, load<u64>(cell, HISTORY_BEFORE)));
-}
-
-function remember(count: i32): void {
-  let reached: u64 = 0;
-  for (let i = 0; i < count; i++) reached += fold(HISTORY_SALT, <u64>load<u32>(DESCENDANT_SYMBOL + (<usize>i << 2)));
-  const cell = claimLine(historyHash);
-  store<u64>(cell, load<u64>(cell, HISTORY_LAST), HISTORY_BEFORE);
-  store<u64>(cell, reached, HISTORY_LAST);
-  store<f32>(cell, min(TOTAL_MAX, load<f32>(cell, LINE_TOTAL) + 1), LINE_TOTAL);
+  const before = fold(pathWhole, runBeforeEnd);
+  put(CONTEXT_RUN_BEFORE, fold(pathWhole, halfOctave(runBeforeGap)));
+  put(CONTEXT_RUN_BEFORE + 1, before);
+  put(CONTEXT_RUN_BEFORE + 2, fold(before, octave(runBeforeGap)));
 }
 
 // @ts-ignore: decorator
@@ -182,17 +173,20 @@ function confidenceOf(total: f32): i32 {
 }
 
 /** Mixes the contexts of the folded path; leaves P(candidate executes) in REACH_P. */
-export function reachMix(version: u32): void {
-  hashReachContexts(version);
+export function reachMix(version: u32, isLearning: bool): void {
+  hashReachContexts(version, isLearning);
   candidatesReset();
   entries = 0;
   // All lines are looked for first: their cache misses overlap.
   let known: u32 = 0;
   for (let c = 0; c < CONTEXTS; c++) {
     const hash = load<u64>(HASH + (<usize>c << 3));
-    const line = select<usize>(findLine(hash), 0, hash != 0);
+    const line = findLine(hash) & (0 - usize(hash != 0));
     store<u32>(CONTEXT_LINE + (<usize>c << 2), <u32>line);
     known |= u32(line != 0) << c;
+  }
+  if (!runBeforeMixed) {
+    for (let c = CONTEXT_RUN_BEFORE; c < CONTEXTS; c++) store<u32>(CONTEXT_LINE + (<usize>c << 2), 0);
   }
   chooseSets(known);
   let base = f32x4.splat(0);
@@ -220,11 +214,14 @@ function sigmoid4(x: v128): v128 {
 }
 
 function chooseSets(known: u32): void {
+  const before = u32(runBeforeMixed);
   const order = 32 - clz(known & ORDERS_MASK);
-  const view = <u32>(order << 1) | ((known >> CONTEXT_WHOLE) & 1);
-  setLast = weights + <usize>(<u32>SET_BYTES * (1 + (pathBack(0) & lastMask)));
-  setKnown = weights + <usize>(<u32>SET_BYTES * (lastMask + 2 + view));
-  setDepth = weights + <usize>(<u32>SET_BYTES * (lastMask + 2 + KNOWN_SETS + <u32>min(DEPTH_SETS - 1, pathLength)));
+  const view = (<u32>order << 2) | (before << 1) | ((known >> CONTEXT_WHOLE) & 1);
+  setBefore = weights + <usize>(<u32>SET_BYTES * before);
+  setLast = weights + <usize>(<u32>SET_BYTES * (BEFORE_SETS + (pathBack(0) & lastMask)));
+  setKnown = weights + <usize>(<u32>SET_BYTES * (BEFORE_SETS + lastMask + 1 + view));
+  const depth = <u32>min(DEPTH_SETS - 1, pathLength);
+  setDepth = weights + <usize>(<u32>SET_BYTES * (BEFORE_SETS + lastMask + 1 + KNOWN_SETS + depth));
   finalSet = finalWeights + <usize>(view << 4);
 }
 
@@ -239,7 +236,7 @@ function gather(context: i32, first: usize): v128 {
   const total = load<f32>(first, LINE_TOTAL);
   const offset = <usize>((context * CONFIDENCES + confidenceOf(total)) * WEIGHT_BYTES);
   store<u32>(CONTEXT_OFFSET + (<usize>context << 2), <u32>offset);
-  const w4 = weightsLoad(weights + offset, setLast + offset, setKnown + offset, setDepth + offset);
+  const w4 = weightsLoad(setBefore + offset, setLast + offset, setKnown + offset, setDepth + offset);
   // Totals, like counts, are eighths; what a forged image may hold beyond them is cut.
   const seen = min(COUNT_MASK, <u32>(total * <f32>COUNT_ONE));
   const absent = lnCount(0) - lnCount(seen);
@@ -288,7 +285,6 @@ export function reachLearn(count: i32): void {
     const hash = load<u64>(HASH + (<usize>c << 3));
     if (hash != 0) countContext(c, hash, count);
   }
-  remember(count);
 }
 
 function learnWeights(): void {
@@ -318,7 +314,7 @@ function learnContext(context: i32, errors: v128): void {
     gradient = f32x4.add(gradient, f32x4.mul(error, v128.load32_splat(ENTRY_F + (<usize>e << 2))));
   }
   const offset = <usize>load<u32>(CONTEXT_OFFSET + (<usize>context << 2));
-  weightsLearn(weights + offset, setLast + offset, setKnown + offset, setDepth + offset, squares, gradient, RATE);
+  weightsLearn(setBefore + offset, setLast + offset, setKnown + offset, setDepth + offset, squares, gradient, RATE);
 }
 
 function countContext(context: i32, hash: u64, count: i32): void {

@@ -66,14 +66,18 @@ function pairOf(hash: u64): usize {
   return tableBase + <usize>(index & ~1) * LINE_BYTES;
 }
 
-/** Address of the context's line, 0 where it has none. No branch: a wrong guess would wait for the cache miss that it hangs on. */
+/**
+ * Address of the context's line, 0 where it has none. Masks, because engines make branches of comparisons and of `select`, and a
+ * wrong guess would wait for the cache miss that it hangs on.
+ */
 // @ts-ignore: decorator
 @inline
 export function findLine(hash: u64): usize {
   const line = pairOf(hash);
   const check = checkOf(hash);
-  const second = select<usize>(line + LINE_BYTES, 0, load<u32>(line, 64) == check);
-  return select<usize>(line, second, load<u32>(line) == check);
+  const isFirst = usize(load<u32>(line) == check);
+  const isSecond = usize(load<u32>(line, 64) == check);
+  return (line + (LINE_BYTES & (isFirst - 1))) & (0 - (isFirst | isSecond));
 }
 
 /** Address of the context's line, taken from a less used context where it has none. */

@@ -176,7 +176,6 @@ interface Exports {
   addressOutMultiplicities(): number;
   addressOutLeadMs(): number;
   next(length: number, version: number, limit: number): number;
-  nextEnd(): number;
   learnNext(length: number, version: number, task: number): number;
   reach(length: number, version: number, floor: number, limit: number): number;
   observe(count: number): void;
@@ -212,7 +211,8 @@ export class WasmEngine implements ChainEngine {
     this.#pathTasks = new Uint32Array(buffer, wasm.addressPathTasks(), PATH_TASKS_MAX);
     this.#pathStartMs = new Float64Array(buffer, wasm.addressPathStartMs(), PATH_TASKS_MAX);
     this.#outTasks = new Uint32Array(buffer, wasm.addressOutTasks(), ROWS_MAX);
-    this.#outProbabilities = new Float64Array(buffer, wasm.addressOutProbabilities(), ROWS_MAX);
+    // The place after the rows holds the probability of the end.
+    this.#outProbabilities = new Float64Array(buffer, wasm.addressOutProbabilities(), ROWS_MAX + 1);
     this.#outMultiplicities = new Float64Array(buffer, wasm.addressOutMultiplicities(), ROWS_MAX);
     this.#outLeadMs = new Float64Array(buffer, wasm.addressOutLeadMs(), ROWS_MAX * 3);
   }
@@ -228,7 +228,7 @@ export class WasmEngine implements ChainEngine {
       tasks[i] = this.#outTasks[i] as number;
       probabilities[i] = this.#outProbabilities[i] as number;
     }
-    return { tasks, probabilities, end: this.#wasm.nextEnd() };
+    return { tasks, probabilities, end: this.#outProbabilities[ROWS_MAX] as number };
   }
 
   reach(history: History, floor: number, limit: number): ReachPrediction {
@@ -328,7 +328,7 @@ export function checkHistory(history: History): void {
   for (let i = 0; i < tasks.length; i++) checkTask(tasks[i] as number);
 }
 
-/** Bytes of a chunk of answers: some hundred of them. */
+/** Bytes of a chunk of answers: some hundred of them. Larger ones come from the system page by page, which costs more than it saves. */
 const CHUNK_BYTES = 1 << 16;
 
 /**

@@ -11,6 +11,7 @@ import {
   type ObservedRun,
   type ReachPrediction,
 } from "../../src/core/engine.ts";
+import { BeforeOracle } from "./before.ts";
 import { LeadOracle } from "./lead.ts";
 import { END, NextOracle } from "./next.ts";
 import { ReachOracle } from "./reach.ts";
@@ -26,14 +27,15 @@ export class OracleEngine implements ChainEngine {
 
   constructor(capacity: Capacity) {
     this.capacity = capacity;
-    this.#next = new NextOracle(LAST_SETS[capacity]);
-    this.#reach = new ReachOracle(LAST_SETS[capacity]);
+    const before = new BeforeOracle();
+    this.#next = new NextOracle(LAST_SETS[capacity], before);
+    this.#reach = new ReachOracle(LAST_SETS[capacity], before);
   }
 
   next(history: History, limit: number): NextPrediction {
     checkHistory(history);
     if (history.tasks.length === 0) return { tasks: new Uint32Array(0), probabilities: new Float64Array(0), end: 1 };
-    const { symbols, probabilities } = this.#next.mix(history);
+    const { symbols, probabilities } = this.#next.mix(history, false);
     const rows = symbols.map((task, s) => ({ task, probability: probabilities[s] as number })).slice(1);
     rows.sort((a, b) => b.probability - a.probability);
     return {
@@ -45,7 +47,7 @@ export class OracleEngine implements ChainEngine {
 
   reach(history: History, floor: number, limit: number): ReachPrediction {
     checkHistory(history);
-    const mixed = history.tasks.length === 0 ? { tasks: [], probabilities: [] } : this.#reach.mix(history);
+    const mixed = history.tasks.length === 0 ? { tasks: [], probabilities: [] } : this.#reach.mix(history, false);
     const rows = mixed.tasks
       .map((task, s) => ({ task, probability: mixed.probabilities[s] as number }))
       .filter((row) => row.probability >= floor)

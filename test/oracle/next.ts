@@ -1,5 +1,6 @@
 // The oracle of `next`: assembly/next.ts and assembly/bias.ts in plain TypeScript.
 import type { History } from "../../src/core/engine.ts";
+import type { BeforeOracle } from "./before.ts";
 import { type Counter, count, FinalWeights, halve, softmax, totalOctave, Weights } from "./mixing.ts";
 import { nextKeys, type PathFacts, pathFacts } from "./views.ts";
 
@@ -9,12 +10,15 @@ const RATE_FINAL = 0.0005;
 const RATE_BIAS = 0.007;
 const COUNT_LIMIT = 255;
 const LOG_MIN = -20;
-const SURE = 0.9995;
+const SURE = 0.995;
+/** This context and the next speak of the run before. */
+const RUN_BEFORE = 18;
 /** The end as a symbol. */
 export const END = -1;
 
 interface Mixed {
   keys: (string | null)[];
+  whole: string;
   symbols: number[];
   /** Contexts that take part: their weight keys in the four mixers and their evidence by candidate. */
   active: { weightKeys: string[]; evidence: Map<number, number> }[];
@@ -27,24 +31,34 @@ interface Mixed {
 
 export class NextOracle {
   readonly #counters = new Map<string, Counter>();
-  readonly #weights = new Weights(0.07);
+  readonly #weights = new Weights(0.08);
   readonly #finals = new FinalWeights();
   readonly #biases = new Map<string, number>();
   readonly #lastSets: number;
+  readonly #before: BeforeOracle;
 
-  constructor(lastSets: number) {
+  constructor(lastSets: number, before: BeforeOracle) {
     this.#lastSets = lastSets;
+    this.#before = before;
   }
 
-  mix(history: History): Mixed {
+  mix(history: History, isLearning: boolean): Mixed {
     const facts = pathFacts(history);
-    const keys = nextKeys(history, facts).map((key, c) => (key === null ? null : `${c}:${key}`));
-    const lines = keys.map((key) => (key === null ? undefined : this.#counters.get(key)));
+    const before = this.#before.find(history, isLearning);
+    const keys = nextKeys(history, facts, before).map((key, c) => (key === null ? null : `${c}:${key}`));
+    const lines = keys.map((key, c) =>
+      key === null || (c >= RUN_BEFORE && !before.mixed) ? undefined : this.#counters.get(key),
+    );
     const isKnown = lines.map((line) => line !== undefined);
     if (isKnown[1]) lines[0] = undefined;
-    const order = [5, 4, 3, 2, 1].find((c) => isKnown[c]) ?? 0;
-    const view = `${order},${isKnown[6]},${isKnown[7]},${isKnown[16]}`;
-    const sets = ["", `last${facts.back(0) % this.#lastSets}`, `known${view}`, `gap${gapBucket(facts)}`];
+    const order = [4, 3, 2, 1].find((c) => isKnown[c]) ?? 0;
+    const view = `${order},${before.mixed},${isKnown[5]},${isKnown[6]}`;
+    const sets = [
+      `before${before.mixed}`,
+      `last${facts.back(0) % this.#lastSets}`,
+      `known${view}`,
+      `gap${gapBucket(facts)}`,
+    ];
     const symbols = [END];
     const scores = [[0, 0, 0, 0]];
     const active: Mixed["active"] = [];
@@ -67,28 +81,32 @@ export class NextOracle {
       }
       active.push({ weightKeys, evidence });
     }
-    return this.#layer2(facts, { keys, symbols, active, finalKey: view }, scores);
+    return this.#layer2(facts, { keys, whole: facts.whole, symbols, active, finalKey: view }, scores);
   }
 
-  #layer2(facts: PathFacts, mixed: Pick<Mixed, "keys" | "symbols" | "active" | "finalKey">, scores: number[][]): Mixed {
+  #layer2(
+    facts: PathFacts,
+    mixed: Pick<Mixed, "keys" | "whole" | "symbols" | "active" | "finalKey">,
+    scores: number[][],
+  ): Mixed {
     const shares = [0, 1, 2, 3].map((k) => softmax(scores.map((score) => score[k] as number)));
     const logs = shares.map((share) => share.map((p) => Math.max(LOG_MIN, Math.log(p))));
     const v = this.#finals.get(mixed.finalKey);
     const biasKeys = [
       `${facts.back(0)}`,
-      `${facts.back(0)},${facts.back(1)}`,
+      facts.hour === null ? `${facts.back(0)},${facts.back(1)}` : `${facts.back(0)}|hour${facts.hour}`,
       `${facts.back(0)}|gap${gapBucket(facts)}`,
       `${facts.back(0)}|position${Math.min(15, facts.length)}`,
     ];
     const z = mixed.symbols.map((symbol, s) => {
-      const bias = biasKeys.reduce((sum, key) => sum + (this.#biases.get(`${key}>${symbol}`) ?? 0), 0);
+      const bias = biasKeys.reduce((sum, key) => sum + (this.#biases.get(`${key}>${slotOf(symbol)}`) ?? 0), 0);
       return v.reduce((sum, weight, k) => sum + weight * (logs[k]?.[s] as number), 0) + bias;
     });
     return { ...mixed, logs, shares, biasKeys, probabilities: softmax(z) };
   }
 
   learn(history: History, symbol: number): void {
-    const mixed = this.mix(history);
+    const mixed = this.mix(history, true);
     const actual = mixed.symbols.indexOf(symbol);
     if (actual >= 0) this.#learnWeights(mixed, actual);
     mixed.keys.forEach((key, c) => {
@@ -99,6 +117,7 @@ export class NextOracle {
       count(counter, symbol, c === 0 ? 4 : c === 1 ? 2 : 1, true);
       if (counter.total >= COUNT_LIMIT) halve(counter);
     });
+    this.#before.learn(history, mixed.whole, symbol);
   }
 
   #learnWeights(mixed: Mixed, actual: number): void {
@@ -110,7 +129,8 @@ export class NextOracle {
       const error = (s === actual ? 1 : 0) - (mixed.probabilities[s] as number);
       for (let k = 0; k < 4; k++) gradient[k] = (gradient[k] as number) + error * (mixed.logs[k]?.[s] as number);
       for (const key of mixed.biasKeys) {
-        this.#biases.set(`${key}>${symbol}`, (this.#biases.get(`${key}>${symbol}`) ?? 0) + RATE_BIAS * error);
+        const place = `${key}>${slotOf(symbol)}`;
+        this.#biases.set(place, (this.#biases.get(place) ?? 0) + RATE_BIAS * error);
       }
     });
     for (let k = 0; k < 4; k++) v[k] = (v[k] as number) + RATE_FINAL * (gradient[k] as number);
@@ -122,6 +142,11 @@ export class NextOracle {
       });
     }
   }
+}
+
+/** The symbols of a key share 32 corrections, as in the engine, where the end is 1 and task t is t + 2. */
+function slotOf(symbol: number): number {
+  return Math.imul(symbol + 2, 0x85ebca6b) >>> 27;
 }
 
 function gapBucket(facts: PathFacts): number {

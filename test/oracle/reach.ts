@@ -1,5 +1,6 @@
 // The oracle of `reach`: assembly/reach.ts in plain TypeScript.
 import type { History } from "../../src/core/engine.ts";
+import type { BeforeOracle } from "./before.ts";
 import { type Counter, count, FinalWeights, halve, sigmoid, Weights } from "./mixing.ts";
 import { pathFacts, reachKeys } from "./views.ts";
 
@@ -9,10 +10,11 @@ const RATE_FINAL = 0.00005;
 const COUNT_LIMIT = 255;
 const LINES_MAX = 16;
 const WHOLE = 3;
+/** This context and the next two speak of the run before. */
+const RUN_BEFORE = 9;
 
 interface Mixed {
   keys: (string | null)[];
-  whole: string;
   tasks: number[];
   active: { weightKeys: string[]; absent: number; evidence: Map<number, number> }[];
   finalKey: string;
@@ -22,29 +24,27 @@ interface Mixed {
 
 export class ReachOracle {
   readonly #counters = new Map<string, Counter>();
-  readonly #weights = new Weights(0.12);
+  readonly #weights = new Weights(0.18);
   readonly #finals = new FinalWeights();
-  /** What each whole path reached the last time and the time before. */
-  readonly #history = new Map<string, [string, string]>();
   readonly #lastSets: number;
+  readonly #before: BeforeOracle;
 
-  constructor(lastSets: number) {
+  constructor(lastSets: number, before: BeforeOracle) {
     this.#lastSets = lastSets;
+    this.#before = before;
   }
 
-  mix(history: History): Mixed {
+  mix(history: History, isLearning: boolean): Mixed {
     const facts = pathFacts(history);
-    const before = this.#history.get(facts.whole);
-    const keys = [
-      ...reachKeys(history, facts),
-      before ? `${facts.whole}|${before[0]}` : null,
-      before ? `${facts.whole}|${before[0]}|${before[1]}` : null,
-    ].map((key, c) => (key === null ? null : `${c}:${key}`));
-    const lines = keys.map((key) => (key === null ? undefined : this.#counters.get(key)));
+    const before = this.#before.find(history, isLearning);
+    const keys = reachKeys(history, facts, before).map((key, c) => (key === null ? null : `${c}:${key}`));
+    const lines = keys.map((key, c) =>
+      key === null || (c >= RUN_BEFORE && !before.mixed) ? undefined : this.#counters.get(key),
+    );
     const order = [2, 1, 0].find((c) => lines[c] !== undefined) ?? -1;
-    const view = `${order},${lines[WHOLE] !== undefined}`;
+    const view = `${order},${before.mixed},${lines[WHOLE] !== undefined}`;
     const depth = Math.min(15, facts.length);
-    const sets = ["", `last${facts.back(0) % this.#lastSets}`, `known${view}`, `depth${depth}`];
+    const sets = [`before${before.mixed}`, `last${facts.back(0) % this.#lastSets}`, `known${view}`, `depth${depth}`];
     const tasks: number[] = [];
     const scores: number[][] = [];
     const active: Mixed["active"] = [];
@@ -72,12 +72,12 @@ export class ReachOracle {
     const v = this.#finals.get(view);
     const sums = scores.map((score) => score.map((x, k) => x + (base[k] as number)));
     const probabilities = sums.map((score) => sigmoid(score.reduce((sum, x, k) => sum + x * (v[k] as number), 0)));
-    return { keys, whole: facts.whole, tasks, active, finalKey: view, scores: sums, probabilities };
+    return { keys, tasks, active, finalKey: view, scores: sums, probabilities };
   }
 
   /** Learns that exactly these tasks, in order of their first start, executed among the descendants. */
   learn(history: History, reached: number[]): void {
-    const mixed = this.mix(history);
+    const mixed = this.mix(history, true);
     if (mixed.tasks.length > 0) this.#learnWeights(mixed, new Set(reached));
     for (const key of mixed.keys) {
       if (key === null) continue;
@@ -87,9 +87,6 @@ export class ReachOracle {
       for (const task of reached) count(counter, task, LINES_MAX, false);
       if (counter.total >= COUNT_LIMIT) halve(counter);
     }
-    const before = this.#history.get(mixed.whole);
-    const now = [...reached].sort((a, b) => a - b).join();
-    this.#history.set(mixed.whole, [now, before?.[0] ?? ""]);
   }
 
   #learnWeights(mixed: Mixed, reached: Set<number>): void {

@@ -1,7 +1,9 @@
 // The oracle's views of a path, as readable keys where assembly/contexts.ts and assembly/reach.ts have hashes.
 // In: a history. Out: one key per context, null where the view is not available, in the engine's order.
 import type { History } from "../../src/core/engine.ts";
+import type { Before } from "./before.ts";
 
+const HALF_HOUR_MS = 1_800_000;
 const HOUR_MS = 3_600_000;
 const DAY_MS = 86_400_000;
 const PERIOD_MS = 300_000;
@@ -35,6 +37,8 @@ export interface PathFacts {
   whole: string;
   set: string;
   gapOctave: number;
+  /** Hour of the day, UTC; null where unknown. */
+  hour: number | null;
 }
 
 export function pathFacts(history: History): PathFacts {
@@ -49,11 +53,12 @@ export function pathFacts(history: History): PathFacts {
     whole: tasks.join(),
     set: [...new Set(tasks)].sort((a, b) => a - b).join(),
     gapOctave: octave(gap),
+    hour: Math.abs(start(length - 1)) <= TIME_MS_MAX ? Math.floor(start(length - 1) / HOUR_MS) % 24 : null,
   };
 }
 
-/** The 24 contexts of `next`. */
-export function nextKeys(history: History, facts: PathFacts): (string | null)[] {
+/** The 20 contexts of `next`. */
+export function nextKeys(history: History, facts: PathFacts, before: Before): (string | null)[] {
   const { length, back, start } = facts;
   const tasks = [...history.tasks].map((task) => task + 1);
   const last = start(length - 1);
@@ -63,59 +68,41 @@ export function nextKeys(history: History, facts: PathFacts): (string | null)[] 
   const orders = (k: number) => Array.from({ length: k }, (_, i) => back(i)).join();
   const order = (k: number) => (length >= k ? orders(k) : null);
   const runs = tasks.filter((task, i) => task !== tasks[i - 1]);
-  const runKey = [runs.at(-1) ?? 0, runs.at(-2) ?? 0, runs.at(-3) ?? 0].join();
-  const hasClock = Math.abs(last) <= TIME_MS_MAX;
-  const hour = Math.floor(last / HOUR_MS) % 24;
   const timed = (value: number, key: string) => (Number.isNaN(value) ? null : key);
-  const { count, followed } = lookBack(tasks);
+  const clock = (periodMs: number, periods: number) =>
+    facts.hour === null ? null : `${back(0)}|${Math.floor(last / periodMs) % periods}`;
   return [
     "",
     order(1),
     order(2),
-    order(3),
     order(4),
     order(6),
     facts.whole,
     `${facts.set}|${back(0)}`,
     `${[...tasks].sort((a, b) => a - b).join()}|${back(0)}`,
-    `${back(0)}|${countBucket(count)}`,
+    `${back(0)}|${countBucket(timesOfLast(tasks))}`,
     `${back(1)},${back(2)}`,
-    runKey,
-    `${runKey}|${countBucket(runLength(tasks))}`,
-    `${orders(2)}|${followed}`,
-    `${orders(2)}|${tasks[0]}`,
+    [runs.at(-1) ?? 0, runs.at(-2) ?? 0, runs.at(-3) ?? 0].join(),
     history.version ? `${back(0)}|${history.version}` : null,
-    timed(gap, `${back(0)}|${facts.gapOctave}`),
     timed(gap, `${back(0)}|${facts.gapOctave}|${octave(gapBefore)}`),
     timed(gap, `${orders(3)}|${facts.gapOctave}`),
     timed(elapsed, `${back(0)}|${halfOctave(elapsed)}`),
     timed(elapsed, `${facts.set}|${back(0)}|${octave(elapsed)}`),
-    hasClock ? `${back(0)}|${hour}` : null,
-    hasClock ? `${orders(2)}|${hour}` : null,
-    hasClock ? `${back(0)}|${Math.floor(last / DAY_MS) % 7}` : null,
+    clock(HALF_HOUR_MS, 48),
+    clock(DAY_MS, 7),
+    before.is ? `${back(0)}|${halfOctave(before.gapMs)}` : null,
+    before.is ? `${facts.whole}|${octave(before.gapMs)}|${before.end}` : null,
   ];
 }
 
-/** How often the last task occurs, and what followed it when it came before. */
-function lookBack(tasks: number[]): { count: number; followed: number } {
-  const end = tasks.length - 1;
-  let count = 1;
-  let followed = 0;
-  for (let i = end - 1; i >= Math.max(0, tasks.length - BACK_MAX); i--) {
-    if (tasks[i] !== tasks[end]) continue;
-    if (count++ === 1) followed = tasks[i + 1] as number;
-  }
-  return { count, followed };
+/** How often the last task occurs. */
+function timesOfLast(tasks: number[]): number {
+  const last = tasks.at(-1);
+  return 1 + tasks.slice(Math.max(0, tasks.length - BACK_MAX), -1).filter((task) => task === last).length;
 }
 
-function runLength(tasks: number[]): number {
-  let length = 1;
-  while (tasks.at(-1 - length) === tasks.at(-1)) length++;
-  return length;
-}
-
-/** The first nine contexts of `reach`; the two of its history follow from what was reached before. */
-export function reachKeys(history: History, facts: PathFacts): (string | null)[] {
+/** The 12 contexts of `reach`. */
+export function reachKeys(history: History, facts: PathFacts, before: Before): (string | null)[] {
   const { length, back, start } = facts;
   const last = start(length - 1);
   const gap = length > 1 ? last - start(length - 2) : Number.NaN;
@@ -129,6 +116,9 @@ export function reachKeys(history: History, facts: PathFacts): (string | null)[]
     history.version ? `${back(0)}|${history.version}` : null,
     Number.isNaN(gap) ? null : `${facts.whole}|${halfOctave(gap)}`,
     Number.isNaN(elapsed) ? null : `${facts.whole}|${halfOctave(elapsed)}`,
-    Math.abs(last) <= TIME_MS_MAX ? `${facts.whole}|${Math.floor(last / PERIOD_MS)}` : null,
+    facts.hour === null ? null : `${facts.whole}|${Math.floor(last / PERIOD_MS)}`,
+    before.is ? `${facts.whole}|${halfOctave(before.gapMs)}` : null,
+    before.is ? `${facts.whole}|${before.end}` : null,
+    before.is ? `${facts.whole}|${before.end}|${octave(before.gapMs)}` : null,
   ];
 }

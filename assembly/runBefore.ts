@@ -1,0 +1,72 @@
+// The run before this one. In: the folded path, and every path that is learned. Out: the time from the start of the run learned
+// before to the start of this one, and where that run had come to.
+// Callers have a rhythm: a user's next page, a retry, the job after the job. But a run is learned when it is sealed, so between
+// quick runs the one before is not known in serving. Then the time is much longer than it was in learning, and the views that
+// need it are left out; and so that the mixers know what to do without, a fourth of the runs are learned as if it were unknown.
+// State in the model: start of the run and of the one before, f64 each, where they had come to, u64 each, mean time between, f64.
+
+import { fold } from "./hash";
+import { pathStart, pathWhole } from "./path";
+
+export const RUN_BEFORE_BYTES: usize = 64;
+const START: usize = 0;
+const START_BEFORE: usize = 8;
+const END: usize = 16;
+const END_BEFORE: usize = 24;
+const MEAN_GAP: usize = 32;
+
+/** A gap of so many times the mean says that runs between were not learned. */
+const GAPS_MAX: f64 = 8;
+/** The mean follows the last few dozen runs. */
+const MEAN_RATE: f64 = 0.03;
+/** One run in so many is learned without. */
+const WITHOUT_MASK: u64 = 3;
+
+let base: usize = 0;
+
+// Set by runBeforeFind.
+/** Whether there is a run before that belongs to this one's past. */
+export let runBeforeIs: bool = false;
+/** Whether its views are mixed; in learning they are counted all the same. */
+export let runBeforeMixed: bool = false;
+/** From its start to this one's, ms. */
+export let runBeforeGap: f64 = NaN;
+/** Hash of its last path and what followed it. */
+export let runBeforeEnd: u64 = 0;
+
+export function runBeforeInit(address: usize): void {
+  base = address;
+}
+
+export function runBeforeReset(): void {
+  store<f64>(base, NaN, START);
+  store<f64>(base, NaN, START_BEFORE);
+  store<f64>(base, NaN, MEAN_GAP);
+}
+
+export function runBeforeFind(isLearning: bool): void {
+  const start = pathStart(0);
+  // A path of the run that is being learned has the run before that as its own.
+  const isSame = start == load<f64>(base, START);
+  runBeforeGap = start - load<f64>(base + select<usize>(START_BEFORE, START, isSame));
+  runBeforeEnd = load<u64>(base + select<usize>(END_BEFORE, END, isSame));
+  // Of unknown times the comparison is false.
+  runBeforeIs = runBeforeGap <= GAPS_MAX * load<f64>(base, MEAN_GAP);
+  const isWithout = isLearning && (fold(0, reinterpret<u64>(start)) & WITHOUT_MASK) == 0;
+  runBeforeMixed = runBeforeIs && !isWithout;
+}
+
+/** After each answer that is learned: the path has come to `symbol`. */
+export function runBeforeLearn(symbol: u32): void {
+  const start = pathStart(0);
+  const known = load<f64>(base, START);
+  if (start != known) {
+    const gap = max(0, start - known);
+    const mean = load<f64>(base, MEAN_GAP);
+    if (gap == gap) store<f64>(base, mean == mean ? mean + (gap - mean) * MEAN_RATE : gap, MEAN_GAP);
+    store<f64>(base, known, START_BEFORE);
+    store<f64>(base, start, START);
+    store<u64>(base, load<u64>(base, END), END_BEFORE);
+  }
+  store<u64>(base, fold(pathWhole, <u64>symbol), END);
+}
