@@ -24,10 +24,16 @@ Cases are taken one after another in order of their first event. The first part 
 predicted from what came before it in its case, then learned. The end of a case is an outcome of its own.
 In logs with parents (traces) the path runs along triggers, and "next" is what an execution causes first.
 
+In XES the default takes an activity's start and its completion for the same task, twice. --lifecycle complete has each activity
+once; --lifecycle all tells check+start from check+complete.
+
 Examples:
   $ forechain evaluate log.csv --case CaseID --activity Activity --time Timestamp
   $ forechain evaluate log.xes.gz --lifecycle complete --json
   $ forechain evaluate traces.ndjson.gz --reach`;
+
+/** The importer's words for the options: `import` reads a log as work, and pairs starts with completions; here each event is told. */
+const LIFECYCLES = { ignore: "all", complete: "complete", all: "transition" } as const;
 
 interface Flags {
   case?: string;
@@ -57,7 +63,7 @@ export function evaluateCommand(): Command {
     .addOption(
       new Option(
         "--lifecycle <how>",
-        "XES: take every event whatever its transition (ignore, all), or only completions",
+        "XES: every event by its activity alone (ignore), only completions, or every event by activity and transition (all)",
       )
         .choices(["ignore", "complete", "all"])
         .default("ignore"),
@@ -74,8 +80,7 @@ export function evaluateCommand(): Command {
 async function evaluate(file: string, flags: Flags): Promise<void> {
   const columns = { run: flags.case, task: flags.activity, start: flags.time };
   const given = Object.fromEntries(Object.entries(columns).filter(([, column]) => column !== undefined));
-  const lifecycle = flags.lifecycle === "complete" ? "complete" : "all";
-  const options: ReadOptions = { format: null, columns: given, lifecycle };
+  const options: ReadOptions = { format: null, columns: given, lifecycle: LIFECYCLES[flags.lifecycle] };
   const { runs, skipped } = await runsOf([file], options);
   for (const [reason, count] of skipped) process.stderr.write(`skipped ${count}: ${reason}\n`);
   if (runs.length === 0) throw new Error(`no case was found in ${file}`);

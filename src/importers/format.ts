@@ -35,9 +35,9 @@ export interface ImportOptions {
   columns: Columns;
   /**
    * XES lifecycles. pair: start and complete of one activity are one execution. complete: only completions. all: each event is an
-   * execution.
+   * execution of its activity. transition: each event is an execution of its activity and transition, `check+start`.
    */
-  lifecycle: "pair" | "complete" | "all";
+  lifecycle: "pair" | "complete" | "all" | "transition";
   /** Distinguishes the generated ids of one file from those of others: the same file gives the same ids again. */
   fileId: string;
 }

@@ -62,12 +62,16 @@ export interface LogRun {
   run: AssembledRun;
 }
 
-/** All runs of a log, assembled, in order of their first execution. Holds the log in memory: for evaluation, not for import. */
+/**
+ * All runs of a log, assembled, in order of their first execution: by its time, at the same instant by its place in the files. Holds
+ * the log in memory: for evaluation, not for import.
+ */
 export async function runsOf(
   paths: string[],
   options: ReadOptions = READ_DEFAULTS,
 ): Promise<{ runs: LogRun[]; formats: FormatName[]; skipped: Map<string, number> }> {
   const records = new Map<string, Map<string, RunRecord>>();
+  const places = new Map<RunRecord, number>();
   const formats = new Set<FormatName>();
   const skipped = new Map<string, number>();
   for (const path of paths) {
@@ -77,6 +81,7 @@ export async function runsOf(
         if (item.kind === "skipped") skipped.set(item.reason, (skipped.get(item.reason) ?? 0) + item.count);
         const record = recordOf(item);
         if (record === null) continue;
+        places.set(record, places.size);
         const run = records.get(record.runId);
         if (run === undefined) records.set(record.runId, new Map([[record.executionId, record]]));
         else run.set(record.executionId, record);
@@ -84,8 +89,11 @@ export async function runsOf(
     }
   }
   const runs = [...records].map(([runId, run]) => ({ runId, run: assembleRun(run.values()) }));
-  const start = ({ run }: LogRun) => run.executions[0]?.startMs ?? 0;
+  const first = ({ run }: LogRun) => run.executions[0] as AssembledRun["executions"][0];
+  // Unknown times are equal, before all others.
+  const time = (run: LogRun) => (Number.isNaN(first(run).startMs) ? Number.NEGATIVE_INFINITY : first(run).startMs);
+  const place = (run: LogRun) => places.get(first(run).record) as number;
   const whole = runs.filter(({ run }) => run.executions.length > 0);
-  whole.sort((a, b) => start(a) - start(b) || (a.runId < b.runId ? -1 : 1));
+  whole.sort((a, b) => time(a) - time(b) || place(a) - place(b));
   return { runs: whole, formats: [...formats], skipped };
 }

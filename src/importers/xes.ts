@@ -1,6 +1,6 @@
 // XES event logs (IEEE 1849): one trace a run, one event an execution. Parsed by saxes, event by event.
 // Only start and complete of the standard lifecycle are work: with `pair`, a start and the completion that follows it for the same activity
-// (and instance) are one execution; other transitions (schedule, withdraw, …) are told as skipped.
+// (and instance) are one execution; other transitions (schedule, withdraw, …) are told as skipped. `all` and `transition` take every event.
 import { SaxesParser } from "saxes";
 import { Execution } from "../protocol.ts";
 import { type Content, type Imported, type Importer, type ImportOptions, skipped } from "./format.ts";
@@ -82,7 +82,7 @@ function* executionsOf(
       continue;
     }
     let startMs = atMs;
-    if (options.lifecycle !== "all") {
+    if (options.lifecycle === "pair" || options.lifecycle === "complete") {
       const key = `${event.name}\u0000${event.instance}`;
       if (event.transition === "start" && options.lifecycle === "pair") {
         started.set(key, [...(started.get(key) ?? []), atMs]);
@@ -94,7 +94,10 @@ function* executionsOf(
       }
       startMs = started.get(key)?.shift() ?? atMs;
     }
-    yield execution(runId, event.name, position, startMs, atMs, options.fileId, number);
+    // Joined as the standard joins the keys of a classifier.
+    const task =
+      options.lifecycle === "transition" && event.transition !== "" ? `${event.name}+${event.transition}` : event.name;
+    yield execution(runId, task, position, startMs, atMs, options.fileId, number);
   }
   for (const left of started.values()) for (const _ of left) yield skipped("a start without its completion");
 }

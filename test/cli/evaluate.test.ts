@@ -64,17 +64,29 @@ test("--split and --capacity are taken, and the text names the engine and a base
   expect(text).toMatch(/back-off 7-gram/);
 });
 
-test("XES: only completions, or every event", () => {
+test.each([
+  ["ignore", 6, 2],
+  ["complete", 4, 2],
+  ["all", 6, 3],
+])("XES, --lifecycle %s: %i events of %i tasks", (how, events, tasks) => {
   const event = (name: string, transition: string, second: number) =>
     `<event><string key="concept:name" value="${name}"/><string key="lifecycle:transition" value="${transition}"/>` +
     `<date key="time:timestamp" value="2024-01-01T00:00:0${second}Z"/></event>`;
-  const trace = `<trace><string key="concept:name" value="1"/>${event("a", "start", 1)}${event("a", "complete", 2)}${event("b", "complete", 3)}</trace>`;
+  const trace = `<trace><string key="concept:name" value="1"/>${event("a", "START", 1)}${event("a", "COMPLETE", 2)}${event("b", "COMPLETE", 3)}</trace>`;
   const file = join(folder, "log.xes");
   writeFileSync(file, `<?xml version="1.0"?><log>${trace}${trace.replace('value="1"', 'value="2"')}</log>`);
-  const events = (how: string) => JSON.parse(evaluate(file, "--lifecycle", how, "--split", "0.5", "--json")).events;
-  expect(events("complete")).toBe(4);
-  expect(events("ignore")).toBe(6);
-  expect(events("all")).toBe(6);
+  const result = JSON.parse(evaluate(file, "--lifecycle", how, "--split", "0.5", "--json"));
+  expect(result).toMatchObject({ cases: 2, events, tasks });
+});
+
+test("cases that begin at one instant come in order of the file, not of their names", () => {
+  const at = "2024-01-01T00:00:00Z";
+  const file = join(folder, "instant.csv");
+  writeFileSync(file, `order,step,at\nz,a,${at}\ny,a,${at}\nz,b,${at}\ny,b,${at}\nx,a,${at}\nx,b,${at}\n`);
+  const out = join(folder, "instant.ndjson");
+  evaluate(file, ...COLUMNS, "--split", "0.34", "--predictions", out);
+  const rows = readFileSync(out, "utf8").trim().split("\n");
+  expect(rows.map((row) => JSON.parse(row).case)).toEqual(["y", "y", "x", "x"]);
 });
 
 test("--reach on spans: what executes is told, with both baselines", () => {

@@ -290,9 +290,9 @@ describe("formats, told by the content", () => {
     expect([warm.cold, warm.coldStartMs]).toEqual([false, null]);
   });
 
-  test("XES lifecycles: pair, complete, all", async () => {
+  test("XES lifecycles: pair, complete, all, transition", async () => {
     const counts = await Promise.all(
-      (["pair", "complete", "all"] as const).map(async (lifecycle) => {
+      (["pair", "complete", "all", "transition"] as const).map(async (lifecycle) => {
         const { runs } = await runsOf([file(XES)], { ...READ_DEFAULTS, lifecycle });
         return runs[0]!.run.executions.map(({ task, startMs, endMs }) => `${task} ${endMs - startMs}`);
       }),
@@ -301,6 +301,7 @@ describe("formats, told by the content", () => {
       ["check 5000", "pay & go 0"],
       ["check 0", "pay & go 0"],
       ["check 0", "check 0", "pay & go 0", "plan 0"],
+      ["check+start 0", "check+complete 0", "pay & go 0", "plan+schedule 0"],
     ]);
   });
 
