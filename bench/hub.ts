@@ -232,6 +232,7 @@ function offerOf(commandId: string, vm: string): Offer {
     chain: [TASK],
     vms: {},
     hidden: {},
+    expectedTerms: null,
     start: { coldStartMs: 0, latencySensitivity: 1, memoryBytes: 0 },
   };
 }

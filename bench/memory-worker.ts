@@ -5,7 +5,16 @@ import { Ledger } from "../src/core/ledger.ts";
 import { unpackRecords } from "../src/core/records.ts";
 import { GraphRows } from "../src/core/rows.ts";
 import { prepareFlush } from "../src/edge/graph-store.ts";
-import { isFlushDue, isPublishDue, learnRun, profilesFor, type State } from "../src/edge/writer/state.ts";
+import { takeMeasures } from "../src/edge/writer/measures.ts";
+import {
+  isFlushDue,
+  isPublishDue,
+  learnSealed,
+  modelOf,
+  noteEnded,
+  profilesFor,
+  type State,
+} from "../src/edge/writer/state.ts";
 import { WriterStore } from "../src/edge/writer/writer-store.ts";
 
 const ALARM_EVERY_MS = 1_000;
@@ -18,14 +27,20 @@ export class Writer {
 
   constructor(storage: unknown, engineModule: WebAssembly.Module, nowMs: number) {
     this.store = new WriterStore(storage as DurableObjectStorage);
+    const model = {
+      engine: createEngine(engineModule, "default"),
+      tasks: [],
+      taskIds: new Map<string, number>(),
+      modelVersion: 0,
+    };
     this.state = {
       workspace: "bench",
       ledger: new Ledger(new GraphRows(), [], this.store),
-      engine: createEngine(engineModule, "default"),
       learned: new Learned(),
-      tasks: [],
-      taskIds: new Map(),
-      modelVersion: 0,
+      ...model,
+      model: modelOf(model, []),
+      changes: [],
+      ended: [],
       unpublished: 0,
       publishedMs: 0,
       flushedSeq: 0,
@@ -55,13 +70,16 @@ export class Writer {
     const { state, store } = this;
     const due = state.ledger.due(nowMs);
     if (due.length > 0) store.appendSeals(due, nowMs);
-    state.ledger.seal(due, (run) => learnRun(state, run));
+    state.ledger.seal(due, (run) => {
+      noteEnded(state, run);
+      learnSealed(state, run, nowMs);
+    });
     if (state.ledger.isPackDue) store.writePack(store.lastSeq, state.ledger.takeSealed(), nowMs);
   }
 
   #publish(nowMs: number): void {
     const { state, store } = this;
-    const profiles = JSON.stringify(profilesFor(state, state.ledger.rows.rows));
+    const profiles = profilesFor(state, state.ledger.rows.rows);
     const learned = JSON.stringify(state.learned.text());
     const image = state.engine.exportImage();
     store.writeModel({
@@ -69,9 +87,10 @@ export class Writer {
       seq: store.lastSeq,
       image,
       tasks: state.tasks,
-      profiles,
+      profiles: JSON.stringify(profiles),
       learned,
     });
+    state.model = modelOf(state, profiles);
     Object.assign(state, { publishedMs: nowMs, unpublished: 0 });
   }
 
@@ -81,6 +100,7 @@ export class Writer {
     const seq = store.lastSeq;
     store.writePack(seq, state.ledger.takeSealed(), nowMs);
     const flush = prepareFlush(rows, seq, state.newestDay, {}, () => profilesFor(state, rows.rows));
+    takeMeasures(state);
     store.commitFlush(seq);
     store.expire(nowMs);
     Object.assign(state, { flushedSeq: seq, newestDay: flush.newestDay, flushedMs: nowMs, recordsSince: 0 });

@@ -13,6 +13,7 @@ import { healthRoutes } from "./edge/routes/health.ts";
 import { ingestRoutes } from "./edge/routes/ingest.ts";
 import { invokeRoutes } from "./edge/routes/invoke.ts";
 import { keyRoutes } from "./edge/routes/keys.ts";
+import { learningRoutes } from "./edge/routes/learning.ts";
 import { outcomeRoutes } from "./edge/routes/outcomes.ts";
 import { predictionRoutes } from "./edge/routes/predictions.ts";
 
@@ -34,6 +35,7 @@ app.route("/", declareRoutes); // /v1/tasks /v1/clusters /v1/services /v1/proxim
 app.route("/", agentRoutes); // /v1/agents/:cluster/:vm/…
 app.route("/", graphRoutes); // GET /v1/graph /v1/chains
 app.route("/", outcomeRoutes); // GET /v1/outcomes
+app.route("/", learningRoutes); // /v1/learning
 app.route("/", eventRoutes); // GET /v1/events
 app.route("/", keyRoutes); // /v1/keys
 

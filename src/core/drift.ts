@@ -73,7 +73,9 @@ export class DriftDetector {
       return change;
     }
     const rate = Math.max(USUAL_RATE, 1 / ++watch.runs);
-    const away = loss - watch.mean;
+    // A surprise is no measure of what is usual: it counts no more than it did above, or the next one would be none.
+    const mostAway = EXCESS_MAX * Math.max(SPREAD_MIN, Math.sqrt(watch.variance));
+    const away = watch.runs > RUNS_MIN ? Math.min(mostAway, loss - watch.mean) : loss - watch.mean;
     watch.mean += rate * away;
     watch.variance = (1 - rate) * (watch.variance + rate * away * away);
     return null;

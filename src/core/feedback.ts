@@ -20,6 +20,10 @@ export interface CommandFacts {
   /** Loaded by the command, as the agent's result told. */
   bytes: number;
   probability: number;
+  foretold: number;
+  /** Task that was asked for when it was planned, and the chain expected of its run. */
+  context: string | null;
+  chain: string[] | null;
   wholeStartMs: number | null;
 }
 
@@ -70,7 +74,7 @@ export function settleFailure(command: CommandFacts, atMs: number, reason: strin
 }
 
 /** A miss has no command; its id comes from the execution, so that a repeated report is the same outcome. */
-export function settleMiss(miss: UnpreparedUse, cluster: string, vm: string): Outcome {
+export function settleMiss(miss: UnpreparedUse, cluster: string, vm: string, chain: string[] | null = null): Outcome {
   return {
     outcomeId: `miss:${miss.executionId}:${miss.kind}:${miss.uri ?? ""}`,
     commandId: null,
@@ -88,6 +92,9 @@ export function settleMiss(miss: UnpreparedUse, cluster: string, vm: string): Ou
     gbSeconds: 0,
     reason: `${Math.round(miss.costMs)} ms paid`,
     probability: null,
+    foretold: null,
+    context: null,
+    chain,
     wholeStartMs: miss.wholeStartMs ?? null,
   };
 }
@@ -102,6 +109,9 @@ function identity(command: CommandFacts) {
     task: command.task,
     uri: command.uri,
     probability: command.probability,
+    foretold: command.foretold,
+    context: command.context,
+    chain: command.chain,
     wholeStartMs: command.wholeStartMs,
   };
 }

@@ -97,6 +97,8 @@ export interface Offer {
   vms: Record<string, string>;
   /** What the plan, or runtimes that are idle now, hide of each later task's start. */
   hidden: Record<string, Hidden>;
+  /** Of a run's first task: the terms of its placement without any correction; null else, and without a prediction. */
+  expectedTerms: PlacementTerms | null;
   /** What the asked task's own start costs: how long its runtimes are to be held is learned from it. */
   start: { coldStartMs: number; latencySensitivity: number; memoryBytes: number };
 }
@@ -195,7 +197,7 @@ export async function serve(
       explains,
       ...(model?.adjustments === undefined ? {} : { adjustments: model.adjustments }),
     });
-    const offer = offerOf(request, candidate, plan, acted, allocationId, ports.nowMs);
+    const offer = offerOf(request, candidate, plan, { acted, isPredicted: model !== null }, allocationId, ports.nowMs);
     const admission = request.dryRun ? ADMITTED_DRY : await ports.admit(offer);
     if (!admission.ok) {
       refused.push({ cluster: candidate.cluster.cluster, reason: admission.reason });
@@ -278,7 +280,7 @@ function offerOf(
   request: TaskRequest,
   candidate: Candidate,
   plan: Plan,
-  acted: boolean,
+  { acted, isPredicted }: { acted: boolean; isPredicted: boolean },
   allocationId: string,
   nowMs: number,
 ): Offer {
@@ -301,6 +303,7 @@ function offerOf(
     chain: chain.tasks,
     vms: plan.vms,
     hidden: plan.hidden,
+    expectedTerms: isPredicted && request.path.length === 0 ? candidate.expectedTerms : null,
     start: { coldStartMs, latencySensitivity, memoryBytes },
   };
 }

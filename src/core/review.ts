@@ -12,6 +12,8 @@ export const REVIEWED_MAX = 32;
 const PREDICTED_MAX = 32;
 
 export interface Foretold {
+  /** Position in the run of the execution that was asked about. */
+  execution: number;
   /** The task that was asked for: the gate's context. */
   context: string;
   task: string;
@@ -53,6 +55,7 @@ function reviewExecution(i: number, run: AssembledRun, model: Pick<Model, "engin
     const leadMs = came.get(task);
     const probability = answer.probabilities[r]!;
     foretold.push({
+      execution: i,
       context: asked.task,
       task,
       probability,
@@ -63,7 +66,7 @@ function reviewExecution(i: number, run: AssembledRun, model: Pick<Model, "engin
     came.delete(task);
   }
   for (const [task, leadMs] of came) {
-    foretold.push({ context: asked.task, task, probability: 0, happened: true, lead: null, leadMs });
+    foretold.push({ execution: i, context: asked.task, task, probability: 0, happened: true, lead: null, leadMs });
   }
   return foretold;
 }

@@ -6,6 +6,8 @@
 // wakes who waits, and survives eviction: whatever must last is in SQLite, and one alarm stands for the earliest thing that will
 // be due.
 import { DurableObject } from "cloudflare:workers";
+import type { KeepAliveState, LearnedHold } from "../core/keepalive.ts";
+import { KEPT_AFTER_CHANGE } from "../core/learning.ts";
 import type { Admission, Offer } from "../core/pipeline.ts";
 import { normaliseTaskName } from "../core/records.ts";
 import {
@@ -72,6 +74,8 @@ export class ClusterHub extends DurableObject<Env> {
   #config: HubConfig | null;
   #flushAtMs: number | null = null;
   #prunedMs = 0;
+  /** When the workflow changed last, as the GraphWriter told. */
+  #changedMs: number;
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
@@ -80,6 +84,7 @@ export class ClusterHub extends DurableObject<Env> {
     const nowMs = Date.now();
     this.#identity = readMeta<Identity>(this.#sql, "identity");
     this.#config = withNames(readMeta<HubConfig>(this.#sql, "config"));
+    this.#changedMs = readMeta<number>(this.#sql, "changedMs") ?? 0;
     this.#alarm = new HubAlarm(ctx.storage);
     this.#queue = new CommandQueue(this.#sql);
     this.#book = new OutcomeBook(this.#sql);
@@ -87,7 +92,7 @@ export class ClusterHub extends DurableObject<Env> {
     this.#capacity = new Capacity(this.#sql, this.#vms, nowMs);
     this.#spending = new HourlySpending(this.#sql, nowMs);
     this.#admissions = new Admissions(this.#queue, this.#capacity, this.#vms, this.#spending);
-    this.#settlement = new Settlement(this.#queue, this.#book, this.#spending);
+    this.#settlement = new Settlement(this.#queue, this.#book, this.#spending, this.#runs);
     this.#holds = new Holds(this.#sql, this.#config);
     this.#sockets = new Sockets(ctx);
     this.#delivery = new Delivery(this.#queue, this.#sockets, this.#alarm, () => this.#isPaused());
@@ -103,7 +108,8 @@ export class ClusterHub extends DurableObject<Env> {
   async admit(workspace: string, offer: Offer): Promise<Admission> {
     const nowMs = Date.now();
     this.#know(workspace, offer.cluster);
-    const { admission, woken, dueMs } = this.#admissions.admit(offer, this.#config, nowMs);
+    const chain = this.#runs.get(offer.runId)?.chain ?? offer.chain;
+    const { admission, woken, dueMs } = this.#admissions.admit(offer, chain, this.#config, nowMs);
     if (!admission.ok) return admission;
     this.#holds.called(offer, this.#runs.note(offer), nowMs);
     this.#delivery.deliver(woken, nowMs);
@@ -119,7 +125,9 @@ export class ClusterHub extends DurableObject<Env> {
       const commands = [...this.#runs.readersOf(outputs)].flatMap(([vm, task]) =>
         outputs.objects.map((object) => prefetchOf(object, vm, task, policyOf(this.#config), nowMs)),
       );
-      const { woken, dueMs } = this.#admissions.enqueue(commands, outputs.runId, this.#config, nowMs);
+      const { runId } = outputs;
+      const origin = { runId, context: null, chain: this.#runs.get(runId)?.chain ?? null };
+      const { woken, dueMs } = this.#admissions.enqueue(commands, origin, this.#config, nowMs);
       this.#delivery.deliver(woken, nowMs);
       this.#changed(nowMs, dueMs);
     }
@@ -145,7 +153,8 @@ export class ClusterHub extends DurableObject<Env> {
     if (refusal !== null) return { ok: false, reason: "failed", detail: `refused: ${refusal}` };
     const command = executeCommandOf(call, nowMs);
     const executed = this.#calls.wait(call.commandId, call.timeoutMs);
-    this.#queue.enqueue(command, call.runId, nowMs, JSON.stringify(call.request));
+    const origin = { runId: call.runId, context: null, chain: null };
+    this.#queue.enqueue(command, origin, nowMs, JSON.stringify(call.request));
     this.#delivery.deliver([call.vm], nowMs);
     this.#changed(nowMs, command.expiresMs);
     return executed;
@@ -289,9 +298,28 @@ export class ClusterHub extends DurableObject<Env> {
     this.#flushAtMs = null;
     const { workspace, cluster } = this.#identity;
     const writer = this.env.GRAPH_WRITER.getByName(workspace);
-    return this.#book.flush(this.env.DB, workspace, cluster, (outcomes) =>
-      writer.learnOutcomes(workspace, cluster, JSON.stringify(outcomes)),
-    );
+    const placements = this.#runs.takePlacements();
+    if (placements.length > 0) await writer.placed(workspace, placements);
+    return this.#book.flush(this.env.DB, workspace, cluster, async (outcomes) => {
+      this.#follow(await writer.learnOutcomes(workspace, cluster, JSON.stringify(outcomes)));
+    });
+  }
+
+  /** How long runtimes are held here, for people; `state` has all of it. */
+  async learnedHolds(): Promise<{ holds: LearnedHold[]; state: KeepAliveState }> {
+    return { holds: this.#holds.learned(), state: this.#holds.state() };
+  }
+
+  async resetHolds(): Promise<void> {
+    this.#holds.reset();
+  }
+
+  /** The workflow changed last at this instant: what was learned of holds before it weighs less from now on. */
+  #follow(changedMs: number): void {
+    if (changedMs <= this.#changedMs) return;
+    this.#changedMs = changedMs;
+    writeMeta(this.#sql, "changedMs", changedMs);
+    this.#holds.fade(KEPT_AFTER_CHANGE);
   }
 
   async #flushOrLater(nowMs: number): Promise<void> {
@@ -388,7 +416,7 @@ export class ClusterHub extends DurableObject<Env> {
 
   /** After every change: a summary to Fleet within a second, and the alarm if what happened is due before it. */
   #changed(nowMs: number, dueMs = Number.POSITIVE_INFINITY): void {
-    if (this.#book.unflushed > 0) this.#flushAtMs ??= nowMs + FLUSH_AFTER_MS;
+    if (this.#book.unflushed > 0 || this.#runs.hasPlacements) this.#flushAtMs ??= nowMs + FLUSH_AFTER_MS;
     this.#fleet.within(nowMs);
     this.#alarm.by(Math.min(dueMs, this.#flushAtMs ?? Number.POSITIVE_INFINITY));
   }

@@ -8,6 +8,7 @@ import type {
   ClusterDeclaration,
   ClusterRefusal,
   Demand,
+  LearnedPart,
   Policy,
   ProximityEntry,
   ServiceDeclaration,
@@ -22,6 +23,7 @@ import {
   removeService,
   removeTask,
   storeCluster,
+  storeFrozen,
   storePolicy,
   storeProximity,
   storeService,
@@ -196,6 +198,18 @@ export class Fleet extends DurableObject<Env> {
     declared.policy = policy;
     await this.#announce(workspace, declared, [...this.#summaries.keys()]);
     return DECLARED;
+  }
+
+  async frozen(workspace: string): Promise<LearnedPart[]> {
+    return (await this.#declared(workspace)).frozen;
+  }
+
+  /** These parts of the learned stay as they are from now on, all others are learned. */
+  async declareFrozen(workspace: string, parts: LearnedPart[]): Promise<void> {
+    const declared = await this.#declared(workspace);
+    await storeFrozen(this.env.DB, workspace, parts, Date.now());
+    declared.frozen = parts;
+    await this.#announce(workspace, declared, [...this.#summaries.keys()]);
   }
 
   // ── Hubs ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -12,23 +12,28 @@
 import { DurableObject } from "cloudflare:workers";
 import { chainsOf } from "../core/chains.ts";
 import { type GraphFilter, graphAnswer } from "../core/graph.ts";
+import type { LearnedText, Placement } from "../core/learned.ts";
 import { packRecords, type RunRecord, unpackRecords } from "../core/records.ts";
 import { type RowLimit, warningsOf } from "../core/rows.ts";
-import type { MinedChain, Rebuilt } from "../protocol.ts";
+import type { LearnedPart, MinedChain, Rebuilt } from "../protocol.ts";
 import type { Env } from "./env.ts";
 import { type Flush, prepareFlush, writeFlush } from "./graph-store.ts";
-import { checkpointTexts, packIfDue, rebuild, recover } from "./writer/recovery.ts";
+import { giveBack, takeMeasures } from "./writer/measures.ts";
+import { checkpointTexts, forgetModel, packIfDue, rebuild, recover } from "./writer/recovery.ts";
 import {
   FLUSH_MIN_MS,
   flushAtMs,
   isFlushDue,
   isPublishDue,
   learnOutcomes,
-  learnRun,
+  learnSealed,
+  modelOf,
+  noteEnded,
   profilesFor,
   publishAtMs,
   type State,
 } from "./writer/state.ts";
+import { learningOf, type WriterLearning } from "./writer/told.ts";
 import { type OutcomeBatch, WriterStore } from "./writer/writer-store.ts";
 
 /** Alarms are rows too: no more than one a second. */
@@ -46,6 +51,8 @@ export interface Bundle {
   tasks: string[];
   /** JSON of TaskProfile[]: text crosses between objects at a tenth of the cost of objects. */
   profiles: string;
+  /** JSON for `adjustmentsOf`: what plans and placements are corrected by. */
+  adjustments: string;
 }
 
 export class GraphWriter extends DurableObject<Env> {
@@ -87,16 +94,56 @@ export class GraphWriter extends DurableObject<Env> {
     return { accepted, duplicates, refused: named };
   }
 
-  /** Takes outcomes of one cluster, as JSON of `OutcomeBatch.outcomes`, each once. Durable before the answer. */
-  async learnOutcomes(workspace: string, cluster: string, text: string): Promise<void> {
+  /** Takes outcomes of one cluster, as JSON of `OutcomeBatch.outcomes`, each once. Durable before the answer. Out: when the workflow changed last, ms; 0: never. */
+  async learnOutcomes(workspace: string, cluster: string, text: string): Promise<number> {
     const state = await this.#ready(workspace);
     const batch: OutcomeBatch = { cluster, outcomes: JSON.parse(text) };
-    if (state.learned.knows(cluster, batch.outcomes)) return;
-    const nowMs = Date.now();
-    this.#journal(() => this.#store.appendOutcomes(batch, nowMs));
-    learnOutcomes(state, batch);
-    this.#armFor(state, nowMs);
+    if (!state.learned.knows(cluster, batch.outcomes)) {
+      const nowMs = Date.now();
+      this.#journal(() => this.#store.appendOutcomes(batch, nowMs));
+      learnOutcomes(state, batch);
+      this.#armFor(state, nowMs);
+    }
+    return state.learned.learning.drift.changes().at(-1)?.atMs ?? 0;
   }
+
+  /** Where runs were placed. Not journaled: a crash costs some evidence of hundreds. */
+  async placed(workspace: string, placements: Placement[]): Promise<void> {
+    (await this.#ready(workspace)).learned.placed(placements);
+  }
+
+  // ── What was learned ───────────────────────────────────────────────────────────────────────────────────────────────
+
+  async learning(workspace: string): Promise<WriterLearning> {
+    return learningOf(await this.#ready(workspace), Date.now());
+  }
+
+  /** All of it but the model's image and the holds, as JSON of LearnedText. */
+  async learnedText(workspace: string): Promise<string> {
+    return JSON.stringify((await this.#ready(workspace)).learned.text());
+  }
+
+  /** How good predictions were in the hours that D1 may not have yet, as JSON of CalibrationRow[]. */
+  async calibration(workspace: string): Promise<string> {
+    return JSON.stringify((await this.#ready(workspace)).learned.calibration.rows());
+  }
+
+  /** These parts stay as they are from now on, all others are learned. Stored with the model, so before the answer. */
+  async freeze(workspace: string, parts: LearnedPart[]): Promise<void> {
+    const state = await this.#ready(workspace);
+    state.learned.freeze(parts);
+    this.#publish(state, Date.now());
+  }
+
+  /** These parts begin anew. */
+  async resetLearned(workspace: string, parts: LearnedPart[]): Promise<void> {
+    const state = await this.#ready(workspace);
+    for (const part of parts) state.learned.reset(part);
+    if (parts.includes("model")) forgetModel(state);
+    this.#publish(state, Date.now());
+  }
+
+  // ── The graph ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** The graph at this moment, open runs included, as JSON of GraphAnswer. */
   async graph(workspace: string, filter: GraphFilter): Promise<string> {
@@ -141,7 +188,8 @@ export class GraphWriter extends DurableObject<Env> {
     const model = this.#store.readModel();
     if (model === null) return null;
     const { version, image, tasks, profiles } = model;
-    return { version, image, tasks, profiles };
+    const { gate, margins, placement } = JSON.parse(model.learned) as LearnedText;
+    return { version, image, tasks, profiles, adjustments: JSON.stringify({ gate, margins, placement }) };
   }
 
   /** A new model of the kept runs, published at once; null where none is kept. Nothing else is answered meanwhile. */
@@ -205,7 +253,10 @@ export class GraphWriter extends DurableObject<Env> {
       const due = ledger.due(nowMs);
       if (due.length > 0) {
         this.#journal(() => this.#store.appendSeals(due, nowMs));
-        ledger.seal(due, (run) => learnRun(state, run));
+        ledger.seal(due, (run) => {
+          noteEnded(state, run);
+          learnSealed(state, run, nowMs);
+        });
       }
     }
     packIfDue(state, this.#store, nowMs, this.#store.lastSeq);
@@ -224,11 +275,13 @@ export class GraphWriter extends DurableObject<Env> {
   #publish(state: State, nowMs: number): void {
     state.ledger.settle();
     const version = state.modelVersion + 1;
-    const profiles = JSON.stringify(profilesFor(state, state.ledger.rows.rows));
+    const profiles = profilesFor(state, state.ledger.rows.rows);
     const image = state.engine.exportImage();
     const learned = JSON.stringify(state.learned.text());
-    this.#store.writeModel({ version, seq: this.#store.lastSeq, image, tasks: state.tasks, profiles, learned });
+    const texts = { profiles: JSON.stringify(profiles), learned };
+    this.#store.writeModel({ version, seq: this.#store.lastSeq, image, tasks: state.tasks, ...texts });
     state.modelVersion = version;
+    state.model = modelOf(state, profiles);
     state.publishedMs = nowMs;
     state.unpublished = 0;
   }
@@ -250,6 +303,8 @@ export class GraphWriter extends DurableObject<Env> {
     const sealed = ledger.takeSealed();
     const profiles = () => profilesFor(state, ledger.rows.rows);
     const flush: Flush = prepareFlush(ledger.rows, seq, state.newestDay, state.declarations, profiles);
+    const measures = takeMeasures(state);
+    flush.statements.push(...measures.statements);
     store.transaction(() => {
       store.writePack(seq, sealed, nowMs);
       store.writeCheckpoint(seq, checkpointTexts(ledger));
@@ -264,6 +319,7 @@ export class GraphWriter extends DurableObject<Env> {
     } catch (error) {
       // Whether D1 took it is not known: the next flush writes these rows again, with what they are by then.
       for (const key of flush.keys) ledger.rows.changed.add(key);
+      giveBack(state, measures);
       console.error(`flush of ${flush.keys.length} rows to D1 failed, retried in ${FLUSH_MIN_MS} ms:`, error);
       return;
     }

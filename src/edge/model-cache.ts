@@ -6,6 +6,7 @@ import { LRUCache } from "lru-cache";
 import engineModule from "../../build/engine.wasm";
 import { loadEngine } from "../core/engine.ts";
 import type { Model, TaskProfile } from "../core/graph.ts";
+import { adjustmentsOf } from "../core/learned.ts";
 import type { GraphWriter } from "./graph-writer.ts";
 
 /** Of the isolate's 128 MB: seven models of the default capacity. */
@@ -79,6 +80,7 @@ async function load(writers: DurableObjectNamespace<GraphWriter>, workspace: str
         tasks: bundle.tasks,
         taskIds: new Map(bundle.tasks.map((task, id) => [task, id])),
         profiles: new Map(profiles.map((profile) => [profile.task, profile])),
+        adjustments: adjustmentsOf(bundle.adjustments),
       };
     }
   }

@@ -12,6 +12,9 @@ const command: CommandFacts = {
   runId: "planned-for",
   bytes: 10,
   probability: 0.8,
+  foretold: 0.9,
+  context: "A",
+  chain: ["A", "B"],
   wholeStartMs: 300,
 };
 const use = { commandId: "c1", runId: "r", executionId: "e", usedMs: 5_000, waitedMs: 0, savedMs: 300 };

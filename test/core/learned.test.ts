@@ -20,6 +20,9 @@ const outcome = (changes: Partial<Outcome>): Outcome => ({
   gbSeconds: 0,
   reason: null,
   probability: 0.9,
+  foretold: 0.9,
+  context: "A",
+  chain: ["A", "B"],
   wholeStartMs: 800,
   ...changes,
 });
@@ -34,7 +37,7 @@ describe("a whole start is learned from", () => {
     ["a miss whose execution its VM recorded", { outcome: "miss", commandId: null }, "vm-1", 1],
     ["not a miss of an execution that nobody recorded", { outcome: "miss", executionId: "x" }, "vm-1", 0],
     ["not a miss of another VM's execution", { outcome: "miss" }, "vm-2", 0],
-    ["not where nothing was started", { wholeStartMs: null }, "vm-1", 0],
+    ["not where nothing was started", { wholeStartMs: null, outcome: "failed" }, "vm-1", 0],
     ["not a prefetch", { kind: "prefetch", uri: "s3://o" }, "vm-1", 0],
   ])("%s", (_, changes, recorder, starts) => {
     const learned = new Learned();

@@ -181,7 +181,7 @@ describe("corrections of the placement terms", () => {
 describe("drift", () => {
   const run = (probability: number, happened: boolean): Review => ({
     root: "A",
-    foretold: [{ context: "A", task: "B", probability, happened, lead: null, leadMs: Number.NaN }],
+    foretold: [{ execution: 0, context: "A", task: "B", probability, happened, lead: null, leadMs: Number.NaN }],
   });
 
   it("is told within a few runs of a change, once", () => {

@@ -1,8 +1,9 @@
 // What a workspace learns from outcomes, from the agent's report to the published profiles. Time is ours where alarms are run.
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { TaskProfile } from "../../src/core/graph.ts";
-import type { Execution } from "../../src/protocol.ts";
+import { adjustmentsOf } from "../../src/core/learned.ts";
+import { type Execution, LearningAnswer } from "../../src/protocol.ts";
 import { commandOf, newWorld, offerOf, testEnv, type World } from "./world.ts";
 
 const CLUSTER = "paris";
@@ -136,4 +137,216 @@ test("a GraphWriter that is away costs neither outcomes nor what they teach", as
   await pass(6_000);
   expect((await world.call("GET", "/v1/outcomes")).body.totals).toMatchObject([{ outcome: "late", count: 1 }]);
   expect((await profileOf("b")).coldStartMs!.p50).toBeGreaterThan(WHOLE_START_MS * 0.95);
+});
+
+/** Run n of task a, then `then`; ended just now. */
+async function sequence(n: number, then: string, rest: Partial<Execution> = {}): Promise<void> {
+  const startMs = Date.now() - 2_000;
+  const run = { runId: `seq-${n}`, status: "ok" as const, cluster: CLUSTER, vm: VM, ...rest };
+  const first = { ...run, executionId: `a of ${n}`, task: "a", startMs, endMs: startMs + 50 };
+  const second = { ...run, executionId: `x of ${n}`, task: then, links: [first.executionId] };
+  const executions = [first, { ...second, startMs: startMs + 100, endMs: startMs + 150 }];
+  expect((await world.call("POST", "/v1/executions", { executions }, agentKey)).status).toBe(202);
+}
+const learning = async (): Promise<LearningAnswer> => {
+  const { status, body } = await world.call("GET", "/v1/learning");
+  expect(status).toBe(200);
+  return LearningAnswer.parse(body);
+};
+
+describe("what sealed runs teach", () => {
+  test("how good predictions are: scores, bins, lead times, demand; live, and by the hour in D1", async () => {
+    for (let n = 0; n < 20; n++) await sequence(n, "b", { cpuMs: 10 });
+    await pass(6_000);
+    await world.heartbeat(CLUSTER, VM, ["a", "b"]);
+    for (let n = 20; n < 40; n++) await sequence(n, "b", { cpuMs: 10 });
+    await pass(11_000);
+    const { scores, model } = await learning();
+    expect(model).toMatchObject({ version: 2, tasks: 2 });
+    expect(model.usedLines).toBeGreaterThan(0);
+    expect(scores.predictions).toBeGreaterThan(30);
+    // b always follows a: confident and right in the last bin, wrong nowhere.
+    expect(scores.logLoss).toBeLessThan(0.2);
+    expect(scores.bins.at(-1)!.happened).toBe(1);
+    expect(scores.bins.reduce((sum, { count }) => sum + count, 0)).toBe(scores.predictions);
+    expect(scores.leadTimes.count).toBeGreaterThan(15);
+    expect(scores.demand.runs).toBeGreaterThan(15);
+    expect(scores.demand.relativeError).toBeLessThan(0.2);
+    const { results } = await testEnv.DB.prepare(
+      "SELECT cluster, task, predictions, log_loss, leads_known FROM calibration_hours WHERE workspace = ?1 AND task = 'a'",
+    )
+      .bind(world.workspace)
+      .all<{ predictions: number; leads_known: number }>();
+    expect(results.reduce((sum, row) => sum + row.predictions, 0)).toBeGreaterThan(15);
+    expect(results[0]).toMatchObject({ cluster: CLUSTER, task: "a" });
+    // Stored absolutely: the same rows after a restart, not doubled.
+    await evictDurableObject(writer());
+    expect((await learning()).scores).toEqual(scores);
+  });
+
+  test("a change of the workflow: told once, an alert, kept in D1 over restarts", async () => {
+    for (let n = 0; n < 60; n++) {
+      await sequence(n, "b");
+      if (n % 15 === 14) await pass(11_000);
+    }
+    expect((await learning()).drift).toEqual({ alert: false, changes: [] });
+    for (let n = 60; n < 90; n++) await sequence(n, "c");
+    await pass(11_000);
+    const { drift } = await learning();
+    expect(drift).toMatchObject({ alert: true, changes: [{ root: "a" }] });
+    expect(drift.changes[0]!.loss).toBeGreaterThan(drift.changes[0]!.usualLoss);
+    await evictDurableObject(writer());
+    expect((await learning()).drift).toEqual(drift);
+    const { results } = await testEnv.DB.prepare("SELECT root FROM learning_changes WHERE workspace = ?1")
+      .bind(world.workspace)
+      .all();
+    expect(results).toEqual([{ root: "a" }]);
+    aheadMs += 3_700_000;
+    expect((await learning()).drift.alert).toBe(false);
+  });
+
+  test("what a placement's terms came to, where the whole run was there", async () => {
+    for (let n = 0; n < 20; n++) await sequence(n, "b");
+    await pass(6_000);
+    await world.heartbeat(CLUSTER, VM, ["a", "b"]);
+    const nothing = { servicesMs: 0, transferMs: 0, coldStartMs: 0, queueMs: 0, hopsMs: 0, priceMs: 0 };
+    for (let n = 100; n < 140; n++) {
+      const expectedTerms = { ...nothing, servicesMs: 10 };
+      await world.hub(CLUSTER).admit(world.workspace, offerOf([], { runId: `seq-${n}`, expectedTerms }));
+    }
+    await world.call("GET", "/v1/outcomes"); // the hub tells what it has
+    for (let n = 100; n < 140; n++) {
+      await sequence(n, "b", { services: [{ service: "db", calls: 2, bytes: 0, latencyMs: 10 }] });
+    }
+    await pass(11_000);
+    const [known] = (await learning()).placement;
+    expect(known).toMatchObject({ cluster: CLUSTER, observations: 40 });
+    // Two executions × 2 calls × 10 ms against 10 ms expected, as far as they delay their run.
+    expect(known!.factors.servicesMs).toBeGreaterThan(2);
+    expect(known!.factors.coldStartMs).toBe(1);
+    // The isolates that place have it.
+    const { adjustments } = (await writer().bundle(world.workspace))!;
+    expect(adjustmentsOf(adjustments).placement!.factors(CLUSTER).servicesMs).toBe(known!.factors.servicesMs);
+  });
+
+  test("an allocation whose caller executes itself is settled by the record of its execution", async () => {
+    for (let n = 0; n < 3; n++) {
+      const asked = { task: "a", runId: `run-${n}`, executionId: `a${n}` };
+      expect((await world.call("POST", "/v1/allocations", asked)).status).toBe(200);
+    }
+    await expect.poll(async () => (await world.call("GET", "/v1/allocations")).body.allocations.length).toBe(3);
+    await testEnv.DB.prepare("SELECT 1 FROM allocations WHERE workspace = ?1").bind(world.workspace).all();
+    for (const [n, rest] of [{}, { coldStartMs: 30 }, { status: "error" as const }].entries()) {
+      const [first] = executions(n, 0);
+      const endMs = Date.now();
+      const record = { ...first!, startMs: endMs - 100, endMs, ...rest };
+      expect((await world.call("POST", "/v1/executions", { executions: [record] }, agentKey)).status).toBe(202);
+    }
+    await expect
+      .poll(async () => {
+        const query = "SELECT count(*) AS n FROM allocations WHERE workspace = ?1";
+        return (await testEnv.DB.prepare(query).bind(world.workspace).first<{ n: number }>())!.n;
+      })
+      .toBe(3);
+    await pass(6_000);
+    const { results } = await testEnv.DB.prepare(
+      "SELECT run_id, state, outcome FROM allocations WHERE workspace = ?1 ORDER BY run_id",
+    )
+      .bind(world.workspace)
+      .all();
+    expect(results).toEqual([
+      { run_id: "run-0", state: "executed", outcome: "warm" },
+      { run_id: "run-1", state: "executed", outcome: "cold" },
+      { run_id: "run-2", state: "failed", outcome: "failed" },
+    ]);
+    const { allocations } = (await world.call("GET", "/v1/allocations")).body;
+    expect(allocations.map(({ state }: { state: string }) => state).sort()).toEqual(["executed", "executed", "failed"]);
+  });
+});
+
+/** A prewarm of b, planned when a was asked for, that nobody used. */
+async function wasted(n: number): Promise<void> {
+  const command = commandOf({ probability: 0.7, foretold: 0.9 });
+  await world.hub(CLUSTER).admit(world.workspace, offerOf([command], { runId: `wasted-${n}`, chain: ["a", "b"] }));
+  const { commands } = await world.hub(CLUSTER).commands(world.workspace, CLUSTER, VM, 0, 16);
+  const { commandId, leaseId } = commands[0]!;
+  const end = { commandId, endedMs: Date.now(), used: false, reason: "expired", heldMs: 1, memoryBytes: 1, bytes: 0 };
+  await report({ results: [{ commandId, leaseId, state: "done", wholeStartMs: 100 }], ends: [end] });
+}
+const shiftOf = ({ gate }: LearningAnswer) =>
+  gate.find(({ context, task }) => context === "a" && task === "b")?.shifts[2];
+
+describe("what is learned can be", () => {
+  beforeEach(async () => {
+    await ingest(1, 0);
+    for (let n = 0; n < 40; n++) await wasted(n);
+    await pass(6_000);
+  });
+
+  test("read: prewarms in vain lower the gate's belief of what the model foretells", async () => {
+    const known = await learning();
+    expect(shiftOf(known)).toBeLessThan(-0.3);
+    expect(known.starts).toMatchObject([{ task: "b", count: 40 }]);
+    const { adjustments } = (await writer().bundle(world.workspace))!;
+    expect(adjustmentsOf(adjustments).gate!.probability("a", "b", 0.9)).toBeCloseTo(0.9 + shiftOf(known)!, 6);
+    expect((await world.call("GET", "/v1/outcomes")).body.recent[0]).toMatchObject({
+      outcome: "waste",
+      probability: 0.7,
+      foretold: 0.9,
+      context: "a",
+      chain: ["a", "b"],
+    });
+  });
+
+  test("frozen: over a restart, still asked, no longer changed; and learned again", async () => {
+    const before = await learning();
+    const parts = ["gate", "starts", "model"];
+    expect((await world.call("POST", "/v1/learning/freeze", { parts })).body).toEqual({ frozen: parts });
+    await evictDurableObject(writer());
+    await world.heartbeat(CLUSTER, VM, ["a", "b"]);
+    for (let n = 100; n < 120; n++) await wasted(n);
+    await ingest(2, 0);
+    await pass(11_000);
+    const frozen = await learning();
+    expect(frozen.frozen).toEqual(parts);
+    expect(shiftOf(frozen)).toBe(shiftOf(before));
+    expect(frozen.starts).toEqual(before.starts);
+    expect(frozen.model.usedLines).toBe(before.model.usedLines);
+    expect((await world.call("POST", "/v1/learning/unfreeze", {})).body).toEqual({ frozen: [] });
+    await world.heartbeat(CLUSTER, VM, ["a", "b"]);
+    for (let n = 200; n < 220; n++) await wasted(n);
+    await pass(11_000);
+    expect((await learning()).starts).toMatchObject([{ task: "b", count: 60 }]);
+  });
+
+  test("saved", async () => {
+    const { status, headers, body } = await world.call("GET", "/v1/learning/export");
+    expect(status).toBe(200);
+    expect(headers.get("content-disposition")).toMatch(
+      /^attachment; filename="forechain-learned-\d{4}-\d\d-\d\d\.json"$/,
+    );
+    expect(body).toMatchObject({
+      workspace: world.workspace,
+      learned: { starts: [["b", [[expect.any(String), 40]]]], gate: { pairs: { "a\tb": expect.any(Array) } } },
+      holds: { [CLUSTER]: { frozen: false } },
+    });
+  });
+
+  test("reset, part by part; what is reset is named", async () => {
+    expect(await world.call("POST", "/v1/learning/reset", {})).toMatchObject({ status: 422 });
+    expect(await world.call("POST", "/v1/learning/reset", { parts: ["luck"] })).toMatchObject({ status: 422 });
+    expect((await world.call("POST", "/v1/learning/reset", { parts: ["starts", "model", "holds"] })).status).toBe(200);
+    await evictDurableObject(writer());
+    const { starts, model, holds, ...kept } = await learning();
+    expect({ starts, holds, used: model.usedLines }).toEqual({ starts: [], holds: [], used: 0 });
+    expect(kept.gate).toHaveLength(1);
+    expect((await world.call("GET", "/v1/graph")).body.tasks).toHaveLength(2);
+  });
+
+  test("neither changed by a key that may only read", async () => {
+    const key = await world.key(["read"]);
+    expect((await world.call("POST", "/v1/learning/freeze", {}, key)).status).toBe(403);
+    expect((await world.call("POST", "/v1/learning/reset", { parts: ["gate"] }, key)).status).toBe(403);
+    expect((await world.call("GET", "/v1/learning", undefined, key)).status).toBe(200);
+  });
 });

@@ -69,7 +69,13 @@ async function learned(): Promise<void> {
 const down = () => {
   throw new Error("Internal error in Durable Object storage caused object to be reset.");
 };
-const corrupt = async () => ({ version: 99, image: new Uint8Array(64), tasks: ["a"], profiles: "[]" });
+const corrupt = async () => ({
+  version: 99,
+  image: new Uint8Array(64),
+  tasks: ["a"],
+  profiles: "[]",
+  adjustments: "{}",
+});
 const hanging = () => new Promise<never>(() => undefined);
 
 const FAILURES: { part: string; fail: () => void }[] = [

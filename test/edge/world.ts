@@ -120,6 +120,7 @@ export function offerOf(commands: PlannedCommand[], changes: Partial<Offer> = {}
     chain: ["a"],
     vms: {},
     hidden: {},
+    expectedTerms: null,
     start: { coldStartMs: 0, latencySensitivity: 1, memoryBytes: 0 },
     ...changes,
   };

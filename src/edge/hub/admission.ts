@@ -6,7 +6,7 @@ import { newId } from "../ids.ts";
 import { type HourlySpending, NOTHING_SPENT, overBudget, type Spent } from "./budget.ts";
 import type { Capacity } from "./capacity.ts";
 import type { HubConfig, WrittenOutputs } from "./messages.ts";
-import type { CommandQueue } from "./queue.ts";
+import type { CommandOrigin, CommandQueue } from "./queue.ts";
 import type { Vms } from "./vms.ts";
 
 const POLICY_DEFAULT = Policy.parse({});
@@ -37,15 +37,15 @@ export class Admissions {
     this.#spending = spending;
   }
 
-  admit(offer: Offer, config: HubConfig | null, nowMs: number): Admitted {
+  admit(offer: Offer, chain: string[], config: HubConfig | null, nowMs: number): Admitted {
     const reason = this.#capacity.refusal(offer, config, nowMs);
     if (reason !== null) return { admission: { ok: false, reason }, woken: new Set(), dueMs: Number.POSITIVE_INFINITY };
     this.#capacity.hold(offer.runId, offer.reservation);
-    return this.enqueue(offer.commands, offer.runId, config, nowMs);
+    return this.enqueue(offer.commands, { runId: offer.runId, context: offer.task, chain }, config, nowMs);
   }
 
   /** Without a reservation: for a run that has one. */
-  enqueue(commands: PlannedCommand[], runId: string, config: HubConfig | null, nowMs: number): Admitted {
+  enqueue(commands: PlannedCommand[], origin: CommandOrigin, config: HubConfig | null, nowMs: number): Admitted {
     const woken = new Set<string>();
     let dueMs = Number.POSITIVE_INFINITY;
     const admission: Admission = { ok: true, commandIds: {}, refusedKeys: {} };
@@ -57,7 +57,7 @@ export class Admissions {
         admission.refusedKeys[name] = refusal;
         continue;
       }
-      admission.commandIds[name] = this.#queue.enqueue(command, runId, nowMs);
+      admission.commandIds[name] = this.#queue.enqueue(command, origin, nowMs);
       bytesInFlight += command.bytes ?? 0;
       dueMs = Math.min(dueMs, command.expiresMs);
       woken.add(command.vm);

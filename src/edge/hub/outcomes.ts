@@ -124,12 +124,13 @@ async function writeToD1(
     db
       .prepare(
         `INSERT INTO outcomes (workspace, at_ms, outcome_id, command_id, kind, outcome, cluster, vm, task, uri, run_id,
-           execution_id, saved_ms, bytes, gb_seconds, reason, probability, whole_start_ms)
+           execution_id, saved_ms, bytes, gb_seconds, reason, probability, whole_start_ms, foretold, context, chain)
          SELECT ?1, CAST(round(value ->> 'atMs') AS INTEGER), value ->> 'outcomeId', value ->> 'commandId',
            value ->> 'kind', value ->> 'outcome', value ->> 'cluster', value ->> 'vm', value ->> 'task', value ->> 'uri',
            value ->> 'runId', value ->> 'executionId', CAST(value ->> 'savedMs' AS REAL),
            CAST(value ->> 'bytes' AS INTEGER), CAST(value ->> 'gbSeconds' AS REAL), value ->> 'reason',
-           CAST(value ->> 'probability' AS REAL), CAST(value ->> 'wholeStartMs' AS REAL)
+           CAST(value ->> 'probability' AS REAL), CAST(value ->> 'wholeStartMs' AS REAL),
+           CAST(value ->> 'foretold' AS REAL), value ->> 'context', value ->> 'chain'
          FROM json_each(?2) WHERE true
          ON CONFLICT DO NOTHING`,
       )

@@ -50,10 +50,22 @@ export interface CommandRow extends Record<string, SqlStorageValue> {
   loaded_bytes: number;
   ready_ms: number | null;
   whole_start_ms: number | null;
+  foretold: number | null;
+  context: string | null;
+  chain: string | null;
   settled: number;
   live: number;
   reason: string | null;
   changed_ms: number;
+}
+
+/** For whom a command was planned first. */
+export interface CommandOrigin {
+  runId: string;
+  /** Task that was asked for then. */
+  context: string | null;
+  /** Expected of the run. */
+  chain: string[] | null;
 }
 
 /** A command that ended without being done: its outcome is `failed`. */
@@ -85,7 +97,7 @@ export class CommandQueue {
   }
 
   /** Queues it, or joins the one that stands for the same thing; returns the id that stands. */
-  enqueue(command: PlannedCommand, runId: string, nowMs: number, request: string | null = null): string {
+  enqueue(command: PlannedCommand, origin: CommandOrigin, nowMs: number, request: string | null = null): string {
     const [standing] = this.#sql
       .exec<Pick<CommandRow, "command_id" | "state" | "expires_ms">>(
         "SELECT command_id, state, expires_ms FROM commands WHERE vm = ? AND key = ? AND live = 1",
@@ -98,8 +110,9 @@ export class CommandQueue {
     if (standing) this.#sql.exec("UPDATE commands SET live = 0 WHERE command_id = ?", standing.command_id);
     this.#sql.exec(
       `INSERT INTO commands (command_id, vm, key, kind, task, version, uri, bytes, probability, not_before_ms,
-         deadline_ms, expires_ms, run_id, beneficiaries, request, state, attempt, loaded_bytes, settled, live, changed_ms)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, 'queued', 0, 0, 0, 1, ?)`,
+         deadline_ms, expires_ms, run_id, context, chain, foretold, beneficiaries, request, state, attempt, loaded_bytes,
+         settled, live, changed_ms)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, 'queued', 0, 0, 0, 1, ?)`,
       command.commandId,
       command.vm,
       command.key,
@@ -112,7 +125,10 @@ export class CommandQueue {
       command.notBeforeMs,
       command.deadlineMs,
       command.expiresMs,
-      runId,
+      origin.runId,
+      origin.context,
+      origin.chain === null ? null : JSON.stringify(origin.chain),
+      command.foretold ?? null,
       request,
       nowMs,
     );

@@ -1,5 +1,6 @@
 // What the runs of a cluster expect next, as their last allocation told: where the later tasks are to run, what their plan hides of
 // each start, and the chain that the run was first expected to be. In memory only: whoever is forgotten is served as before.
+import type { Placement } from "../../core/learned.ts";
 import type { Offer } from "../../core/pipeline.ts";
 import type { Hidden } from "../../core/plan.ts";
 import type { WrittenOutputs } from "./messages.ts";
@@ -9,6 +10,8 @@ const RUNS_MAX = 10_000;
 
 /** Executions of a run whose outputs were seen to; beyond, a record that comes again is seen to again. */
 const WRITERS_MAX = 1_000;
+/** Placements told with one flush. */
+const PLACEMENTS_MAX = 1_000;
 /** VMs that one output is brought to. */
 const READING_VMS_MAX = 4;
 
@@ -23,14 +26,19 @@ export interface ExpectedRun {
 
 export class ExpectedRuns {
   readonly #runs = new Map<string, ExpectedRun>();
+  #placements: Placement[] = [];
 
   get(runId: string): ExpectedRun | null {
     return this.#runs.get(runId) ?? null;
   }
 
   /** A task of the run was allocated. Out: what the plans before it hide of its start; null where they do not name it. */
-  note({ runId, task, chain, vms, hidden }: Pick<Offer, "runId" | "task" | "chain" | "vms" | "hidden">): Hidden | null {
+  note(offer: Pick<Offer, "runId" | "cluster" | "task" | "chain" | "vms" | "hidden" | "expectedTerms">): Hidden | null {
+    const { runId, cluster, task, chain, vms, hidden, expectedTerms } = offer;
     const known = this.#runs.get(runId);
+    if (known === undefined && expectedTerms !== null && this.#placements.length < PLACEMENTS_MAX) {
+      this.#placements.push({ runId, cluster, expectedTerms });
+    }
     const own = known !== undefined && Object.hasOwn(known.hidden, task) ? known.hidden[task]! : null;
     this.#runs.delete(runId); // to the end
     this.#runs.set(runId, {
@@ -41,6 +49,17 @@ export class ExpectedRuns {
     });
     if (this.#runs.size > RUNS_MAX) this.#runs.delete(this.#runs.keys().next().value!);
     return own;
+  }
+
+  /** Placements of runs that began here since the last call, and some thousand at most: enough to learn from. */
+  takePlacements(): Placement[] {
+    const placements = this.#placements;
+    this.#placements = [];
+    return placements;
+  }
+
+  get hasPlacements(): boolean {
+    return this.#placements.length > 0;
   }
 
   /**

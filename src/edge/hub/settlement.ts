@@ -5,6 +5,7 @@ import type { AgentReport, AgentReportAnswer, CommandResult, Outcome, PreparedEn
 import type { HourlySpending } from "./budget.ts";
 import type { OutcomeBook } from "./outcomes.ts";
 import type { CommandQueue, CommandRow } from "./queue.ts";
+import type { ExpectedRuns } from "./runs.ts";
 
 /** What a report means beyond its outcomes. */
 export interface Reported {
@@ -17,11 +18,13 @@ export class Settlement {
   readonly #queue: CommandQueue;
   readonly #book: OutcomeBook;
   readonly #spending: HourlySpending;
+  readonly #runs: ExpectedRuns;
 
-  constructor(queue: CommandQueue, book: OutcomeBook, spending: HourlySpending) {
+  constructor(queue: CommandQueue, book: OutcomeBook, spending: HourlySpending, runs: ExpectedRuns) {
     this.#queue = queue;
     this.#book = book;
     this.#spending = spending;
+    this.#runs = runs;
   }
 
   report(cluster: string, vm: string, report: AgentReport, nowMs: number): Reported {
@@ -40,7 +43,10 @@ export class Settlement {
       const command = this.#owned(end.commandId, vm);
       count(end.commandId, command ? this.#end(cluster, command, end, nowMs) : UNKNOWN);
     }
-    for (const miss of report.misses) if (this.#book.write(settleMiss(miss, cluster, vm))) answer.accepted++;
+    for (const miss of report.misses) {
+      const chain = this.#runs.get(miss.runId)?.chain ?? null;
+      if (this.#book.write(settleMiss(miss, cluster, vm, chain))) answer.accepted++;
+    }
     return reported;
   }
 
@@ -114,6 +120,9 @@ function factsOf(command: CommandRow, cluster: string): CommandFacts {
     runId: command.run_id,
     bytes: command.loaded_bytes,
     probability: command.probability,
+    foretold: command.foretold ?? command.probability,
+    context: command.context,
+    chain: command.chain === null ? null : (JSON.parse(command.chain) as string[]),
     wholeStartMs: command.whole_start_ms,
   };
 }

@@ -110,6 +110,15 @@ const STEPS = [
       state TEXT NOT NULL -- JSON of one task of core/keepalive.ts KeepAliveState
     ) STRICT, WITHOUT ROWID;
   `,
+  // What an outcome is compared with, and counted under.
+  `
+    -- probability before the gate's beliefs; NULL: the probability is it
+    ALTER TABLE commands ADD COLUMN foretold REAL;
+    -- task that was asked for when it was planned
+    ALTER TABLE commands ADD COLUMN context TEXT;
+    -- JSON array: the chain expected of the run for which it was planned first
+    ALTER TABLE commands ADD COLUMN chain TEXT;
+  `,
 ];
 
 export function readMeta<T>(sql: SqlStorage, name: string): T | null {

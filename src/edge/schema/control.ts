@@ -137,6 +137,10 @@ export const outcomes = sqliteTable(
     // Added by migrations/0003_learning.sql.
     probability: real(),
     wholeStartMs: real("whole_start_ms"),
+    // And by 0006_measures.sql.
+    foretold: real(),
+    context: text(),
+    chain: text({ mode: "json" }).$type<string[]>(),
   },
   (table) => [primaryKey({ columns: [table.workspace, table.atMs, table.outcomeId] })],
 );

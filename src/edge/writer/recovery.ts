@@ -1,13 +1,14 @@
 // A GraphWriter's state as it was. In: rows of D1 as of the last whole flush, open runs of that flush's checkpoint, model and
 // learned values as published, and the journal since. Out: the state, as if nothing had happened.
 import engineModule from "../../../build/engine.wasm";
-import { type ChainEngine, createEngine, EngineError, loadEngine } from "../../core/engine.ts";
+import { createEngine, EngineError, loadEngine, type WasmEngine } from "../../core/engine.ts";
+import type { TaskProfile } from "../../core/graph.ts";
 import { Learned, type LearnedText } from "../../core/learned.ts";
 import { type KeptRun, Ledger } from "../../core/ledger.ts";
 import { assembleRun } from "../../core/profile.ts";
 import { taskCountsOf } from "../../core/rows.ts";
 import { readRows } from "../graph-store.ts";
-import { learnOutcomes, learnRun, type State } from "./state.ts";
+import { learnOutcomes, learnRun, learnSealed, modelOf, noteEnded, type State } from "./state.ts";
 import { runsOfText, textOfRuns, type WriterStore } from "./writer-store.ts";
 
 /** Records of one item of the checkpoint. */
@@ -31,17 +32,21 @@ export async function recover(store: WriterStore, db: D1Database, workspace: str
   rows.restoreRefusals(store.meta("refusals") ?? '{"refused":[],"closed":[]}');
   restoreOpenRuns(ledger, store.readCheckpoint(applied.batchId));
   const model = loadModel(store);
+  const taskIds = new Map(model.tasks.map((task, id) => [task, id]));
   const state: State = {
     workspace,
     ledger,
     engine: model.engine,
     learned: model.learned,
     tasks: model.tasks,
-    taskIds: new Map(model.tasks.map((task, id) => [task, id])),
+    taskIds,
     modelVersion: model.version,
     // The stored image is of no use to anyone: replace it soon.
     unpublished: model.isLost ? 1 : 0,
     publishedMs: 0,
+    model: modelOf({ ...model, taskIds, modelVersion: model.version }, model.profiles),
+    changes: [],
+    ended: [],
     flushedSeq: applied.batchId,
     newestDay: applied.newestDay,
     declarations: {},
@@ -57,9 +62,10 @@ export async function recover(store: WriterStore, db: D1Database, workspace: str
 }
 
 interface LoadedModel {
-  engine: ChainEngine;
+  engine: WasmEngine;
   learned: Learned;
   tasks: string[];
+  profiles: TaskProfile[];
   version: number;
   /** Last journal entry that the engine has learned of, and the last that `learned` has. */
   seq: number;
@@ -72,17 +78,19 @@ function loadModel(store: WriterStore): LoadedModel {
   const model = store.readModel();
   const empty = () => createEngine(engineModule, CAPACITY);
   if (model === null) {
-    return { engine: empty(), learned: new Learned(), tasks: [], version: 0, seq: 0, learnedSeq: 0, isLost: false };
+    const nothing = { tasks: [], profiles: [], version: 0, seq: 0, learnedSeq: 0 };
+    return { engine: empty(), learned: new Learned(), ...nothing, isLost: false };
   }
   const { tasks, version, seq } = model;
+  const profiles = JSON.parse(model.profiles) as TaskProfile[];
   const learned = new Learned(JSON.parse(model.learned) as LearnedText);
   try {
     const engine = loadEngine(engineModule, model.image);
-    return { engine, learned, tasks, version, seq, learnedSeq: seq, isLost: false };
+    return { engine, learned, tasks, profiles, version, seq, learnedSeq: seq, isLost: false };
   } catch (error) {
     if (!(error instanceof EngineError)) throw error;
     console.warn(`model ${version} is learned anew from the kept runs: ${error.message}`);
-    return { engine: empty(), learned, tasks, version, seq: store.flushedSeq, learnedSeq: seq, isLost: true };
+    return { engine: empty(), learned, tasks, profiles, version, seq: store.flushedSeq, learnedSeq: seq, isLost: true };
   }
 }
 
@@ -105,6 +113,12 @@ export function rebuild(state: State, store: WriterStore, nowMs: number): { runs
   return null;
 }
 
+/** A model that knows nothing takes the model's place. */
+export function forgetModel(state: State): void {
+  Object.assign(state, { engine: createEngine(engineModule, CAPACITY), tasks: [], taskIds: new Map() });
+  state.unpublished++;
+}
+
 function replay(state: State, store: WriterStore, model: LoadedModel, nowMs: number): void {
   for (const entry of store.journalAfter(state.flushedSeq)) {
     switch (entry.kind) {
@@ -113,7 +127,9 @@ function replay(state: State, store: WriterStore, model: LoadedModel, nowMs: num
         break;
       case "seals":
         state.ledger.seal(entry.runIds, (run) => {
-          if (entry.seq > model.seq) learnRun(state, run);
+          noteEnded(state, run);
+          if (entry.seq > model.learnedSeq) learnSealed(state, run, entry.atMs);
+          else if (entry.seq > model.seq) learnRun(state, run);
         });
         packIfDue(state, store, nowMs, entry.seq);
         break;

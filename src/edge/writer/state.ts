@@ -1,7 +1,8 @@
 // What a GraphWriter holds in memory of its workspace, how runs and outcomes change it, and when it is to be written. Pure but for the
 // engine: the same entries in the same order give the same state, whether they come by a call or by the replay of the journal.
-import type { ChainEngine } from "../../core/engine.ts";
-import { profilesOf, type TaskProfile } from "../../core/graph.ts";
+import type { Change } from "../../core/drift.ts";
+import type { WasmEngine } from "../../core/engine.ts";
+import { type Model, profilesOf, type TaskProfile } from "../../core/graph.ts";
 import type { Learned } from "../../core/learned.ts";
 import type { Ledger } from "../../core/ledger.ts";
 import { hashVersion } from "../../core/predict.ts";
@@ -18,11 +19,16 @@ export const FLUSH_MIN_MS = 10_000;
 const FLUSH_MAX_MS = 300_000;
 /** Between these, only when rows changed are few against records taken: rows written are the bill. */
 const RECORDS_PER_ROW = 32;
+/** Ended executions of one flush: more are an import's, which no allocation waits for. */
+const ENDED_MAX = 5_000;
+
+/** Run, execution, how it went, and its start. */
+export type EndedExecution = [runId: string, executionId: string, outcome: "warm" | "cold" | "failed", startMs: number];
 
 export interface State {
   workspace: string;
   ledger: Ledger;
-  engine: ChainEngine;
+  engine: WasmEngine;
   learned: Learned;
   tasks: string[];
   taskIds: Map<string, number>;
@@ -30,6 +36,12 @@ export interface State {
   /** Runs and batches of outcomes learned since the model was published. */
   unpublished: number;
   publishedMs: number;
+  /** As published, with the engine that goes on learning: what a run is compared with before it is learned. */
+  model: Model;
+  /** Changes of the workflow that D1 does not have yet. */
+  changes: Change[];
+  /** How the executions of sealed runs went, for allocations whose outcome is not known yet. */
+  ended: EndedExecution[];
   /** Last journal entry that D1's rows hold. */
   flushedSeq: number;
   newestDay: number | null;
@@ -41,6 +53,24 @@ export interface State {
 }
 
 // ── Learning ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A run was sealed: its predictions are settled, then the model learns it. */
+export function learnSealed(state: State, run: AssembledRun, atMs: number): void {
+  const change = state.learned.sealed(run, state.model, atMs);
+  if (change !== null) state.changes.push(change);
+  if (!state.learned.frozen.has("model")) learnRun(state, run);
+  // What is frozen is published again all the same: what is not may have changed.
+  else state.unpublished++;
+}
+
+/** How its executions went is told to the allocations that wait for it. */
+export function noteEnded(state: State, run: AssembledRun): void {
+  for (const { record, cold } of run.executions) {
+    if (state.ended.length >= ENDED_MAX || record.startMs === null) break;
+    const outcome = record.status !== "ok" ? "failed" : cold ? "cold" : "warm";
+    state.ended.push([record.runId, record.executionId, outcome, record.startMs]);
+  }
+}
 
 export function learnRun(state: State, run: AssembledRun): void {
   const intern = (task: string): number => {
@@ -64,6 +94,16 @@ export function learnOutcomes(state: State, { cluster, outcomes }: OutcomeBatch)
 /** What the later stages are told of each task: the rows, corrected by what was learned. */
 export function profilesFor(state: State, rows: Rows): TaskProfile[] {
   return profilesOf(rows).map((profile) => state.learned.starts.correct(profile));
+}
+
+/** The model that runs are compared with: profiles as of now, the engine and its names as they are and will be. */
+export function modelOf(
+  state: Pick<State, "engine" | "tasks" | "taskIds" | "modelVersion">,
+  profiles: TaskProfile[],
+): Model {
+  const { engine, tasks, taskIds, modelVersion } = state;
+  const byTask = new Map(profiles.map((profile) => [profile.task, profile]));
+  return { version: modelVersion, engine, tasks, taskIds, profiles: byTask };
 }
 
 // ── When to write ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -43,7 +43,7 @@ const [RECORDS, SEALS, OUTCOMES] = [0, 1, 2];
 
 export type JournalEntry =
   | { kind: "records"; seq: number; atMs: number; records: RunRecord[] }
-  | { kind: "seals"; seq: number; runIds: string[] }
+  | { kind: "seals"; seq: number; atMs: number; runIds: string[] }
   | { kind: "outcomes"; seq: number; batch: OutcomeBatch };
 
 /** Outcomes of one cluster as its hub told them. */
@@ -412,7 +412,8 @@ function pieces(text: string): string[] {
 
 function entryOf(row: { seq: number; kind: number; at_ms: number; text: string }): JournalEntry {
   if (row.kind === OUTCOMES) return { kind: "outcomes", seq: row.seq, batch: JSON.parse(row.text) as OutcomeBatch };
-  if (row.kind === SEALS) return { kind: "seals", seq: row.seq, runIds: JSON.parse(row.text) as string[] };
+  if (row.kind === SEALS)
+    return { kind: "seals", seq: row.seq, atMs: row.at_ms, runIds: JSON.parse(row.text) as string[] };
   return { kind: "records", seq: row.seq, atMs: row.at_ms, records: unpackRecords(row.text) };
 }
 

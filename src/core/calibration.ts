@@ -1,0 +1,164 @@
+// How good predictions are. In: sealed runs beside what was foretold of them (review.ts). Out: by hour, cluster and asked task: log-loss, Brier
+// score, reliability bins, how often lead times came within their quantiles, and by how much the demand was off. Sums only, so that rows add
+// up over hours, clusters and tasks; the numbers that people read are made of sums (`scoresOf`).
+// Log-loss and Brier score are proper scores: they cannot be made better by saying anything but what one believes (T. Gneiting, A. Raftery 2007).
+import type { Scores } from "../protocol.ts";
+import type { Foretold } from "./review.ts";
+
+export const RELIABILITY_BINS = 10;
+const HOUR_MS = 3_600_000;
+/** So sure is nobody: bounds the log-loss of one prediction, as drift.ts does. */
+const PROBABILITY_MIN = 0.01;
+/** Hours of which rows are held: they go on changing until they are over and stored. */
+const HOURS_HELD = 2;
+/** Rows of one hour; what is beyond is counted together. */
+const ROWS_PER_HOUR_MAX = 1_024;
+const OTHERS = "*";
+
+/** Of one bin: predictions, the sum of what was foretold, and how many came true. */
+export type ReliabilityBin = [count: number, foretold: number, happened: number];
+
+export interface CalibrationRow {
+  /** Hours since the epoch, in which runs were sealed. */
+  hour: number;
+  /** "" where records do not tell it. */
+  cluster: string;
+  /** That was asked for. */
+  task: string;
+  predictions: number;
+  /** Sums. Nats. */
+  logLoss: number;
+  brier: number;
+  bins: ReliabilityBin[];
+  /** Lead times that are known: before p10, between, after p90. */
+  leads: [before: number, within: number, after: number];
+  /** CPU of whole runs, ms: runs, |foretold − came|, came. */
+  demand: [runs: number, error: number, came: number];
+}
+
+/** Wanted and foretold CPU of one run. */
+export interface DemandOutcome {
+  foretoldCpuMs: number;
+  cameCpuMs: number;
+}
+
+export class Calibration {
+  readonly #rows: Map<string, CalibrationRow>;
+  /** Keys of rows that changed since `takeChanged`. */
+  readonly #changed: Set<string>;
+
+  constructor(rows: CalibrationRow[] = []) {
+    this.#rows = new Map(rows.map((row) => [keyOf(row.hour, row.cluster, row.task), row]));
+    this.#changed = new Set(this.#rows.keys());
+  }
+
+  note(foretold: Foretold[], clusterOf: (execution: number) => string, atMs: number): void {
+    for (const one of foretold) {
+      const row = this.#row(atMs, clusterOf(one.execution), one.context);
+      const { probability, happened, lead, leadMs } = one;
+      const p = Math.min(1 - PROBABILITY_MIN, Math.max(PROBABILITY_MIN, probability));
+      row.predictions++;
+      row.logLoss -= Math.log(happened ? p : 1 - p);
+      row.brier += (probability - (happened ? 1 : 0)) ** 2;
+      const bin = row.bins[Math.min(RELIABILITY_BINS - 1, Math.floor(probability * RELIABILITY_BINS))]!;
+      bin[0]++;
+      bin[1] += probability;
+      bin[2] += happened ? 1 : 0;
+      if (happened && lead !== null && !Number.isNaN(leadMs))
+        row.leads[leadMs < lead.p10 ? 0 : leadMs <= lead.p90 ? 1 : 2]++;
+    }
+  }
+
+  noteDemand(task: string, cluster: string, { foretoldCpuMs, cameCpuMs }: DemandOutcome, atMs: number): void {
+    const { demand } = this.#row(atMs, cluster, task);
+    demand[0]++;
+    demand[1] += Math.abs(foretoldCpuMs - cameCpuMs);
+    demand[2] += cameCpuMs;
+  }
+
+  /** Rows that changed since the last call, to be stored: absolute, so that storing them twice is harmless. */
+  takeChanged(): CalibrationRow[] {
+    const changed = [...this.#changed].flatMap((key) => this.#rows.get(key) ?? []);
+    this.#changed.clear();
+    return changed;
+  }
+
+  /** They were not stored after all. */
+  giveBack(rows: CalibrationRow[]): void {
+    for (const row of rows) this.#changed.add(keyOf(row.hour, row.cluster, row.task));
+  }
+
+  /** The hours that are held: newer than what is stored. */
+  rows(): CalibrationRow[] {
+    return [...this.#rows.values()];
+  }
+
+  #row(atMs: number, cluster: string, task: string): CalibrationRow {
+    const hour = Math.floor(atMs / HOUR_MS);
+    let key = keyOf(hour, cluster, task);
+    let row = this.#rows.get(key);
+    if (row === undefined) {
+      this.#forget(hour);
+      const rowsOfHour = [...this.#rows.values()].reduce((count, known) => count + (known.hour === hour ? 1 : 0), 0);
+      const asked = rowsOfHour < ROWS_PER_HOUR_MAX ? { cluster, task } : { cluster: OTHERS, task: OTHERS };
+      key = keyOf(hour, asked.cluster, asked.task);
+      row = this.#rows.get(key) ?? { hour, ...asked, ...noSums() };
+      this.#rows.set(key, row);
+    }
+    this.#changed.add(key);
+    return row;
+  }
+
+  /** Hours that are over and stored. */
+  #forget(hour: number): void {
+    for (const [key, row] of this.#rows) {
+      if (row.hour <= hour - HOURS_HELD && !this.#changed.has(key)) this.#rows.delete(key);
+    }
+  }
+}
+
+function keyOf(hour: number, cluster: string, task: string): string {
+  return `${hour}\t${cluster}\t${task}`;
+}
+
+type Sums = Omit<CalibrationRow, "hour" | "cluster" | "task">;
+
+function noSums(): Sums {
+  const bins = Array.from({ length: RELIABILITY_BINS }, (): ReliabilityBin => [0, 0, 0]);
+  return { predictions: 0, logLoss: 0, brier: 0, bins, leads: [0, 0, 0], demand: [0, 0, 0] };
+}
+
+/** What people read. */
+export function scoresOf(rows: Iterable<CalibrationRow>): Scores {
+  const sums = noSums();
+  for (const row of rows) {
+    sums.predictions += row.predictions;
+    sums.logLoss += row.logLoss;
+    sums.brier += row.brier;
+    for (const [b, bin] of row.bins.entries()) for (const i of [0, 1, 2] as const) sums.bins[b]![i] += bin[i];
+    for (const i of [0, 1, 2] as const) {
+      sums.leads[i] += row.leads[i];
+      sums.demand[i] += row.demand[i];
+    }
+  }
+  const { predictions, leads, demand } = sums;
+  const share = (part: number, whole: number) => (whole === 0 ? null : part / whole);
+  const known = leads[0] + leads[1] + leads[2];
+  return {
+    predictions,
+    logLoss: share(sums.logLoss, predictions),
+    brier: share(sums.brier, predictions),
+    bins: sums.bins.map(([count, foretold, happened]) => ({
+      count,
+      foretold: share(foretold, count),
+      happened: share(happened, count),
+    })),
+    leadTimes: {
+      count: known,
+      early: share(leads[0], known),
+      covered: share(leads[1], known),
+      late: share(leads[2], known),
+    },
+    demand: { runs: demand[0], relativeError: share(demand[1], demand[2]) },
+  };
+}
