@@ -426,6 +426,7 @@ test("the heartbeat's answer tells what the operator declared", async () => {
   await world.call("PUT", "/v1/tasks/a", { keepAliveMs: 1_234, timeoutMs: 5_678 });
   await world.call("PUT", "/v1/services/db", { probeUrl: "https://db.example.net/" });
   await world.call("PUT", `/v1/clusters/${CLUSTER}`, { draining: true });
+  const beforeMs = Date.now();
   const { body } = await world.heartbeat(CLUSTER, VM, ["a", "b"]);
   expect(body).toMatchObject({
     draining: true,
@@ -433,7 +434,7 @@ test("the heartbeat's answer tells what the operator declared", async () => {
     services: [{ service: "db", probeUrl: "https://db.example.net/" }],
     invokeKey: expect.stringMatching(/^[\w-]{43}$/),
   });
-  expect(heartbeatOf(["a"]).nowMs).toBeLessThanOrEqual(body.nowMs + 1);
+  expect(body.nowMs).toBeGreaterThanOrEqual(beforeMs);
 });
 
 describe("budgets of the hour", () => {
