@@ -3,7 +3,7 @@ import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "c
 import { beforeEach, describe, expect, test } from "vitest";
 import type { Offer } from "../../src/core/pipeline.ts";
 import type { AgentReport, Command } from "../../src/protocol.ts";
-import { commandOf, GIB, heartbeatOf, newWorld, offerOf, testEnv, type World } from "./world.ts";
+import { commandOf, GIB, newWorld, offerOf, testEnv, type World } from "./world.ts";
 
 const CLUSTER = "paris";
 const VM = "vm-1";
