@@ -13,7 +13,9 @@
 //   template      n executions, b bytes
 //   chain         n runs, y<day> runs by day
 //   runs          n runs, s skewed, c cyclic, o orphans
-import type { AssembledExecution, AssembledRun, TriggerKind } from "./profile.ts";
+
+import type { TriggerKind } from "./profile/node.ts";
+import type { AssembledExecution, AssembledRun } from "./profile.ts";
 import { bucketField, type Counts } from "./sketch.ts";
 
 export type Contribution = Map<string, Counts>;

@@ -2,7 +2,8 @@
 import { describe, expect, test } from "vitest";
 import { contributionOf } from "../../src/core/contribution.ts";
 import { graphAnswer } from "../../src/core/graph.ts";
-import { observedRun, TRIGGERS_MAX } from "../../src/core/profile.ts";
+import { TRIGGERS_MAX } from "../../src/core/profile/triggers.ts";
+import { observedRun } from "../../src/core/profile.ts";
 import { GraphRows } from "../../src/core/rows.ts";
 import { BASE_MS, counts, execution, paths, record, run, transitions } from "./run.ts";
 

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { RUN_EXECUTIONS_MAX } from "../../src/core/engine.ts";
 import { ALIASES_MAX, OPEN_RECORDS_MAX, RUN_RECORDS_MAX } from "../../src/core/ledger.ts";
-import { TRIGGERS_MAX } from "../../src/core/profile.ts";
+import { TRIGGERS_MAX } from "../../src/core/profile/triggers.ts";
 import { ROWS_MAX } from "../../src/core/rows.ts";
 import { FORMATS } from "../../src/importers/read.ts";
 import { EXECUTIONS_PER_BATCH_MAX, Execution } from "../../src/protocol.ts";
