@@ -5,12 +5,13 @@
 // sees a whole object or none. (cacache's own write stream leaves its temporary file and descriptor behind when a download
 // breaks off, which downloads do.) At most one download per URI runs: whoever comes later joins it, and a task that joins a
 // prefetch turns it into its own load. Bounded in bytes: room is made, or refused, before the first byte is asked for.
-import { createHash } from "node:crypto";
-import { mkdir, open as openHandle, rm, stat, statfs } from "node:fs/promises";
+import { mkdir, rm, stat, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { digestHolds, forget, publishContent, readIndex } from "./cache-index.ts";
 import { type CacheEntry, chooseVictims, type Newcomer, TASK_LOAD } from "./eviction.ts";
-import { type Fetcher, type FetchReason, fetchError, type Source } from "./fetchers/source.ts";
+import { type Fetcher, fetchError, type Source } from "./fetchers/source.ts";
+import { type LoadAnswer, type LoadReason, type ObjectStore, Refused, type Want } from "./object-store.ts";
+import { receive } from "./receive.ts";
 import type { Transfers } from "./transfer.ts";
 
 export interface CacheOptions {
@@ -23,41 +24,6 @@ export interface CacheOptions {
   nowMs: () => number;
 }
 
-/** Who asks. A prefetch says how much it is worth, so that it never throws out something that is worth more. */
-export type Want =
-  | {
-      by: "task";
-      /** Named by the agent's own configuration. */
-      configured?: boolean;
-    }
-  | { by: "prefetch"; probability: number; bytes: number | null; neededMs: number; holdUntilMs: number };
-
-export type LoadReason = FetchReason | "empty" | "wrong_length" | "too_large" | "disk_full" | "cache_full" | "stopped";
-
-export type LoadAnswer =
-  | {
-      ok: true;
-      uri: string;
-      path: string;
-      bytes: number;
-      /** `cached`: was there. `joined`: somebody else's load was running. `loaded`: by this call. */
-      how: "cached" | "joined" | "loaded";
-      waitedMs: number;
-      /** What loading it took, without being held back. */
-      loadMs: number;
-      /** Unpins it. Call it once. */
-      release(): void;
-    }
-  | { ok: false; uri: string; reason: LoadReason; detail: string; waitedMs: number };
-
-/** What loads objects by URI: the cache, or an engine that keeps its own. */
-export interface ObjectStore {
-  has(uri: string): boolean;
-  load(uri: string, want: Want): Promise<LoadAnswer>;
-  evict(uri: string): Promise<"evicted" | "busy" | "absent">;
-  dropHold(uri: string): void;
-}
-
 type Settled = { ok: true; entry: CacheEntry } | { ok: false; reason: LoadReason; detail: string };
 
 interface Flight {
@@ -68,18 +34,8 @@ interface Flight {
   urgent: AbortController;
 }
 
-class Refused extends Error {
-  readonly reason: LoadReason;
-  constructor(reason: LoadReason, detail: string) {
-    super(detail);
-    this.reason = reason;
-  }
-}
-
 /** Reasons that say nothing of the object itself. */
 const STORE_AWAY: ReadonlySet<string> = new Set(["unreachable", "stalled", "broken", "store_error"]);
-/** Room taken at first for a body whose length nobody told. */
-const UNKNOWN_BYTES_FIRST = 64 * 2 ** 10;
 /** Assumed until loads have been measured; only orders evictions. */
 const RATE_BYTES_PER_MS_FIRST = 10_000;
 const RATE_SMOOTHING = 0.2;
@@ -294,44 +250,24 @@ export class ObjectCache implements ObjectStore {
     room: { bytes: number },
     beganMs: number,
   ): Promise<CacheEntry> {
-    const { folder, transfers } = this.#options;
+    const { folder, transfers, maxBytes } = this.#options;
     const incoming = join(folder, "incoming", `${process.pid}-${this.#incoming++}`);
-    const hashes = new Map(
-      ["sha256", ...source.checksums.map((sum) => sum.algorithm)].map((name) => [name, createHash(name)]),
-    );
-    const file = await openHandle(incoming, "wx");
-    let bytes = 0;
-    let heldMs = 0;
+    let writtenBytes = 0;
     try {
-      for await (const chunk of source.body) {
-        if (want.by === "prefetch") heldMs += await transfers.hold(chunk.length, urgent);
-        if (source.bytes !== null && bytes + chunk.length > source.bytes) {
-          throw new Refused("wrong_length", `more than the ${source.bytes} bytes that the store had told`);
-        }
-        if (bytes + chunk.length > room.bytes) {
-          // Doubled each time: few reservations for a large object, little taken for a small one.
-          const stepBytes = Math.min(Math.max(2 * bytes, UNKNOWN_BYTES_FIRST), this.#options.maxBytes);
-          await this.#reserve(room, Math.max(bytes + chunk.length, stepBytes), this.#newcomer(want, bytes));
-        }
-        await file.writeFile(chunk);
-        for (const hash of hashes.values()) hash.update(chunk);
-        bytes += chunk.length;
-        this.#writtenBytes += chunk.length;
-      }
-      if (bytes === 0) throw new Refused("empty", "the store sent 0 bytes");
-      if (source.bytes !== null && bytes !== source.bytes) {
-        throw new Refused("wrong_length", `${bytes} bytes came, the store had told ${source.bytes}`);
-      }
-      const digests = new Map([...hashes].map(([name, hash]) => [name, hash.digest("base64")]));
-      for (const { algorithm, base64 } of source.checksums) {
-        if (digests.get(algorithm) !== base64)
-          throw new Refused("wrong_checksum", `${algorithm} is not what the store told`);
-      }
+      const { bytes, sha256, heldMs } = await receive(source, incoming, {
+        hold: async (count) => (want.by === "prefetch" ? transfers.hold(count, urgent) : 0),
+        bytesMax: maxBytes,
+        roomBytes: () => room.bytes,
+        reserve: (roomBytes, knownBytes) => this.#reserve(room, roomBytes, this.#newcomer(want, knownBytes)),
+        onWritten: (count) => {
+          writtenBytes += count;
+          this.#writtenBytes += count;
+        },
+      });
       const loadMs = Math.max(0, this.#options.nowMs() - beganMs - heldMs);
-      return await this.#publish(uri, source, incoming, `sha256-${digests.get("sha256")}`, bytes, loadMs, room);
+      return await this.#publish(uri, source, incoming, `sha256-${sha256}`, bytes, loadMs, room);
     } finally {
-      this.#writtenBytes -= bytes;
-      await file.close();
+      this.#writtenBytes -= writtenBytes;
       await rm(incoming, { force: true });
     }
   }

@@ -2,9 +2,9 @@
 // delivery changes nothing and is answered, under its new lease, with the first result (a failed one is tried again if the hub counts it as a new attempt). `notBeforeMs` is waited for, and what
 // has expired is not begun. Warm-ups run a few at a time, the earliest deadline first.
 import type { Command, CommandResult } from "../protocol.ts";
-import type { ObjectStore } from "./cache.ts";
 import type { HubClock } from "./clock.ts";
 import type { TaskConfig } from "./config.ts";
+import type { ObjectStore } from "./object-store.ts";
 import type { Prepared } from "./prepared.ts";
 import type { RuntimePool } from "./runtimes.ts";
 import { delay } from "./transfer.ts";

@@ -2,10 +2,10 @@
 // and what an earlier agent of this VM has left behind. In: URIs. Out: images that the engine holds. The engine stores and verifies
 // them (they are content-addressed there as well); counted here are only loads, waits and uses.
 import type Docker from "dockerode";
-import type { LoadAnswer, ObjectStore, Want } from "./cache.ts";
 import type { ObjectsConfig } from "./config.ts";
 import { FetchError } from "./fetchers/source.ts";
 import { checkUri } from "./guard.ts";
+import type { LoadAnswer, ObjectStore, Want } from "./object-store.ts";
 
 /** On every container, so that the next agent of this VM finds those that a killed one has left. */
 export const OWNER_LABEL = "dev.forechain.agent";

@@ -1,6 +1,6 @@
 // Objects as the tasks of this VM read them. In: a runtime and a URI. Out: a verified file, pinned while that runtime may use
 // it. For each runtime it keeps what was read and what was waited, which becomes part of the next execution record.
-import type { LoadAnswer, ObjectStore } from "./cache.ts";
+import type { LoadAnswer, ObjectStore } from "./object-store.ts";
 import type { ObjectHold, Prepared } from "./prepared.ts";
 import type { Runtime } from "./runtimes.ts";
 

@@ -2,8 +2,8 @@
 // Out: reports of uses and ends, each once per command. An object's preparation ends when its hold expires or it is evicted;
 // the object itself may stay in the cache.
 import type { PreparedEnd, PreparedUse, UnpreparedUse } from "../protocol.ts";
-import type { ObjectStore } from "./cache.ts";
 import type { HubClock } from "./clock.ts";
+import type { ObjectStore } from "./object-store.ts";
 import type { EndReason, Hold, Runtime } from "./runtimes.ts";
 
 export interface ObjectHold {

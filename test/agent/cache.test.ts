@@ -7,8 +7,9 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeEach, describe, expect, it } from "vitest";
-import { type CacheOptions, type LoadAnswer, ObjectCache, type Want } from "../../src/agent/cache.ts";
+import { type CacheOptions, ObjectCache } from "../../src/agent/cache.ts";
 import { createFetcher } from "../../src/agent/fetchers/fetcher.ts";
+import type { LoadAnswer, Want } from "../../src/agent/object-store.ts";
 import { Transfers } from "../../src/agent/transfer.ts";
 import { pattern, TestStore } from "./store.ts";
 
