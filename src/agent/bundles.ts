@@ -10,7 +10,7 @@ import { createGunzip } from "node:zlib";
 import { extract } from "tar-stream";
 import type { TaskConfig } from "./config.ts";
 import type { TaskObjects } from "./objects.ts";
-import type { Runtime } from "./runtimes.ts";
+import type { Runtime } from "./runtime.ts";
 
 export type UnpackAnswer = { ok: true; folder: string } | { ok: false; reason: "bad_bundle"; detail: string };
 

@@ -13,7 +13,8 @@ import type { Started, Usage } from "./drivers/driver.ts";
 import { answersReady } from "./drivers/ready.ts";
 import type { ObjectRead, TaskObjects } from "./objects.ts";
 import type { Prepared } from "./prepared.ts";
-import type { Acquired, Runtime, RuntimePool } from "./runtimes.ts";
+import type { Runtime } from "./runtime.ts";
+import type { Acquired, RuntimePool } from "./runtimes.ts";
 
 export const OUTPUTS_HEADER = "forechain-outputs";
 export const SERVICES_HEADER = "forechain-services";

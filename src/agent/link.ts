@@ -10,6 +10,7 @@ import {
   IngestAnswer,
 } from "../protocol.ts";
 import type { HubClock } from "./clock.ts";
+import { failureOf, type LinkFailure } from "./link-failure.ts";
 import type { HubSocket } from "./socket.ts";
 
 export interface LinkOptions {
@@ -20,24 +21,12 @@ export interface LinkOptions {
   clock: HubClock;
 }
 
-export type LinkFailure = {
-  ok: false;
-  /** `superseded`: another process has taken this VM's name. `refused`: the same call will be refused again. */
-  reason: "unreachable" | "busy" | "refused" | "unauthorised" | "superseded" | "bad_answer";
-  detail: string;
-};
 export type LinkAnswer<T> = { ok: true; answer: T } | LinkFailure;
 
 /** Of a call that should be answered at once. */
 const CALL_MS_MAX = 10_000;
 /** Beyond the wait that a long-poll asked for. */
 const POLL_MARGIN_MS = 10_000;
-const DETAIL_CHARS_MAX = 300;
-
-/** Another try makes sense: the Worker may be back, or the key may be declared, later. */
-export function retryable(failure: LinkFailure): boolean {
-  return failure.reason !== "refused" && failure.reason !== "bad_answer";
-}
 
 export class Link {
   readonly #options: LinkOptions;
@@ -115,12 +104,4 @@ export class Link {
       return { ok: false, reason: "unreachable", detail: cause };
     }
   }
-}
-
-export function failureOf(status: number, text: string): LinkFailure {
-  const detail = `${status} ${text.slice(0, DETAIL_CHARS_MAX)}`;
-  if (status === 401 || status === 403) return { ok: false, reason: "unauthorised", detail };
-  if (status === 409) return { ok: false, reason: "superseded", detail };
-  if (status === 408 || status === 425 || status === 429 || status >= 500) return { ok: false, reason: "busy", detail };
-  return { ok: false, reason: "refused", detail };
 }

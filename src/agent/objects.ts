@@ -2,7 +2,7 @@
 // it. For each runtime it keeps what was read and what was waited, which becomes part of the next execution record.
 import type { LoadAnswer, ObjectStore } from "./object-store.ts";
 import type { ObjectHold, Prepared } from "./prepared.ts";
-import type { Runtime } from "./runtimes.ts";
+import type { Runtime } from "./runtime.ts";
 
 export interface ObjectRead {
   uri: string;

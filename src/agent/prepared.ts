@@ -4,7 +4,7 @@
 import type { PreparedEnd, PreparedUse, UnpreparedUse } from "../protocol.ts";
 import type { HubClock } from "./clock.ts";
 import type { ObjectStore } from "./object-store.ts";
-import type { EndReason, Hold, Runtime } from "./runtimes.ts";
+import type { EndReason, Hold, Runtime } from "./runtime.ts";
 
 export interface ObjectHold {
   commandId: string;

@@ -1,6 +1,7 @@
 // What the hub is told of commands: results, uses, ends, misses, in the order in which they happened, until it has accepted them.
 import type { AgentReport, CommandResult, PreparedEnd, PreparedUse, UnpreparedUse } from "../protocol.ts";
-import { type Link, retryable } from "./link.ts";
+import type { Link } from "./link.ts";
+import { retryable } from "./link-failure.ts";
 import { Outbox } from "./outbox.ts";
 
 export type ReportItem =

@@ -6,51 +6,8 @@
 // one that is being started ahead and that nobody has claimed, a new one, the next that becomes free.
 // An idle runtime is held for the keep-alive, or until the hold of its command ends, whichever is later.
 import { randomBytes } from "node:crypto";
-import { createServer } from "node:net";
-import type { TaskConfig } from "./config.ts";
-import type { Driver, Started } from "./drivers/driver.ts";
-import { answersReady } from "./drivers/ready.ts";
-
-export type RuntimeState = "starting" | "ready" | "busy" | "gone";
-export type EndReason = "expired" | "evicted" | "stopped" | "replaced" | "crashed";
-
-/** A command's claim on a runtime. */
-export interface Hold {
-  commandId: string;
-  /** Agent's clock. */
-  untilMs: number;
-  /** The runtime would have lived until then anyway; 0 where the command started it. */
-  anywayUntilMs: number;
-  readyMs: number;
-  used: boolean;
-}
-
-export interface Runtime {
-  readonly runtimeId: string;
-  readonly task: string;
-  /** What it proves itself with at /objects. */
-  readonly token: string;
-  state: RuntimeState;
-  /** A user's request waits for it to become ready. */
-  claimed: boolean;
-  readonly startedMs: number;
-  readyMs: number;
-  lastUsedMs: number;
-  /** When it ends if nothing comes; agent's clock. */
-  expiresMs: number;
-  hold: Hold | null;
-  started: Started | null;
-  /** From spawn to ready, without the objects it waited for. */
-  initMs: number;
-  fetchMs: number;
-  memoryBytes: number;
-}
-
-export type StartFailure = {
-  ok: false;
-  reason: "start_failed" | "no_memory" | "no_instance" | "unknown_task" | "stopped" | "aborted";
-  detail: string;
-};
+import { type LaunchOptions, launch } from "./launch.ts";
+import { type EndReason, failure, type Runtime, type StartFailure } from "./runtime.ts";
 
 export type Acquired =
   | {
@@ -65,30 +22,21 @@ export type Acquired =
     }
   | StartFailure;
 
-export interface PoolOptions {
-  tasks: Record<string, TaskConfig>;
-  drivers: Map<string, Driver>;
+export interface PoolOptions extends LaunchOptions {
   memoryBytes: number;
-  /** URL of /objects for the tasks. */
-  objectsUrl: () => string;
   /** What the operator declared goes before what was learned, and that before the configuration. */
   keepAliveMs: (task: string) => number;
   /** A runtime became idle after a call. */
   onIdle: (task: string) => void;
   /** Loads the task's `objects`. Their failure is the start's failure. */
   loadObjects: (runtime: Runtime) => Promise<{ ok: true } | { ok: false; detail: string }>;
-  /** Unpacks the task's code; `folder` null where it has none. Its failure is the start's failure. */
-  unpackCode: (runtime: Runtime) => Promise<{ ok: true; folder: string | null } | { ok: false; detail: string }>;
   /** Wall time during which the runtime waited for objects so far. */
   fetchedMs: (runtime: Runtime) => number;
   onEnd: (runtime: Runtime, reason: EndReason) => void;
-  nowMs: () => number;
 }
 
 /** Assumed for a task that tells no memory, until one of its runtimes has been measured. */
 const MEMORY_BYTES_FIRST = 128 * 2 ** 20;
-/** Another try with another port: the free port that was found may be taken in between. */
-const PORT_TRIES_MAX = 3;
 
 interface Waiter {
   settle: (runtime: Runtime | null) => void;
@@ -379,37 +327,17 @@ export class RuntimePool {
 
   /** The program starts while its objects are on their way: it asks for them itself, and then joins their loads. */
   async #bringUp(runtime: Runtime): Promise<StartFailure | { ok: true }> {
-    const [loaded, launched] = await Promise.all([this.#options.loadObjects(runtime), this.#launch(runtime)]);
+    const [loaded, launched] = await Promise.all([
+      this.#options.loadObjects(runtime),
+      launch(runtime, this.#options, {
+        isWanted: () => this.#runtimes.has(runtime.runtimeId),
+        onGone: () => void this.end(runtime, "crashed"),
+      }),
+    ]);
     if (!launched.ok) return launched;
     if (!loaded.ok) return failure("start_failed", loaded.detail);
     runtime.fetchMs = this.#options.fetchedMs(runtime);
     return { ok: true };
-  }
-
-  async #launch(runtime: Runtime): Promise<StartFailure | { ok: true }> {
-    const code = await this.#options.unpackCode(runtime);
-    if (!code.ok) return failure("start_failed", code.detail);
-    const config = this.#options.tasks[runtime.task]!;
-    const deadlineMs = this.#options.nowMs() + config.startTimeoutMs;
-    for (let attempt = 1; ; attempt++) {
-      const port = await freePort();
-      const env = { PORT: String(port), FORECHAIN_OBJECTS: this.#options.objectsUrl(), FORECHAIN_TOKEN: runtime.token };
-      if (!this.#runtimes.has(runtime.runtimeId)) return failure("stopped", "ended while it was being started");
-      const started = await this.#options.drivers
-        .get(runtime.task)!
-        .start({ runtimeId: runtime.runtimeId, env, port, codeFolder: code.folder });
-      runtime.started = started;
-      // `end` may have come while the driver was at work, and found nothing to stop.
-      if (!this.#runtimes.has(runtime.runtimeId)) await started.stop();
-      const answer = await answersReady(started, config.readyPath, deadlineMs - this.#options.nowMs());
-      if (answer.ok) {
-        void started.exited.then(() => this.end(runtime, "crashed"));
-        return { ok: true };
-      }
-      await started.stop();
-      const portTaken = answer.detail.includes("EADDRINUSE") && attempt < PORT_TRIES_MAX;
-      if (!portTaken) return failure("start_failed", answer.detail);
-    }
   }
 
   #becomesReady(runtime: Runtime): void {
@@ -446,20 +374,4 @@ export class RuntimePool {
 
 function isHeld(runtime: Runtime): boolean {
   return runtime.hold !== null && !runtime.hold.used;
-}
-
-function failure(reason: StartFailure["reason"], detail: string): StartFailure {
-  return { ok: false, reason, detail };
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      const port = typeof address === "object" && address !== null ? address.port : 0;
-      server.close(() => resolve(port));
-    });
-  });
 }

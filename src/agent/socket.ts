@@ -2,7 +2,7 @@
 // messages of protocol.ts. Out: the same answers as by HTTP. Some proxies forbid WebSockets: whoever holds this falls back to
 // long-polls whenever it is not open. A connection that says nothing for too long is taken for dead: proxies drop some unseen.
 import { type AgentMessage, type Command, HubMessage } from "../protocol.ts";
-import { failureOf, type LinkFailure } from "./link.ts";
+import { failureOf, type LinkFailure } from "./link-failure.ts";
 import { delay } from "./transfer.ts";
 
 export interface SocketOptions {

@@ -9,6 +9,7 @@
 //
 // Nothing here waits or stores: GraphWriter journals what goes in, so that the same calls in the same order give the same state.
 import { type Contribution, contributionOf } from "./contribution.ts";
+import { addToOpen, type Ingested, isWhole, newRun, type OpenRun, put, RUN_RECORDS_MAX } from "./open-run.ts";
 import { type AssembledRun, assembleRun } from "./profile.ts";
 import type { RunRecord } from "./records.ts";
 import type { GraphRows } from "./rows.ts";
@@ -24,8 +25,6 @@ const GAPS_MAX = 4_096;
 /** Records in open runs at most: about 250 B each. At the bound the quietest runs are sealed early; their rows stay exact. */
 export const OPEN_RECORDS_MAX = 112_000;
 const OPEN_SHARE_KEPT = 7 / 8;
-/** Records of one run at most; more are refused, because a run is assembled in one piece. */
-export const RUN_RECORDS_MAX = 110_000;
 /** Runs joined into one at most: a job that always links to its last run would never end. */
 export const ALIASES_MAX = 64;
 /** A record that joins more runs than this is a batch's: it belongs to none of them. */
@@ -47,18 +46,6 @@ export interface Archive {
   find(runId: string): (KeptRun & { keptMs: number }) | "expired" | null;
 }
 
-export interface OpenRun {
-  records: Map<string, RunRecord>;
-  /** Other ids of the run. */
-  aliases: Set<string>;
-  lastArrivalMs: number;
-  /** Parents named by records and not there yet. */
-  missing: Set<string>;
-  hasRoot: boolean;
-  /** Task of the earliest record: whose gaps are looked up. The root's own name is not known before the root is. */
-  first: RunRecord;
-}
-
 /** A sealed run in memory: just sealed, or brought back by a late record. */
 interface SealedRun {
   records: Map<string, RunRecord>;
@@ -71,15 +58,6 @@ interface SealedRun {
   isKept: boolean;
   /** Last record, or where that is not known any more, when it was kept. */
   lastArrivalMs: number;
-}
-
-export interface Ingested {
-  accepted: number;
-  duplicates: number;
-  /** Records that were not taken, with the reason; the caller tells their positions. */
-  refused: { record: RunRecord; reason: string }[];
-  /** Records that changed what is known: a batch of duplicates alone needs no journal. */
-  changes: number;
 }
 
 export class Ledger {
@@ -408,51 +386,9 @@ export class Ledger {
   }
 }
 
-function newRun(first: RunRecord, nowMs: number): OpenRun {
-  return { records: new Map(), aliases: new Set(), lastArrivalMs: nowMs, missing: new Set(), hasRoot: false, first };
-}
-
 /** A run in memory, open or sealed. */
 type Found = { runId: string } & ({ open: OpenRun; sealed?: undefined } | { open?: undefined; sealed: SealedRun });
 
-/** Puts a record in its place, or tells why not. */
-function put(records: Map<string, RunRecord>, record: RunRecord, result: Ingested): string | null {
-  const known = records.get(record.executionId);
-  if (known === undefined) {
-    if (records.size >= RUN_RECORDS_MAX) return `a run may have at most ${RUN_RECORDS_MAX} records`;
-    records.set(record.executionId, record);
-    result.accepted++;
-    result.changes++;
-    return null;
-  }
-  result.duplicates++;
-  if (isFuller(record, known)) {
-    records.set(record.executionId, record);
-    result.changes++;
-  }
-  return null;
-}
-
-function addToOpen(run: OpenRun, record: RunRecord): void {
-  if (record.parentId === null) run.hasRoot = true;
-  else if (!run.records.has(record.parentId)) run.missing.add(record.parentId);
-  run.missing.delete(record.executionId);
-  if ((record.startMs ?? 0) < (run.first.startMs ?? 0)) run.first = record;
-}
-
-/** Root and all named parents are there. */
-function isWhole(run: OpenRun): boolean {
-  return run.hasRoot && run.missing.size === 0;
-}
-
 function gapKey(task: string, isWholeRun: boolean): string {
   return `${isWholeRun ? "whole" : "part"} ${task}`;
-}
-
-/** Of two records of one execution the later-ended stands (a span in progress, then whole); ties go by text: order plays no part. */
-function isFuller(record: RunRecord, known: RunRecord): boolean {
-  const difference = (record.endMs ?? 0) - (known.endMs ?? 0);
-  if (difference !== 0) return difference > 0;
-  // Without the run's id: of joined runs either may have given it.
-  return JSON.stringify({ ...record, runId: "" }) > JSON.stringify({ ...known, runId: "" });
 }

@@ -2,7 +2,8 @@
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { RUN_EXECUTIONS_MAX } from "../../src/core/engine.ts";
-import { ALIASES_MAX, OPEN_RECORDS_MAX, RUN_RECORDS_MAX } from "../../src/core/ledger.ts";
+import { ALIASES_MAX, OPEN_RECORDS_MAX } from "../../src/core/ledger.ts";
+import { RUN_RECORDS_MAX } from "../../src/core/open-run.ts";
 import { TRIGGERS_MAX } from "../../src/core/profile/triggers.ts";
 import { ROWS_MAX } from "../../src/core/rows.ts";
 import { FORMATS } from "../../src/importers/read.ts";

@@ -1,0 +1,47 @@
+// One runtime of a task, and how its start and its end are told.
+import type { Started } from "./drivers/driver.ts";
+
+export type RuntimeState = "starting" | "ready" | "busy" | "gone";
+export type EndReason = "expired" | "evicted" | "stopped" | "replaced" | "crashed";
+
+/** A command's claim on a runtime. */
+export interface Hold {
+  commandId: string;
+  /** Agent's clock. */
+  untilMs: number;
+  /** The runtime would have lived until then anyway; 0 where the command started it. */
+  anywayUntilMs: number;
+  readyMs: number;
+  used: boolean;
+}
+
+export interface Runtime {
+  readonly runtimeId: string;
+  readonly task: string;
+  /** What it proves itself with at /objects. */
+  readonly token: string;
+  state: RuntimeState;
+  /** A user's request waits for it to become ready. */
+  claimed: boolean;
+  readonly startedMs: number;
+  readyMs: number;
+  lastUsedMs: number;
+  /** When it ends if nothing comes; agent's clock. */
+  expiresMs: number;
+  hold: Hold | null;
+  started: Started | null;
+  /** From spawn to ready, without the objects it waited for. */
+  initMs: number;
+  fetchMs: number;
+  memoryBytes: number;
+}
+
+export type StartFailure = {
+  ok: false;
+  reason: "start_failed" | "no_memory" | "no_instance" | "unknown_task" | "stopped" | "aborted";
+  detail: string;
+};
+
+export function failure(reason: StartFailure["reason"], detail: string): StartFailure {
+  return { ok: false, reason, detail };
+}
