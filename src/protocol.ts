@@ -685,6 +685,20 @@ export const CLUSTER_HEADER = "forechain-cluster";
 /** JSON of InvokeContext, base64url, from the gateway to the agent: what the execution record needs. */
 export const CONTEXT_HEADER = "forechain-context";
 
+/** Headers of one connection, never of the call (RFC 9110 section 7.6.1). */
+export const HOP_BY_HOP_HEADERS = [
+  "connection",
+  "expect",
+  "keep-alive",
+  "proxy-authenticate",
+  "proxy-authorization",
+  "proxy-connection",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+];
+
 /** On an agent's answer: ms that the caller waited beyond a warm execution, as known when the answer began. */
 export const COLD_START_HEADER = "forechain-cold-start-ms";
 

@@ -40,7 +40,7 @@ import { createAgentServer } from "./server.ts";
 import { HubSocket } from "./socket.ts";
 import { delay, Transfers } from "./transfer.ts";
 
-export const AGENT_VERSION = "0.1.0";
+const AGENT_VERSION = "0.1.0";
 
 /** For the last reports of a stop. */
 const FAREWELL_MS = 3_000;
@@ -52,7 +52,7 @@ const HEARTBEAT_RUNTIMES_MAX = 1_000;
 type Log = (line: string) => void;
 type Parts = Awaited<ReturnType<typeof assemble>>;
 
-export interface AgentOptions {
+interface AgentOptions {
   /** Aborts to stop. */
   signal?: AbortSignal;
   /** One line, for an operator. */

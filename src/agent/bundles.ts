@@ -12,7 +12,7 @@ import type { TaskConfig } from "./config.ts";
 import type { TaskObjects } from "./objects.ts";
 import type { Runtime } from "./runtime.ts";
 
-export type UnpackAnswer = { ok: true; folder: string } | { ok: false; reason: "bad_bundle"; detail: string };
+type UnpackAnswer = { ok: true; folder: string } | { ok: false; reason: "bad_bundle"; detail: string };
 
 interface Bundle {
   folder: string;

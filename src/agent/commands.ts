@@ -17,7 +17,7 @@ const REASON_CHARS_MAX = 1_000;
 
 export type Outcome = Omit<CommandResult, "commandId" | "leaseId">;
 
-export interface CommandsOptions {
+interface CommandsOptions {
   tasks: Record<string, TaskConfig>;
   clock: HubClock;
   objects: ObjectStore;

@@ -72,7 +72,7 @@ export const TaskConfig = z.preprocess(
 );
 export type TaskConfig = z.infer<typeof TaskConfig>;
 
-export const OBJECT_SCHEMES = ["https", "http", "file", "s3", "oci"] as const;
+const OBJECT_SCHEMES = ["https", "http", "file", "s3", "oci"] as const;
 
 const S3Config = z.strictObject({
   region: z.string().min(1).default("us-east-1"),
@@ -168,9 +168,7 @@ export interface ConfigFault {
   detail: string;
 }
 
-export type ConfigAnswer =
-  | { ok: true; config: AgentConfig }
-  | { ok: false; reason: "invalid_config"; faults: ConfigFault[] };
+type ConfigAnswer = { ok: true; config: AgentConfig } | { ok: false; reason: "invalid_config"; faults: ConfigFault[] };
 
 /** Relative folders and files are taken from `baseFolder`; `environment` may hold FORECHAIN_KEY. */
 export async function parseConfig(

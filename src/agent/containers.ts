@@ -16,7 +16,7 @@ export interface Gateway {
   extraHosts: string[];
 }
 
-export function isImage(uri: string): boolean {
+function isImage(uri: string): boolean {
   return uri.startsWith("oci://");
 }
 

@@ -4,7 +4,7 @@ import { type LookupAddress, lookup as systemLookup } from "node:dns";
 import { isIP, type LookupFunction } from "node:net";
 import ipaddr from "ipaddr.js";
 
-export interface GuardRules {
+interface GuardRules {
   schemes: readonly string[];
   /** `host`, `host:port` or `*.suffix`. */
   hosts: readonly string[];
@@ -12,7 +12,7 @@ export interface GuardRules {
   buckets?: readonly string[];
 }
 
-export type UriAnswer = { ok: true; url: URL } | { ok: false; reason: "refused"; detail: string };
+type UriAnswer = { ok: true; url: URL } | { ok: false; reason: "refused"; detail: string };
 
 /** Cloud metadata that no range covers: Alibaba's, and the IPv6 twins of AWS and GCP. */
 const METADATA_ADDRESSES = new Set(["100.100.100.200", "fd00:ec2::254", "fd20:ce::254"]);

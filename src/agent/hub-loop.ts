@@ -19,7 +19,7 @@ const SOCKET_RETRY_MS_MAX = 1_800_000;
 /** Share of a heartbeat's pace that is left to chance: agents that were started together must not stay together. */
 const HEARTBEAT_JITTER = 0.1;
 
-export interface HubLoopOptions {
+interface HubLoopOptions {
   link: Link;
   /** Null where the configuration forbids it. */
   socket: HubSocket | null;

@@ -6,7 +6,7 @@ import { Agent as HttpAgent, request as httpRequest, type IncomingHttpHeaders, t
 import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
 import type { Readable } from "node:stream";
 import { z } from "zod";
-import { type Execution, type InvokeContext, ObjectUse, ServiceUse } from "../protocol.ts";
+import { type Execution, HOP_BY_HOP_HEADERS, type InvokeContext, ObjectUse, ServiceUse } from "../protocol.ts";
 import type { HubClock } from "./clock.ts";
 import type { TaskConfig } from "./config.ts";
 import type { Started, Usage } from "./drivers/driver.ts";
@@ -16,21 +16,10 @@ import type { Prepared } from "./prepared.ts";
 import type { Runtime } from "./runtime.ts";
 import type { Acquired, RuntimePool } from "./runtimes.ts";
 
-export const OUTPUTS_HEADER = "forechain-outputs";
-export const SERVICES_HEADER = "forechain-services";
+const OUTPUTS_HEADER = "forechain-outputs";
+const SERVICES_HEADER = "forechain-services";
 
-const HOP_BY_HOP = new Set([
-  "connection",
-  "expect",
-  "keep-alive",
-  "proxy-authenticate",
-  "proxy-authorization",
-  "proxy-connection",
-  "te",
-  "trailer",
-  "transfer-encoding",
-  "upgrade",
-]);
+const HOP_BY_HOP = new Set(HOP_BY_HOP_HEADERS);
 /** Between Forechain's own parts: neither tasks nor callers see them. */
 const INTERNAL_HEADERS = new Set(["forechain-signature", "forechain-context", "authorization", "host"]);
 /** Where the operator declared nothing. */
@@ -64,7 +53,7 @@ export type Answered =
     }
   | { ok: false; status: number; title: string; detail: string };
 
-export interface InvokerOptions {
+interface InvokerOptions {
   cluster: string;
   vm: string;
   tasks: Record<string, TaskConfig>;

@@ -13,7 +13,7 @@ import type { HubClock } from "./clock.ts";
 import { failureOf, type LinkFailure } from "./link-failure.ts";
 import type { HubSocket } from "./socket.ts";
 
-export interface LinkOptions {
+interface LinkOptions {
   url: string;
   key: string;
   cluster: string;
@@ -21,7 +21,7 @@ export interface LinkOptions {
   clock: HubClock;
 }
 
-export type LinkAnswer<T> = { ok: true; answer: T } | LinkFailure;
+type LinkAnswer<T> = { ok: true; answer: T } | LinkFailure;
 
 /** Of a call that should be answered at once. */
 const CALL_MS_MAX = 10_000;

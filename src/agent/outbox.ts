@@ -5,7 +5,7 @@ import { delay } from "./transfer.ts";
 
 export type Sent = { ok: true } | { ok: false; retry: boolean; detail: string };
 
-export interface OutboxOptions<Item> {
+interface OutboxOptions<Item> {
   /** Collects what comes within it into one batch. */
   lingerMs: number;
   batchMax: number;
@@ -19,7 +19,7 @@ export interface OutboxOptions<Item> {
   random?: () => number;
 }
 
-export const RETRY_MS_FIRST = 200;
+const RETRY_MS_FIRST = 200;
 export const RETRY_MS_MAX = 15_000;
 
 /** Full jitter: agents that lost the same Worker must not come back together. */

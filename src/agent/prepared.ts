@@ -22,12 +22,12 @@ export interface ObjectHold {
 }
 
 /** Who used it. */
-export interface User {
+interface User {
   runId: string;
   executionId: string;
 }
 
-export interface PreparedReports {
+interface PreparedReports {
   use(use: PreparedUse): void;
   end(end: PreparedEnd): void;
   miss(miss: UnpreparedUse): void;

@@ -9,7 +9,7 @@ import { guardedLookup, loopbackListed, refusedAddress } from "./guard.ts";
 
 type Probe = NonNullable<Heartbeat["probes"]>[number];
 
-export interface ProbesOptions {
+interface ProbesOptions {
   everyMs: number;
   /** Loopback addresses that may be probed, as in `objects.hosts`. */
   hosts: readonly string[];

@@ -1,6 +1,6 @@
 // One byte range of an object, as a task asks for it (RFC 9110 section 14). In: the `Range` header and the object's size. Out:
 // first and last byte; "unsatisfiable"; or null: the whole object, which is the right answer to what is not understood.
-export interface ByteRange {
+interface ByteRange {
   first: number;
   last: number;
 }

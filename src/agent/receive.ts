@@ -8,7 +8,7 @@ import { Refused } from "./object-store.ts";
 /** Room taken at first for a body whose length nobody told. */
 const UNKNOWN_BYTES_FIRST = 64 * 2 ** 10;
 
-export interface Flow {
+interface Flow {
   /** Before each piece: resolves when it may be written, with the ms that it was held back. */
   hold(bytes: number): Promise<number>;
   /** Nothing may be larger. */
@@ -20,7 +20,7 @@ export interface Flow {
   onWritten(bytes: number): void;
 }
 
-export interface Received {
+interface Received {
   bytes: number;
   /** Base64. */
   sha256: string;

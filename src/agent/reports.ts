@@ -4,7 +4,7 @@ import type { Link } from "./link.ts";
 import { retryable } from "./link-failure.ts";
 import { Outbox } from "./outbox.ts";
 
-export type ReportItem =
+type ReportItem =
   | { list: "results"; item: CommandResult }
   | { list: "uses"; item: PreparedUse }
   | { list: "ends"; item: PreparedEnd }

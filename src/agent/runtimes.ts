@@ -22,7 +22,7 @@ export type Acquired =
     }
   | StartFailure;
 
-export interface PoolOptions extends LaunchOptions {
+interface PoolOptions extends LaunchOptions {
   memoryBytes: number;
   /** What the operator declared goes before what was learned, and that before the configuration. */
   keepAliveMs: (task: string) => number;

@@ -12,7 +12,7 @@ import type { TaskObjects } from "./objects.ts";
 import { rangeOf } from "./range.ts";
 import type { RuntimePool } from "./runtimes.ts";
 
-export interface ServerOptions {
+interface ServerOptions {
   cluster: string;
   vm: string;
   clock: HubClock;
@@ -112,7 +112,7 @@ async function send(response: ServerResponse, answer: Answered): Promise<void> {
 }
 
 /** `/invoke/<task>/rest?query` → the task, and what the task itself is asked for. */
-export function splitTarget(url: string): { task: string; path: string } | null {
+function splitTarget(url: string): { task: string; path: string } | null {
   const match = /^\/invoke\/([^/?]+)(\/[^?]*)?(\?.*)?$/.exec(url);
   if (match === null) return null;
   try {

@@ -5,7 +5,7 @@ import { type AgentMessage, type Command, HubMessage } from "../protocol.ts";
 import { failureOf, type LinkFailure } from "./link-failure.ts";
 import { delay } from "./transfer.ts";
 
-export interface SocketOptions {
+interface SocketOptions {
   /** ws: or wss: */
   url: string;
   key: string;

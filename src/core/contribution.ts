@@ -24,7 +24,7 @@ export type Contribution = Map<string, Counts>;
 const SEPARATOR = "\u0000";
 const DAY_MS = 86_400_000;
 /** Tasks of a counted chain; what comes after is another chain's business. */
-export const CHAIN_TASKS_MAX = 32;
+const CHAIN_TASKS_MAX = 32;
 /** Distinct chains of one run; a wide run's smallest paths stand for it. */
 const CHAINS_PER_RUN_MAX = 64;
 
@@ -200,7 +200,7 @@ function countObjects(
  * The URI with each path segment that equals a parameter's value (or does so up to its extension) replaced by `{name}`.
  * Null where none does. Scheme, host and bucket are never replaced, nor is a query.
  */
-export function templateOf(uri: string, params: Map<string, string>): string | null {
+function templateOf(uri: string, params: Map<string, string>): string | null {
   const [, origin, path, query] = /^([a-z][a-z0-9+.-]*:\/\/[^/?#]*\/)([^?#]*)(.*)$/is.exec(uri) ?? [];
   if (origin === undefined || path === undefined || uri.includes("{")) return null;
   const used = new Set<string>();

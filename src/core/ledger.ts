@@ -17,7 +17,7 @@ import type { GraphRows } from "./rows.ts";
 /** A run is never sealed sooner after its last record, ms. */
 export const QUIET_MIN_MS = 5_000;
 /** Nor kept open longer than this without a record, ms. */
-export const QUIET_MAX_MS = 24 * 3_600_000;
+const QUIET_MAX_MS = 24 * 3_600_000;
 /** A run waits this many times the longest gap that was seen in runs of its root task. */
 const GAP_FACTOR = 3;
 /** Root tasks whose gaps are remembered. */
@@ -30,7 +30,7 @@ export const ALIASES_MAX = 64;
 /** A record that joins more runs than this is a batch's: it belongs to none of them. */
 const JOINS_PER_RECORD_MAX = 8;
 /** Sealed runs leave memory for a pack once they have this many records: some 400 kB of text, a fifth of what a row may hold. */
-export const PACK_RECORDS = 4_000;
+const PACK_RECORDS = 4_000;
 
 /** A run as it is kept. */
 export interface KeptRun {

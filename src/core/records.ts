@@ -56,7 +56,7 @@ const DIGIT_SEGMENT = /(?<=\/)[0-9]+(?=\/|$|\?)/g;
 /** Anything that one of the patterns above could match has a digit: most names have none and leave at once. */
 const ANY_DIGIT = /[0-9]/;
 /** Names of tasks at most, characters (protocol.ts TaskName). */
-export const TASK_NAME_CHARS_MAX = 256;
+const TASK_NAME_CHARS_MAX = 256;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: taking control characters out is the point
 const CONTROL = /[\u0000-\u001f\u007f]+/g;
 

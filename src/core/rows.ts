@@ -19,7 +19,7 @@ export const ROWS_MAX: Record<RowFamily, number> = {
   runs: 1,
 };
 /** Days of which counts are kept, back from the newest: with a half-life of a week the weight of an older one is below 1 ‰. */
-export const DAYS_KEPT = 70;
+const DAYS_KEPT = 70;
 /** A week: what was usual last week has half the weight of what is usual now. */
 const HALF_LIFE_DAYS = 7;
 

@@ -23,7 +23,7 @@ export interface Span {
   links: { traceId: string; spanId: string }[];
 }
 
-export interface RejectedSpan {
+interface RejectedSpan {
   /** Position in the request, counted over all resources and scopes. */
   index: number;
   reason: string;

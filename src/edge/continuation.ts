@@ -41,7 +41,7 @@ const Wire = z.object({
 });
 type Wire = z.infer<typeof Wire>;
 
-export type Opened = { ok: true; value: Continuation } | { ok: false; reason: "malformed" | "forged" | "expired" };
+type Opened = { ok: true; value: Continuation } | { ok: false; reason: "malformed" | "forged" | "expired" };
 
 export async function sealContinuation(key: DerivedKey, continuation: Continuation, nowMs: number): Promise<string> {
   let path = continuation.path.slice(-PATH_TASKS_MAX);

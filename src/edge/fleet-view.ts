@@ -129,7 +129,7 @@ function joinVm(
 }
 
 /** The announced URL if its host matches a pattern: `*.example.net` covers every name below, never the bare domain. */
-export function approvedUrl(announced: string | null, approvedHosts: string[]): string | null {
+function approvedUrl(announced: string | null, approvedHosts: string[]): string | null {
   if (announced === null || !URL.canParse(announced)) return null;
   const { host, hostname, username, password } = new URL(announced);
   if (username !== "" || password !== "") return null;

@@ -8,6 +8,7 @@ import {
   COLD_START_HEADER,
   CONTEXT_HEADER,
   CONTINUATION_HEADER,
+  HOP_BY_HOP_HEADERS,
   INVOKE_SIGNATURE_HEADER,
   type InvokeContext,
 } from "../protocol.ts";
@@ -16,21 +17,8 @@ import { newId } from "./ids.ts";
 import { readWithin } from "./problem.ts";
 import { toBase64, toBase64Url, vmKey } from "./secrets.ts";
 
-/** Of one connection, never of the call (RFC 9110 section 7.6.1); and what would tell the VM the caller's secrets. */
-const DROPPED = new Set([
-  "authorization",
-  "connection",
-  "expect",
-  "host",
-  "keep-alive",
-  "proxy-authenticate",
-  "proxy-authorization",
-  "proxy-connection",
-  "te",
-  "trailer",
-  "transfer-encoding",
-  "upgrade",
-]);
+/** Of the connection; and what would tell the VM the caller's secrets. */
+const DROPPED = [...HOP_BY_HOP_HEADERS, "authorization", "host"];
 /** Ours: a caller cannot set them for an agent, an agent cannot set them for a caller. */
 const OWN_PREFIX = "forechain-";
 /** Statuses with which an agent, or the tunnel before it, says that the task was not begun. */

@@ -74,7 +74,7 @@ const TABLES: Table[] = [
   },
 ];
 
-export interface Applied {
+interface Applied {
   /** Last journal entry that the rows hold; 0 where there was no flush. */
   batchId: number;
   newestDay: number | null;

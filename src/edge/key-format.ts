@@ -7,7 +7,7 @@ const ID_CHARACTERS = 12;
 const SECRET_BYTES = 32;
 const KEY = /^fck_([0-9a-z]{12})_([0-9a-f]{64})$/;
 
-export interface NewKey {
+interface NewKey {
   keyId: string;
   /** The whole key, for its holder. */
   key: string;

@@ -4,7 +4,7 @@ import type { TaskRequest } from "../core/pipeline.ts";
 import type { AllocationRecord } from "../protocol.ts";
 
 /** A caller that has not been served by then has given up, ms. */
-export const PENDING_MS = 600_000;
+const PENDING_MS = 600_000;
 /** Requests that wait, per workspace; beyond, the oldest expires at once. */
 const PENDING_MAX = 1_000;
 /** Filled and expired ones are told this long, ms; then D1 tells them. */

@@ -7,11 +7,11 @@ import type { Problem } from "../protocol.ts";
 import type { AppEnv } from "./app.ts";
 
 /** Control calls are small; batches of executions have their own bound, bytes. */
-export const CONTROL_BODY_BYTES_MAX = 1024 * 1024;
+const CONTROL_BODY_BYTES_MAX = 1024 * 1024;
 /** Errors told of one body: enough to mend it, and an answer that stays small. */
 const ERRORS_MAX = 32;
 
-export interface FieldError {
+interface FieldError {
   /** JSON pointer into the body; "" is the whole body. Query parameters are told as `?name`. */
   pointer: string;
   detail: string;

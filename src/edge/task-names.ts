@@ -16,7 +16,7 @@ export interface OtherNames {
 }
 
 /** What a caller's name stands for: in the view, and on the VM. */
-export interface ResolvedTask {
+interface ResolvedTask {
   task: string;
   own: string;
 }

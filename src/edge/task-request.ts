@@ -7,7 +7,7 @@ import { BRANCHES_MAX, type Continuation, joinBranches, openContinuation } from 
 import { continuationKey } from "./secrets.ts";
 
 /** What a continuation, or its absence, says of a call. */
-export interface Origin {
+interface Origin {
   path: string[];
   /** NaN where unknown. */
   pathStartMs: number[];
@@ -20,7 +20,7 @@ export interface Origin {
   branch: string | null;
 }
 
-export type OriginRead = { ok: true; origin: Origin } | { ok: false; detail: string };
+type OriginRead = { ok: true; origin: Origin } | { ok: false; detail: string };
 
 const NEW_RUN: Origin = {
   path: [],

@@ -11,7 +11,7 @@ const TIMEOUT_MS = 10_000;
 const DELIVERIES_MAX = 1_000;
 
 /** Nothing is suitable for a chain: this much capacity would make it fit. */
-export interface ScaleOut {
+interface ScaleOut {
   allocationId: string;
   task: string;
   runId: string;

@@ -7,7 +7,7 @@ import type { Content } from "./format.ts";
 /** An element longer than this is not one record, bytes of text: the reader would be out of memory. */
 const ELEMENT_CHARS_MAX = 256 * 2 ** 20;
 
-export type JsonPart =
+type JsonPart =
   /** `key` null: a document, without the arrays that were given element by element. */
   { key: string | null; value: unknown } | { malformed: string };
 

@@ -16,7 +16,7 @@ import { xray } from "./xray.ts";
 const IMPORTERS: Importer[] = [otlp, xray, jaeger, native, wfformat, xes, ndjson, csv];
 export const FORMATS: FormatName[] = IMPORTERS.map(({ format }) => format);
 
-export interface LogContent {
+interface LogContent {
   name: string;
   /** Null: of no format that we know; `items` is then one skip that says so. */
   format: FormatName | null;

@@ -8,7 +8,7 @@ import { createGunzip } from "node:zlib";
 import { extract } from "tar-stream";
 import type { Content } from "./format.ts";
 
-export interface NamedContent {
+interface NamedContent {
   /** Of the file, and for an archive of its member. */
   name: string;
   content: Content;

@@ -9,7 +9,7 @@ import { guardedLookup } from "../guard.ts";
 import { freshForMs } from "./http.ts";
 import { type Checksum, FetchError, fetchError, resuming, type Source } from "./source.ts";
 
-export interface S3Fetcher {
+interface S3Fetcher {
   open(url: URL, signal: AbortSignal, etag: string | null): Promise<Source | "unchanged">;
 }
 

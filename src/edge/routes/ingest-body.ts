@@ -5,7 +5,7 @@ import type { AppEnv } from "../app.ts";
 import { problem } from "../problem.ts";
 
 /** Twice what OTel collectors send by default, and what one isolate can hold several times, bytes. */
-export const INGEST_BODY_BYTES_MAX = 8 * 2 ** 20;
+const INGEST_BODY_BYTES_MAX = 8 * 2 ** 20;
 
 /** `text` decodes on each reading. */
 export type Body = { ok: true; bytes: Uint8Array; readonly text: string } | { ok: false; response: Response };
