@@ -757,7 +757,39 @@ export const OutcomeTotal = z.object({
   savedMs: z.number(),
 });
 export type OutcomeTotal = z.infer<typeof OutcomeTotal>;
-export const OutcomesAnswer = z.object({ totals: z.array(OutcomeTotal), recent: z.array(Outcome) });
+
+/** Of a window: instants of outcomes. Up to an hour is exact, a longer one takes whole hours. Neither: everything. */
+export const OutcomesQuery = z.strictObject({
+  fromMs: z.coerce.number().nonnegative().optional(),
+  toMs: z.coerce.number().nonnegative().optional(),
+  task: TaskName.optional(),
+  cluster: PlaceName.optional(),
+  groupBy: z.enum(["hour", "task", "cluster", "chain"]).optional(),
+  limit: z.coerce.number().int().min(0).max(1_000).default(50),
+});
+export type OutcomesQuery = z.infer<typeof OutcomesQuery>;
+
+export const OutcomeGroup = z.object({
+  /** Start of the hour, ms since the epoch. Of these four the one that was asked for is there; "" and [] where it is not known. */
+  hourMs: InstantMs.optional(),
+  task: z.string().optional(),
+  cluster: z.string().optional(),
+  chain: z.array(z.string()).optional(),
+  totals: z.array(OutcomeTotal),
+});
+export type OutcomeGroup = z.infer<typeof OutcomeGroup>;
+
+export const OutcomesAnswer = z.object({
+  /** What the totals are of; null where everything was asked for. */
+  fromMs: InstantMs.nullable(),
+  toMs: InstantMs.nullable(),
+  totals: z.array(OutcomeTotal),
+  recent: z.array(Outcome),
+  /** Where `groupBy` asked for them. */
+  groups: z.array(OutcomeGroup).optional(),
+  /** How good predictions were in these hours (of the last day where everything was asked for). */
+  scores: Scores,
+});
 export type OutcomesAnswer = z.infer<typeof OutcomesAnswer>;
 
 export const GraphTask = z.looseObject({ task: z.string(), count: z.number().int() });

@@ -184,7 +184,14 @@ export const CALLS: CallDescription[] = [
     does: "What became of every preparation",
     scopes: ["read", "operate"],
     response: protocol.OutcomesAnswer,
-    query: { limit: "0–1000" },
+    query: {
+      fromMs: "with toMs: a window, ms since the epoch; exact up to an hour, else whole hours",
+      toMs: "now where fromMs alone is given",
+      task: "of one task",
+      cluster: "of one cluster",
+      groupBy: "hour, task, cluster or chain",
+      limit: "0–1000",
+    },
   },
   {
     method: "get",

@@ -2,6 +2,7 @@
 // GraphWriter, which learns from them. A flush is harmless when repeated: in D1 outcomes have their key and totals are absolute, and the
 // GraphWriter takes each sequence number once.
 import type { Outcome, OutcomeTotal } from "../../protocol.ts";
+import { type HourRow, OutcomeHours } from "./outcome-hours.ts";
 
 /** Outcomes of one flush: one JSON parameter of some hundred kB. */
 const FLUSH_ROWS_MAX = 1_000;
@@ -11,11 +12,14 @@ export type Teach = (outcomes: { seq: number; outcome: Outcome }[]) => Promise<v
 
 export class OutcomeBook {
   readonly #sql: SqlStorage;
+  readonly #hours: OutcomeHours;
   #unflushed: number;
   #lastSeq: number;
+  #flushing: Promise<number> = Promise.resolve(0);
 
   constructor(sql: SqlStorage) {
     this.#sql = sql;
+    this.#hours = new OutcomeHours(sql);
     this.#unflushed = this.#countUnflushed();
     this.#lastSeq = sql.exec<{ seq: number | null }>("SELECT max(seq) AS seq FROM outcomes").one().seq ?? 0;
   }
@@ -65,8 +69,13 @@ export class OutcomeBook {
       .map(({ gb_seconds: gbSeconds, saved_ms: savedMs, ...total }) => ({ ...total, gbSeconds, savedMs }));
   }
 
-  /** Brings what D1 and the GraphWriter do not have yet to them; returns how many outcomes that were. */
-  async flush(db: D1Database, workspace: string, cluster: string, teach: Teach): Promise<number> {
+  /** Brings what D1 and the GraphWriter do not have yet to them; returns how many outcomes that were. One flush after the other. */
+  flush(db: D1Database, workspace: string, cluster: string, teach: Teach): Promise<number> {
+    this.#flushing = this.#flushing.catch(() => 0).then(() => this.#flush(db, workspace, cluster, teach));
+    return this.#flushing;
+  }
+
+  async #flush(db: D1Database, workspace: string, cluster: string, teach: Teach): Promise<number> {
     let flushed = 0;
     while (this.#unflushed > 0) {
       const rows = this.#sql
@@ -76,12 +85,15 @@ export class OutcomeBook {
         )
         .toArray();
       const fresh = rows.filter((row) => row.flushed === 0).map((row) => row.outcome);
-      if (fresh.length > 0) await writeToD1(db, workspace, cluster, `[${fresh.join(",")}]`, this.totals());
+      const hours = this.#hours.with(fresh.map((text) => JSON.parse(text) as Outcome));
+      if (fresh.length > 0) await writeToD1(db, workspace, cluster, `[${fresh.join(",")}]`, this.totals(), hours);
       let taught = false;
       try {
         await teach(rows.map(({ seq, outcome }) => ({ seq, outcome: JSON.parse(outcome) as Outcome })));
         taught = true;
       } finally {
+        // Together: sums that are kept and outcomes that are not marked would be summed again. A crash before it loses neither.
+        this.#hours.keep(hours);
         this.#mark(
           rows.map((row) => row.outcome_id),
           taught ? 2 : 1,
@@ -109,6 +121,7 @@ export class OutcomeBook {
 
   /** A repeated report older than this is taken for a new one; agents give up on reports long before. */
   prune(beforeMs: number): void {
+    this.#hours.prune(beforeMs);
     this.#sql.exec("DELETE FROM outcomes WHERE flushed = 2 AND at_ms < ?", beforeMs);
   }
 }
@@ -119,6 +132,7 @@ async function writeToD1(
   cluster: string,
   outcomes: string,
   totals: OutcomeTotal[],
+  hours: HourRow[],
 ): Promise<void> {
   await db.batch([
     db
@@ -145,5 +159,16 @@ async function writeToD1(
            gb_seconds = excluded.gb_seconds, saved_ms = excluded.saved_ms`,
       )
       .bind(workspace, cluster, JSON.stringify(totals)),
+    db
+      .prepare(
+        `INSERT INTO outcome_hours (workspace, hour, cluster, task, chain, kind, outcome, count, bytes, gb_seconds, saved_ms)
+         SELECT ?1, value ->> 'hour', ?2, value ->> 'task', value ->> 'chain', value ->> 'kind', value ->> 'outcome',
+           value ->> 'count', CAST(value ->> 'bytes' AS INTEGER), CAST(value ->> 'gb_seconds' AS REAL),
+           CAST(value ->> 'saved_ms' AS REAL)
+         FROM json_each(?3) WHERE true
+         ON CONFLICT (workspace, hour, cluster, task, chain, kind, outcome) DO UPDATE SET count = excluded.count,
+           bytes = excluded.bytes, gb_seconds = excluded.gb_seconds, saved_ms = excluded.saved_ms`,
+      )
+      .bind(workspace, cluster, JSON.stringify(hours)),
   ]);
 }

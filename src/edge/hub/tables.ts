@@ -110,7 +110,7 @@ const STEPS = [
       state TEXT NOT NULL -- JSON of one task of core/keepalive.ts KeepAliveState
     ) STRICT, WITHOUT ROWID;
   `,
-  // What an outcome is compared with, and counted under.
+  // What an outcome is compared with.
   `
     -- probability before the gate's beliefs; NULL: the probability is it
     ALTER TABLE commands ADD COLUMN foretold REAL;
@@ -118,6 +118,21 @@ const STEPS = [
     ALTER TABLE commands ADD COLUMN context TEXT;
     -- JSON array: the chain expected of the run for which it was planned first
     ALTER TABLE commands ADD COLUMN chain TEXT;
+  `,
+  // Sums of what D1 has, by the hour in which it was settled: absolute there too, so a repeated flush changes nothing.
+  `
+    CREATE TABLE outcome_hours (
+      hour INTEGER NOT NULL, -- since the epoch
+      task TEXT NOT NULL, -- '' where none is named
+      chain TEXT NOT NULL, -- JSON array; '' where it is not known
+      kind TEXT NOT NULL,
+      outcome TEXT NOT NULL,
+      count INTEGER NOT NULL,
+      bytes INTEGER NOT NULL,
+      gb_seconds REAL NOT NULL,
+      saved_ms REAL NOT NULL,
+      PRIMARY KEY (hour, task, chain, kind, outcome)
+    ) STRICT, WITHOUT ROWID;
   `,
 ];
 

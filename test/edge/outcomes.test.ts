@@ -1,0 +1,136 @@
+// GET /v1/outcomes over windows, tasks, clusters, chains and hours. Date.now is ours.
+import { evictDurableObject } from "cloudflare:test";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { type OutcomeGroup, OutcomesAnswer, type OutcomeTotal } from "../../src/protocol.ts";
+import { commandOf, newWorld, offerOf, testEnv, type World } from "./world.ts";
+
+const HOUR_MS = 3_600_000;
+// Ten past an hour to come: alarms that are set by our clock do not fire meanwhile.
+const START_MS = (Math.floor(Date.now() / HOUR_MS) + 2) * HOUR_MS + 600_000;
+let world: World;
+let nowMs = START_MS;
+
+beforeEach(async () => {
+  nowMs = START_MS;
+  vi.spyOn(Date, "now").mockImplementation(() => nowMs);
+  world = await newWorld();
+  for (const cluster of ["paris", "rome"]) await world.heartbeat(cluster, "vm-1", ["a", "b", "c"]);
+});
+afterEach(() => {
+  vi.restoreAllMocks();
+});
+
+/** A prewarm of the task on the cluster, and what became of it. */
+async function settled(cluster: string, task: string, outcome: "hit" | "waste", chain = ["a", task]): Promise<void> {
+  await world.heartbeat(cluster, "vm-1", ["a", "b", "c"]);
+  const runId = `run-${crypto.randomUUID()}`;
+  const hub = world.hub(cluster);
+  await hub.admit(world.workspace, offerOf([commandOf({ task, key: `warm ${runId}` })], { cluster, runId, chain }));
+  const { commands } = await hub.commands(world.workspace, cluster, "vm-1", 0, 16);
+  const { commandId, leaseId } = commands[0]!;
+  const use = { commandId, runId, executionId: runId, usedMs: nowMs, waitedMs: 0, savedMs: 50 };
+  const end = {
+    commandId,
+    endedMs: nowMs,
+    used: false,
+    reason: "expired" as const,
+    heldMs: 1_000,
+    memoryBytes: 2 ** 30,
+    bytes: 0,
+  };
+  const report = { results: [{ commandId, leaseId, state: "done" as const }], uses: [], ends: [], misses: [] };
+  const told = outcome === "hit" ? { ...report, uses: [use] } : { ...report, ends: [end] };
+  expect(await hub.report(world.workspace, cluster, "vm-1", told)).toEqual({ accepted: 2, refused: [] });
+}
+async function ask(query: string): Promise<OutcomesAnswer> {
+  const { status, body } = await world.call("GET", `/v1/outcomes${query}`);
+  expect(status).toBe(200);
+  return OutcomesAnswer.parse(body);
+}
+const short = (totals: OutcomeTotal[]) => totals.map(({ outcome, count }) => `${outcome} ${count}`).sort();
+const groupsOf = async (query: string, name: (group: OutcomeGroup) => unknown) =>
+  ((await ask(query)).groups ?? []).map((group) => [name(group), short(group.totals)]);
+
+describe("outcomes of three hours on two clusters", () => {
+  beforeEach(async () => {
+    await settled("paris", "b", "hit");
+    await settled("rome", "c", "waste");
+    nowMs = START_MS + HOUR_MS;
+    await settled("paris", "b", "hit");
+    await ask("");
+    await settled("paris", "b", "hit");
+    await settled("paris", "c", "hit", ["a", "b", "c"]);
+    nowMs = START_MS + 2 * HOUR_MS;
+    await settled("rome", "c", "waste");
+  });
+
+  test.each<[string, () => string, string[]]>([
+    ["everything", () => "", ["hit 4", "waste 2"]],
+    ["the last minute", () => `?fromMs=${nowMs - 60_000}&toMs=${nowMs + 1}`, ["waste 1"]],
+    ["the hour before, exactly", () => `?fromMs=${nowMs - HOUR_MS}&toMs=${nowMs}`, ["hit 3"]],
+    ["an hour as hours", () => `?fromMs=${START_MS + HOUR_MS}&toMs=${START_MS + HOUR_MS + 1}`, ["hit 3"]],
+    ["two hours, whole ones", () => `?fromMs=${START_MS}&toMs=${START_MS + HOUR_MS + 60_000}`, ["hit 4", "waste 1"]],
+    ["of a task", () => "?task=c", ["hit 1", "waste 2"]],
+    ["of a cluster", () => "?cluster=rome", ["waste 2"]],
+    ["of both", () => "?cluster=paris&task=c", ["hit 1"]],
+    ["of neither", () => "?task=unknown", []],
+  ])("%s", async (_, query, expected) => {
+    expect(short((await ask(query())).totals)).toEqual(expected);
+  });
+
+  test("in groups", async () => {
+    expect(await groupsOf("?groupBy=hour", ({ hourMs }) => (hourMs! - START_MS + 600_000) / HOUR_MS)).toEqual([
+      [2, ["waste 1"]],
+      [1, ["hit 3"]],
+      [0, ["hit 1", "waste 1"]],
+    ]);
+    expect(await groupsOf("?groupBy=cluster", ({ cluster }) => cluster)).toEqual([
+      ["paris", ["hit 4"]],
+      ["rome", ["waste 2"]],
+    ]);
+    expect(await groupsOf("?groupBy=task&cluster=paris", ({ task }) => task)).toEqual([
+      ["b", ["hit 3"]],
+      ["c", ["hit 1"]],
+    ]);
+    expect(await groupsOf("?groupBy=chain", ({ chain }) => chain!.join(" "))).toEqual([
+      ["a b c", ["hit 1"]],
+      ["a b", ["hit 3"]],
+      ["a c", ["waste 2"]],
+    ]);
+    expect(
+      await groupsOf(`?groupBy=chain&fromMs=${nowMs - 60_000}&toMs=${nowMs + 1}`, ({ chain }) => chain!.join(" ")),
+    ).toEqual([["a c", ["waste 1"]]]);
+  });
+
+  test("sums are absolute: a flush that D1 took and that was not marked is not counted twice", async () => {
+    await ask("");
+    await settled("paris", "b", "hit");
+    const writer = testEnv.GRAPH_WRITER.getByName(world.workspace);
+    await writer.publishedVersion(world.workspace);
+    const proto = Object.getPrototypeOf(testEnv.DB) as D1Database;
+    const batch = testEnv.DB.batch.bind(testEnv.DB);
+    vi.spyOn(console, "warn").mockImplementation(() => {});
+    const lost = vi.spyOn(proto, "batch").mockImplementationOnce(async (statements: D1PreparedStatement[]) => {
+      lost.mockRestore();
+      await batch(statements);
+      throw new Error("the answer was lost");
+    });
+    await ask("");
+    await settled("paris", "b", "hit");
+    await evictDurableObject(world.hub("paris"));
+    expect(short((await ask("?cluster=paris&task=b")).totals)).toEqual(["hit 5"]);
+    expect(short((await ask("?cluster=paris")).totals)).toEqual(["hit 6"]);
+    const [total] = (await ask("?cluster=paris&task=b")).totals;
+    expect(total).toMatchObject({ savedMs: 250, gbSeconds: 0 });
+    expect((await ask("?cluster=rome")).totals).toMatchObject([{ outcome: "waste", gbSeconds: 2 }]);
+  });
+});
+
+test.each(["?fromMs=x", "?groupBy=luck", "?limit=1001", "?hours=3", "?cluster=no/where"])(
+  "%s is refused",
+  async (query) => {
+    const { status, body } = await world.call("GET", `/v1/outcomes${query}`);
+    expect(status).toBe(422);
+    expect(body.errors).toHaveLength(1);
+  },
+);
