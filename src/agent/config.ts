@@ -42,6 +42,8 @@ const ProcessTask = z.strictObject({
   /** URI of a tar archive, plain or gzip: unpacked once, and the program's working folder unless `cwd` says otherwise. */
   code: Uri.optional(),
   env: z.record(z.string(), z.string()).default({}),
+  /** Resident memory of all its processes; looked at four times a second (drivers/process.ts). */
+  memoryLimitBytes: Size.optional(),
 });
 
 const ContainerTask = z.strictObject({

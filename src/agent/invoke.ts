@@ -116,7 +116,9 @@ export class Invoker {
       this.#finish(progress, limit.aborted ? "timeout" : "error", null, 0);
       await this.#giveBack(runtime, call.gone.aborted && !limit.aborted);
       if (limit.aborted) return problem(504, "Task timed out", `${call.task} did not answer in time.`);
-      return problem(502, "Task failed", `The runtime of ${call.task} broke the connection.`);
+      const endedFor = runtime.started!.endedFor?.() ?? null;
+      const why = endedFor === null ? "" : `: ${endedFor}`;
+      return problem(502, "Task failed", `The runtime of ${call.task} broke the connection${why}.`);
     }
     let bodyBytes = 0;
     response.on("data", (chunk: Buffer) => {

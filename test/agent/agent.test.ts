@@ -4,7 +4,8 @@ import { createHash } from "node:crypto";
 import { describe, expect, it } from "vitest";
 import { rangeOf } from "../../src/agent/range.ts";
 import { CONTINUATION_HEADER } from "../../src/protocol.ts";
-import { echoTask, startTestAgent } from "./start.ts";
+import { Gate } from "./gate.ts";
+import { echoTask, gone, startTestAgent } from "./start.ts";
 import { pattern, TestStore } from "./store.ts";
 
 /** Between two clocks compared over a loaded machine's loopback: half of the quickest round trip. */
@@ -157,6 +158,30 @@ describe("a range of an object", () => {
     expect(await read("e3", "bytes=0-1,5-6")).toMatchObject({ status: 200, bytes: 300_000 });
     expect(store.asked("/model.bin")).toBe(1);
     await store.stop();
+  });
+});
+
+describe("a task that uses more memory than its limit", () => {
+  it("is ended, its call is told why, and the next call has a new runtime", async () => {
+    const agent = await startTestAgent({ tasks: { echo: echoTask({ memoryLimitBytes: "200 MiB" }) } });
+    const before = (await (await agent.invoke("echo", "e1")).json()) as { pid: number };
+    const answer = await agent.invoke("echo", "e2", "/grow");
+    expect(answer.status).toBe(502);
+    expect(((await answer.json()) as { detail: string }).detail).toMatch(/: it used \d+ MiB, its limit is 200 MiB\.$/);
+    expect(await agent.hub.execution("e2")).toMatchObject({ status: "error" });
+    expect(agent.log()).toMatch(/\[echo\] ended: it used \d+ MiB/);
+    const after = (await (await agent.invoke("echo", "e3")).json()) as { pid: number };
+    expect(after.pid).not.toBe(before.pid);
+    await gone(before.pid);
+  });
+
+  it("and cannot even start: the start fails with the reason", async () => {
+    const { url } = await Gate.start();
+    const { hub } = await startTestAgent({
+      tasks: { echo: echoTask({ memoryLimitBytes: "1 MiB", env: { GATE: url } }) },
+    });
+    const result = await hub.result(hub.send({ kind: "warm", task: "echo" }));
+    expect(result).toMatchObject({ state: "failed", reason: expect.stringContaining("its limit is 1 MiB") });
   });
 });
 

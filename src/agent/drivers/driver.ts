@@ -22,6 +22,8 @@ export interface Started {
   /** At once: it stands between an answer and the runtime's next request. */
   usage(): Usage | null;
   resetPeak(): void;
+  /** Why this VM ended it on its own, for whoever was waiting; null where it did not. */
+  endedFor?(): string | null;
   /** Ends all of it; resolves when it is gone. */
   stop(): Promise<void>;
 }

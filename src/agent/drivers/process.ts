@@ -16,6 +16,8 @@ const LINE_CHARS_MAX = 4_096;
 const OUTPUT_LINGER_MS = 200;
 /** Between looks at whether the last member of a group is gone: the kernel tells nobody. */
 const GROUP_POLL_MS = 20;
+/** Between looks at what a task with a limit uses: some 50 µs a process each. */
+const MEMORY_LOOK_MS = 250;
 /** The agent's own environment holds its key: a task gets these of it and no more. */
 const INHERITED_VARIABLES = ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER"];
 
@@ -59,8 +61,18 @@ export function processDriver(
         });
       });
       const groupId = child.pid;
+      let endedFor: string | null = null;
       if (groupId !== undefined) {
         reaper.watch(groupId);
+        const { memoryLimitBytes } = task;
+        if (memoryLimitBytes !== undefined) {
+          const ended = watchMemory(groupId, memoryLimitBytes, (usedBytes) => {
+            endedFor = `it used ${mib(usedBytes)}, its limit is ${mib(memoryLimitBytes)}`;
+            keep(`\n${endedFor}\n`);
+            log(`ended: ${endedFor}`);
+          });
+          void exited.then(ended);
+        }
         // The leader may die before its children: what is left of the group goes too.
         void exited.then(() => endGroup(groupId)).then(() => reaper.forget(groupId));
       }
@@ -74,6 +86,7 @@ export function processDriver(
         resetPeak: () => {
           if (groupId !== undefined) resetTreePeak(groupId);
         },
+        endedFor: () => endedFor,
         stop: async () => {
           if (groupId !== undefined) await endGroup(groupId);
           await exited;
@@ -81,6 +94,25 @@ export function processDriver(
       };
     },
   };
+}
+
+/**
+ * Kills the group once its resident memory is beyond the limit. A process that grows faster than it is looked at gets further; a hard
+ * limit is the kernel's to hold: a container's, or `MemoryMax=` of the agent's own unit. Returns how to stop looking.
+ */
+function watchMemory(groupId: number, limitBytes: number, onBeyond: (usedBytes: number) => void): () => void {
+  const timer = setInterval(() => {
+    const usedBytes = treeUsage(groupId)?.memoryBytes ?? 0;
+    if (usedBytes <= limitBytes) return;
+    clearInterval(timer);
+    onBeyond(usedBytes);
+    signalGroup(groupId, "SIGKILL");
+  }, MEMORY_LOOK_MS);
+  return () => clearInterval(timer);
+}
+
+function mib(bytes: number): string {
+  return `${Math.ceil(bytes / 2 ** 20)} MiB`;
 }
 
 /** Text in pieces → whole lines; one without end is cut, so that it cannot fill the memory. */

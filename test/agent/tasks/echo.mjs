@@ -46,6 +46,12 @@ createServer(async (request, response) => {
     response.setHeader("forechain-outputs", JSON.stringify([{ uri: "https://store/out", bytes: 12 }]));
     response.setHeader("forechain-services", JSON.stringify([{ service: "db", calls: 2, bytes: 30, latencyMs: 1.5 }]));
     response.end(`worked ${count > 0}`);
+  } else if (url.pathname === "/grow") {
+    const kept = [];
+    for (;;) {
+      kept.push(Buffer.alloc(8 * 2 ** 20, 1));
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
   } else if (url.pathname === "/wait") {
     await fetch(url.searchParams.get("gate"));
     response.end("waited");
