@@ -4,6 +4,7 @@ import type {
   AllocationRecord,
   ChainsAnswer,
   GraphAnswer,
+  LearningAnswer,
   OutcomesAnswer,
   Policy,
   Prediction,
@@ -15,6 +16,7 @@ import { clusterView } from "./cluster-view.ts";
 import { el, quiet, taskLink } from "./dom.ts";
 import { forecastView } from "./forecast-view.ts";
 import { graphView } from "./graph-view.ts";
+import { learningView, scoresView } from "./learning-view.ts";
 import { outcomeView } from "./outcome-view.ts";
 
 const POLL_MS = 2_000;
@@ -43,15 +45,19 @@ async function read<T>(path: string, key: string): Promise<T> {
 }
 
 async function refresh(key: string): Promise<void> {
-  const [policy, fleet, outcomes, graph, recent] = await Promise.all([
+  const [policy, fleet, outcomes, learning, graph, recent] = await Promise.all([
     read<Policy>("/v1/policy", key),
     read<{ clusters: ClusterView[] }>("/v1/clusters", key),
-    read<OutcomesAnswer>("/v1/outcomes", key),
+    read<OutcomesAnswer>(`/v1/outcomes?limit=0${windowQuery()}`, key),
+    read<LearningAnswer>("/v1/learning", key),
     read<GraphAnswer>("/v1/graph", key),
     read<{ allocations: AllocationRecord[] }>(`/v1/allocations?limit=${ALLOCATIONS_SHOWN}`, key),
   ]);
   byId("summary").textContent = `mode ${policy.mode} · ${graph.tasks.length} tasks · graph version ${graph.version}`;
   draw("outcomes", outcomes.totals, () => outcomeView(outcomes));
+  draw("scores", outcomes.scores, () => scoresView(outcomes.scores));
+  const { starts, holds, placement, drift, frozen } = learning;
+  draw("learning", [starts, holds, placement, drift, frozen], () => learningView(learning));
   draw("clusters", fleet.clusters, () => clusterView(fleet.clusters, Date.now()));
   draw("graph", graph, () => graphView(graph));
   if (graph.version !== chainsVersion) {
@@ -62,6 +68,12 @@ async function refresh(key: string): Promise<void> {
   }
   draw("known", graph.tasks.length, () => options(graph));
   draw("allocations", recent.allocations, () => allocationView(recent.allocations));
+}
+
+/** Of the time that was chosen; all of it: no window. */
+function windowQuery(): string {
+  const lastMs = Number((byId("window") as HTMLSelectElement).value);
+  return lastMs === 0 ? "" : `&fromMs=${Date.now() - lastMs}`;
 }
 
 function options(graph: GraphAnswer): Node[] {
@@ -153,6 +165,7 @@ window.addEventListener("hashchange", () => {
   byId("forecast-title").scrollIntoView({ block: "nearest" });
   void poll();
 });
+byId("window").addEventListener("change", () => void poll());
 byId("leave").addEventListener("click", () => {
   sessionStorage.removeItem(KEY_ITEM);
   location.reload();

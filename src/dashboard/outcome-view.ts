@@ -9,7 +9,7 @@ export function outcomeView({ totals }: OutcomesAnswer): Node[] {
   const rows = [...totals].sort(
     (a, b) => a.kind.localeCompare(b.kind) || ORDER.indexOf(a.outcome) - ORDER.indexOf(b.outcome),
   );
-  if (rows.length === 0) return [quiet("No command has been settled yet.")];
+  if (rows.length === 0) return [quiet("No command has been settled in this time.")];
   const prepared = rows.filter((row) => row.outcome === "hit" || row.outcome === "late");
   const unprepared = rows.filter((row) => row.outcome === "miss");
   const sum = (list: OutcomeTotal[], of: (row: OutcomeTotal) => number) =>

@@ -66,6 +66,35 @@ const ANSWERS: Record<string, unknown> = {
       { kind: "prefetch", outcome: "waste", count: 2, bytes: 2_000_000, gbSeconds: 0, savedMs: 0 },
     ],
     recent: [],
+    scores: {
+      predictions: 400,
+      logLoss: 0.21,
+      brier: 0.05,
+      bins: Array.from({ length: 10 }, (_, bin) =>
+        bin === 4 ? { count: 0, foretold: null, happened: null } : { count: 40, foretold: bin / 10, happened: bin / 9 },
+      ),
+      leadTimes: { count: 50, early: 0.1, covered: 0.82, late: 0.08 },
+      demand: { runs: 20, relativeError: 0.07 },
+    },
+  },
+  "/v1/learning": {
+    frozen: ["gate"],
+    model: { version: 7, tasks: 5, usedLines: 10, lines: 100, unpublishedRuns: 0 },
+    starts: [{ task: HOSTILE, count: 12, wholeStartMs: { p10: 100, p50: 250, p90: 400 } }],
+    margins: [],
+    gate: [],
+    placement: [],
+    holds: [
+      {
+        cluster: "east",
+        task: "check",
+        policy: "histogram",
+        holdMs: 120_000,
+        weights: { none: 0.1, fixed: 0.1, histogram: 0.7, "keep-warm": 0.1 },
+      },
+    ],
+    scores: {},
+    drift: { alert: true, changes: [{ root: "check", atMs: NOW_MS, usualLoss: 0.1, loss: 4 }] },
   },
   "/v1/graph": {
     version: 7,
@@ -228,6 +257,17 @@ describe.skipIf(missing !== "")(`the first page${missing}`, () => {
     page.on("pageerror", (error) => errors.push(error.message));
     await page.getByText("mode shadow · 5 tasks · graph version 7").waitFor();
     expect(await page.locator("#outcomes").textContent()).toContain("75 % of what executions needed had been prepared");
+    const scores = await page.locator("#scores").textContent();
+    expect(scores).toContain(
+      "400 predictions: log-loss 0.210, Brier 0.050; 82 % of lead times between p10 and p90; CPU off by 7.0 %",
+    );
+    expect(await page.locator("svg.reliability circle").count()).toBe(9);
+    const learned = await page.locator("#learning").textContent();
+    for (const text of ["The runs of check changed at", "Frozen: gate", "histogram (70 %)", "120.0 s", HOSTILE])
+      expect(learned).toContain(text);
+    const asked = page.waitForRequest((request) => /outcomes\?limit=0$/.test(request.url()));
+    await page.getByLabel("Of", { exact: true }).selectOption({ label: "all time" });
+    await asked;
     expect(await page.locator("#clusters").textContent()).toContain(`${HOSTILE} × 2`);
     expect(await page.locator("svg.graph rect").count()).toBe(5);
     expect(await page.locator("svg.graph > g > path").count()).toBe(7);

@@ -1,5 +1,6 @@
 // What a workspace learns from outcomes, from the agent's report to the published profiles. Time is ours where alarms are run.
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { exports } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { TaskProfile } from "../../src/core/graph.ts";
 import { adjustmentsOf } from "../../src/core/learned.ts";
@@ -201,8 +202,24 @@ describe("what sealed runs teach", () => {
       .bind(world.workspace)
       .all();
     expect(results).toEqual([{ root: "a" }]);
+    const lines = (await world.call("GET", "/metrics")).body.split("\n");
+    expect(lines).toContain("forechain_workflow_changes_total 1");
+    expect(lines).toContain("forechain_workflow_changed 1");
+    expect(lines.some((line: string) => /^forechain_prediction_log_loss 0\.\d+$/.test(line))).toBe(true);
+    const stream = await (exports as unknown as { default: Fetcher }).default.fetch(
+      "https://forechain.test/v1/events",
+      {
+        headers: { authorization: `Bearer ${world.admin}` },
+      },
+    );
+    const reader = stream.body!.pipeThrough(new TextDecoderStream()).getReader();
+    let heard = "";
+    while (!heard.includes("event: change")) heard += (await reader.read()).value;
+    await reader.cancel();
+    expect(heard).toMatch(/"root":"a"/);
     aheadMs += 3_700_000;
     expect((await learning()).drift.alert).toBe(false);
+    expect((await world.call("GET", "/metrics")).body).toContain("forechain_workflow_changed 0");
   });
 
   test("what a placement's terms came to, where the whole run was there", async () => {

@@ -1,5 +1,5 @@
 // GET /v1/events: what happens, as server-sent events, read by `fetch` (which can send the key). In: nothing, or the id after
-// which to go on (`Last-Event-ID`). Out: `allocation`, `outcome` and `fleet` events, at most some seconds old.
+// which to go on (`Last-Event-ID`). Out: `allocation`, `outcome`, `change` and `fleet` events, at most some seconds old.
 // Each stream looks once a second at what is there for all readers anyway; it ends after some minutes and is opened again.
 import { and, asc, desc, eq, gt } from "drizzle-orm";
 import { drizzle } from "drizzle-orm/d1";
@@ -12,12 +12,15 @@ import type { Env } from "../env.ts";
 import { fleetViewFor } from "../fleet-cache.ts";
 import { timePrefix } from "../ids.ts";
 import { allocations, outcomes } from "../schema/control.ts";
+import { learningChanges } from "../schema/learning.ts";
 
 const LOOK_EVERY_MS = 1_000;
 /** A stream's life, ms: the reader opens it again with the last id, and nothing is left behind where it does not. */
 const STREAM_MS = 300_000;
 /** Events of one look. */
 const ROWS_MAX = 100;
+/** The GraphWriter's rows reach D1 within it (writer/state.ts), ms. */
+const FLUSHED_WITHIN_MS = 300_000;
 
 export const eventRoutes = new Hono<AppEnv>();
 
@@ -32,6 +35,7 @@ eventRoutes.get("/v1/events", requireScope("read", "operate"), (c) => {
     while (!stream.aborted && !stream.closed && Date.now() < untilMs) {
       await reader.allocations();
       await reader.outcomes();
+      await reader.changes();
       await reader.fleet(await look(Date.now()));
       await stream.sleep(LOOK_EVERY_MS);
     }
@@ -46,6 +50,8 @@ class Reader {
   /** Outcomes come with the time at which they happened, in any order: told by id. */
   #told: Set<string> | null = null;
   #fleet = "";
+  /** A flush may be minutes behind the change. */
+  #changedMs = Date.now() - FLUSHED_WITHIN_MS;
 
   constructor(db: Env["DB"], workspace: string, after: string, stream: SSEStreamingApi) {
     this.#db = db;
@@ -85,6 +91,20 @@ class Reader {
     for (const { workspace: _, ...outcome } of rows.toReversed()) {
       if (!told.has(outcome.outcomeId))
         await this.#stream.writeSSE({ event: "outcome", data: JSON.stringify(outcome) });
+    }
+  }
+
+  /** Changes of the workflow: told some seconds after the run that makes them certain. */
+  async changes(): Promise<void> {
+    const rows = await drizzle(this.#db)
+      .select()
+      .from(learningChanges)
+      .where(and(eq(learningChanges.workspace, this.#workspace), gt(learningChanges.atMs, this.#changedMs)))
+      .orderBy(asc(learningChanges.atMs))
+      .limit(ROWS_MAX);
+    for (const { workspace: _, ...change } of rows) {
+      this.#changedMs = change.atMs;
+      await this.#stream.writeSSE({ event: "change", data: JSON.stringify(change) });
     }
   }
 

@@ -12,6 +12,11 @@ import { requireScope } from "../auth.ts";
 import { fleetViewFor } from "../fleet-cache.ts";
 import { CALLS, openApi } from "../openapi.ts";
 import { outcomeTotals } from "../schema/control.ts";
+import { ALERT_MS } from "../writer/told.ts";
+
+const HOUR_MS = 3_600_000;
+/** Of the mean scores. */
+const SCORED_HOURS = 24;
 
 export const healthRoutes = new Hono<AppEnv>();
 
@@ -57,9 +62,11 @@ healthRoutes.get("/metrics", requireScope("read", "operate"), async (c) => {
       .where(eq(outcomeTotals.workspace, workspace))
       .groupBy(outcomeTotals.kind, outcomeTotals.outcome),
   ]);
+  const learning = await learningMetrics(c.env.DB, workspace, nowMs);
   const metrics: Metric[] = [
     ...fleetMetrics(fleet, nowMs),
     ...graphMetrics(limits),
+    ...learning,
     {
       name: "forechain_commands_in_flight",
       type: "gauge",
@@ -87,6 +94,49 @@ healthRoutes.get("/metrics", requireScope("read", "operate"), async (c) => {
   ];
   return c.body(metrics.map(exposition).join(""), 200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" });
 });
+
+/** Predictions of the last hours, and changes of the workflow. An alert is the change of the last hour. */
+async function learningMetrics(db: D1Database, workspace: string, nowMs: number): Promise<Metric[]> {
+  const [scores, changes] = await db.batch<{
+    predictions: number;
+    logLoss: number;
+    brier: number;
+    n: number;
+    latest: number;
+  }>([
+    db
+      .prepare(
+        `SELECT sum(predictions) AS predictions, sum(log_loss) AS logLoss, sum(brier) AS brier
+         FROM calibration_hours WHERE workspace = ?1 AND hour >= ?2`,
+      )
+      .bind(workspace, Math.floor(nowMs / HOUR_MS) - SCORED_HOURS),
+    db.prepare("SELECT count(*) AS n, max(at_ms) AS latest FROM learning_changes WHERE workspace = ?1").bind(workspace),
+  ]);
+  const { predictions, logLoss, brier } = scores!.results[0]!;
+  const { n, latest } = changes!.results[0]!;
+  const mean = (sum: number): Metric["samples"] => (predictions > 0 ? [[{}, sum / predictions]] : []);
+  return [
+    {
+      name: "forechain_prediction_log_loss",
+      type: "gauge",
+      help: "Mean per prediction of the last day, nats.",
+      samples: mean(logLoss),
+    },
+    {
+      name: "forechain_prediction_brier",
+      type: "gauge",
+      help: "Mean Brier score of the last day.",
+      samples: mean(brier),
+    },
+    { name: "forechain_workflow_changes_total", type: "counter", help: "Changes of the workflow.", samples: [[{}, n]] },
+    {
+      name: "forechain_workflow_changed",
+      type: "gauge",
+      help: "1: the workflow has changed within the last hour.",
+      samples: [[{}, nowMs - (latest ?? 0) < ALERT_MS ? 1 : 0]],
+    },
+  ];
+}
 
 interface Metric {
   name: string;
@@ -139,7 +189,7 @@ function fleetMetrics({ clusters }: FleetView, nowMs: number): Metric[] {
 function exposition({ name, type, help, samples }: Metric): string {
   const lines = samples.map(([labels, value]) => {
     const inner = Object.entries(labels).map(([label, text]) => `${label}="${escapeLabel(text)}"`);
-    return `${name}{${inner.join(",")}} ${value}\n`;
+    return `${name}${inner.length === 0 ? "" : `{${inner.join(",")}}`} ${value}\n`;
   });
   return `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${lines.join("")}`;
 }

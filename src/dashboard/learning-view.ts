@@ -1,0 +1,104 @@
+// What was learned: alerts first, then how long runtimes are held, what starts take, and what is frozen.
+import type { LearningAnswer, Scores } from "../protocol.ts";
+import { el, ms, percent, quiet, svg, table } from "./dom.ts";
+
+/** Rows of one table: the answer has them with the most evidence first. */
+const ROWS_SHOWN = 12;
+/** Of the reliability chart, px. */
+const CHART = 160;
+const CHART_MARGIN = 26;
+const DOT_MIN = 2;
+const DOT_MAX = 9;
+
+export function learningView({ drift, holds, starts, placement, frozen }: LearningAnswer): Node[] {
+  const latest = drift.changes.at(-1);
+  const alert = drift.alert && latest !== undefined;
+  const factors = placement.filter(({ observations }) => observations > 0);
+  return [
+    alert
+      ? el(
+          "p",
+          { class: "bad", role: "alert" },
+          `The runs of ${latest.root} changed at ${new Date(latest.atMs).toLocaleTimeString()}: `,
+          "what was learned before weighs a tenth, and more than usual may be prepared in vain until it is learned anew.",
+        )
+      : el("span"),
+    frozen.length > 0 ? el("p", {}, `Frozen: ${frozen.join(", ")}`) : el("span"),
+    starts.length + holds.length === 0 ? quiet("No runtime of an agent has been started yet.") : el("span"),
+    holds.length > 0
+      ? table(
+          "How long runtimes are held after a call",
+          [
+            { head: "Task", cell: (row) => `${row.task} on ${row.cluster}` },
+            { head: "Policy", cell: (row) => `${row.policy} (${percent(row.weights[row.policy] ?? 0)})` },
+            { head: "Hold", number: true, cell: (row) => ms(row.holdMs) },
+          ],
+          holds.slice(0, ROWS_SHOWN),
+        )
+      : el("span"),
+    starts.length > 0
+      ? table(
+          "Whole cold starts",
+          [
+            { head: "Task", cell: (row) => row.task },
+            { head: "p50", number: true, cell: (row) => ms(row.wholeStartMs.p50) },
+            { head: "p90", number: true, cell: (row) => ms(row.wholeStartMs.p90) },
+            { head: "Starts", number: true, cell: (row) => String(row.count) },
+          ],
+          starts.slice(0, ROWS_SHOWN),
+        )
+      : el("span"),
+    factors.length > 0
+      ? table(
+          "Placement: what came for each ms expected",
+          [
+            { head: "Cluster", cell: (row) => row.cluster },
+            { head: "Services", number: true, cell: (row) => row.factors.servicesMs.toFixed(2) },
+            { head: "Transfer", number: true, cell: (row) => row.factors.transferMs.toFixed(2) },
+            { head: "Cold starts", number: true, cell: (row) => row.factors.coldStartMs.toFixed(2) },
+            { head: "Queue", number: true, cell: (row) => row.factors.queueMs.toFixed(2) },
+          ],
+          factors.slice(0, ROWS_SHOWN),
+        )
+      : el("span"),
+  ];
+}
+
+/** What was foretold against what came: on the diagonal a prediction of 70 % comes true in 70 % of the cases. */
+export function scoresView(scores: Scores): Node[] {
+  const { predictions, logLoss, brier, leadTimes, demand } = scores;
+  if (predictions === 0) return [quiet("No prediction of a finished run has been settled in this time.")];
+  const told = [`${predictions} predictions: log-loss ${logLoss!.toFixed(3)}, Brier ${brier!.toFixed(3)}`];
+  if (leadTimes.covered !== null) told.push(`${percent(leadTimes.covered)} of lead times between p10 and p90`);
+  if (demand.relativeError !== null) told.push(`CPU off by ${percent(demand.relativeError)}`);
+  return [el("p", {}, `${told.join("; ")}.`), reliability(scores)];
+}
+
+function reliability({ bins, predictions }: Scores): SVGElement {
+  const inner = CHART - 2 * CHART_MARGIN;
+  const x = (share: number) => CHART_MARGIN + share * inner;
+  const y = (share: number) => CHART - CHART_MARGIN - share * inner;
+  const dots = bins.flatMap(({ count, foretold, happened }) => {
+    if (foretold === null || happened === null) return [];
+    const r = Math.max(DOT_MIN, DOT_MAX * Math.sqrt(count / predictions));
+    const label = `${count} predictions of about ${percent(foretold)}: ${percent(happened)} came`;
+    return [svg("circle", { class: "bin", cx: x(foretold), cy: y(happened), r }, svg("title", {}, label))];
+  });
+  const middle = x(0.5);
+  return svg(
+    "svg",
+    {
+      class: "reliability",
+      width: CHART,
+      height: CHART,
+      viewBox: `0 0 ${CHART} ${CHART}`,
+      role: "img",
+      "aria-label": "Foretold against what came, by tenths; on the diagonal they are the same",
+    },
+    svg("path", { class: "axis", d: `M${x(0)},${y(1)} V${y(0)} H${x(1)}` }),
+    svg("path", { class: "diagonal", d: `M${x(0)},${y(0)} L${x(1)},${y(1)}` }),
+    svg("text", { class: "label", x: middle, y: CHART - 6, "text-anchor": "middle" }, "foretold"),
+    svg("text", { class: "label", x: -middle, y: 14, "text-anchor": "middle", transform: "rotate(-90)" }, "came"),
+    ...dots,
+  );
+}
