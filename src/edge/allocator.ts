@@ -25,6 +25,9 @@ const HUB_WAIT_MS = 1_000;
 /** Then it is not asked for so long from here: each request would wait as long as the first, ms. */
 const HUB_HANGS_MS = 2_000;
 const hangingHubs = new LRUCache<string, true>({ max: 1_000, ttl: HUB_HANGS_MS });
+/** One that is there is not asked whether it is for so long, ms: pending requests are tried again with every piece of news. */
+const HUB_THERE_MS = 1_000;
+const answeringHubs = new LRUCache<string, true>({ max: 1_000, ttl: HUB_THERE_MS });
 /** Hubs asked whether they are there before a request is refused for the silence of their agents. */
 const HUBS_ASKED_MAX = 8;
 
@@ -138,8 +141,10 @@ async function withSilentBelieved(
 
 async function isDown(hubs: Env["CLUSTER_HUB"], hub: string): Promise<boolean> {
   if (hangingHubs.has(hub)) return true;
+  if (answeringHubs.has(hub)) return false;
   try {
     await within(HUB_WAIT_MS, "it", hubs.getByName(hub).ping());
+    answeringHubs.set(hub, true);
     return false;
   } catch {
     return true;

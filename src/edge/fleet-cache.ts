@@ -78,7 +78,11 @@ async function fetchView({ FLEET }: FleetSources, workspace: string, nowMs: numb
 }
 
 /** Agents' silence cannot be seen from here: their ages stop with the view. */
-function goOnWith({ view, fetchedMs }: Cached, workspace: string, nowMs: number, error: unknown): FleetView {
+function goOnWith(cached: Cached, workspace: string, nowMs: number, error: unknown): FleetView {
+  const newest = views.get(workspace);
+  // Another request has brought a newer one meanwhile.
+  if (newest !== undefined && newest.fetchedMs > cached.fetchedMs) return newest.view;
+  const { view, fetchedMs } = cached;
   console.warn(`Fleet of ${workspace} cannot be asked, going on with the last view: ${error}`);
   const elapsedMs = nowMs - fetchedMs;
   const clusters = view.clusters.map((cluster) => ({
