@@ -1,5 +1,5 @@
 // The views of a path that have their own counts for `next`. In: the folded path (path.ts) and the last task's version.
-// Out: CONTEXT_HASH, 0 where a view is not available, and gapOctave.
+// Out: CONTEXT_HASH, 0 where a view is not available, CONTEXT_LINE, and gapOctave.
 // A context's index chooses its weights. Which views help was measured on eight logs: docs/decisions/0011.
 
 import { fold } from "./hash";
@@ -7,10 +7,15 @@ import {
   pathBack, pathBag, pathCount, pathLength, pathLookBack, pathRun1, pathRun2, pathRun3, pathSetA, pathSetB, pathStart, pathWhole,
 } from "./path";
 import { runBeforeEnd, runBeforeFind, runBeforeGap, runBeforeIs } from "./runBefore";
+import { findLine } from "./table";
 import { countBucket, halfOctave, isTime, octave, periodOf } from "./time";
 
 export const CONTEXTS: i32 = 20;
 export const CONTEXT_HASH: usize = memory.data(20 * 8, 64);
+/** First line of every context that has one, else 0. */
+export const CONTEXT_LINE: usize = memory.data(20 * 4, 64);
+/** A bit for each context that has a line. */
+export let contextsFound: u32 = 0;
 
 /** Indices that the mixer asks about: order 0 only helps where order 1 is unknown. */
 export const CONTEXT_ORDER_0: i32 = 0;
@@ -41,18 +46,25 @@ const INDEX_SALT: u64 = 0x100;
 @inline
 function put(index: i32, hash: u64): void {
   // The lowest bit keeps a hash from being 0, which means "not available".
-  store<u64>(CONTEXT_HASH + (<usize>index << 3), fold(hash, <u64>index + INDEX_SALT) | 1);
+  const own = fold(hash, <u64>index + INDEX_SALT) | 1;
+  store<u64>(CONTEXT_HASH + (<usize>index << 3), own);
+  // Looked for at once: while one line comes from memory, the next context is hashed.
+  const line = findLine(own);
+  store<u32>(CONTEXT_LINE + (<usize>index << 2), <u32>line);
+  contextsFound |= u32(line != 0) << index;
 }
 
 // @ts-ignore: decorator
 @inline
 function drop(index: i32): void {
   store<u64>(CONTEXT_HASH + (<usize>index << 3), 0);
+  store<u32>(CONTEXT_LINE + (<usize>index << 2), 0);
 }
 
-/** Hashes the views of the folded path. `isLearning` only chooses what runBefore.ts leaves out. */
+/** Hashes the views of the folded path and finds their lines. `isLearning` only chooses what runBefore.ts leaves out. */
 export function hashContexts(version: u32, isLearning: bool): void {
   pathLookBack();
+  contextsFound = 0;
   const l1 = <u64>pathBack(0);
   const l2 = <u64>pathBack(1);
   const order1 = fold(0, l1);

@@ -10,8 +10,8 @@
 import { biasChoose, biasLearn, biasOf, gapBucket } from "./bias";
 import { CANDIDATE_SCORES, CANDIDATE_SYMBOL, candidateIfAny, candidateOf, candidates, candidatesReset } from "./candidates";
 import {
-  CONTEXT_HASH, CONTEXT_ORDER_0, CONTEXT_ORDER_1, CONTEXT_ORDERS_MASK, CONTEXT_RUN_BEFORE, CONTEXT_SET, CONTEXT_WHOLE, CONTEXTS,
-  hashContexts,
+  CONTEXT_HASH, CONTEXT_LINE, CONTEXT_ORDER_0, CONTEXT_ORDER_1, CONTEXT_ORDERS_MASK, CONTEXT_RUN_BEFORE, CONTEXT_SET, CONTEXT_WHOLE, CONTEXTS,
+  contextsFound, hashContexts,
 } from "./contexts";
 import { OUT_END, SYMBOL_END } from "./layout";
 import { exp4, ln4, max4, sum4 } from "./math";
@@ -81,8 +81,6 @@ const CONTEXT_ENTRIES: usize = memory.data(20 * 4, 64);
 const CONTEXT_ENTRIES_END: usize = memory.data(20 * 4, 64);
 const CONTEXT_OFFSET: usize = memory.data(20 * 4, 64);
 const CONTEXT_WEIGHTS: usize = memory.data(20 * 16, 64);
-/** First line of every context that has one, else 0. */
-const CONTEXT_LINE: usize = memory.data(20 * 4, 64);
 const CANDIDATE_LOGS: usize = memory.data(256 * 16, 64);
 const CANDIDATE_SHARES: usize = memory.data(256 * 16, 64);
 /** Final probability of each candidate; padded to a multiple of four. */
@@ -113,8 +111,9 @@ export function nextMix(version: u32, isLearning: bool): void {
   hashContexts(version, isLearning);
   candidatesReset();
   candidateOf(SYMBOL_END);
-  findLines();
+  chooseContexts();
   chooseSets();
+  biasChoose();
   loadWeights();
   let entry = 0;
   for (let left = known; left != 0; left &= left - 1) {
@@ -126,17 +125,11 @@ export function nextMix(version: u32, isLearning: bool): void {
   mixLayers();
 }
 
-// Lines, then weights, then symbols, each of all contexts before the next: their cache misses overlap, and no branch that hangs on
-// one of them holds up the others.
+// Lines, then weights and biases, then symbols, each of all contexts before the next: their cache misses overlap, and no branch that
+// hangs on one of them holds up the others.
 
-function findLines(): void {
-  let found: u32 = 0;
-  for (let c = 0; c < CONTEXTS; c++) {
-    const hash = load<u64>(CONTEXT_HASH + (<usize>c << 3));
-    const line = findLine(hash) & (0 - usize(hash != 0));
-    store<u32>(CONTEXT_LINE + (<usize>c << 2), <u32>line);
-    found |= u32(line != 0) << c;
-  }
+function chooseContexts(): void {
+  let found = contextsFound;
   if (!runBeforeMixed) found &= ~(3 << CONTEXT_RUN_BEFORE);
   // Order 0 speaks of tasks that the path rules out; it is a last resort.
   known = found & ~(bit(found, CONTEXT_ORDER_1) << CONTEXT_ORDER_0);
@@ -224,7 +217,7 @@ const LOG_MIN: f32 = -20;
 
 function mixLayers(): void {
   let top = v128.load(CANDIDATE_SCORES);
-  for (let s = 1; s < candidates; s++) top = f32x4.max(top, v128.load(CANDIDATE_SCORES + (<usize>s << 4)));
+  for (let s = 1; s < candidates; s++) top = f32x4.pmax(top, v128.load(CANDIDATE_SCORES + (<usize>s << 4)));
   let sum = f32x4.splat(0);
   for (let at: usize = 0; at < <usize>candidates << 4; at += 16) {
     const centred = f32x4.sub(v128.load(CANDIDATE_SCORES + at), top);
@@ -236,10 +229,9 @@ function mixLayers(): void {
   const logSum = ln4(sum);
   const inverse = f32x4.div(f32x4.splat(1), sum);
   const v = v128.load(finalSet);
-  biasChoose();
   for (let s: usize = 0; s < <usize>candidates; s++) {
     const at = s << 4;
-    const log = f32x4.max(f32x4.sub(v128.load(CANDIDATE_LOGS + at), logSum), f32x4.splat(LOG_MIN));
+    const log = f32x4.pmax(f32x4.splat(LOG_MIN), f32x4.sub(v128.load(CANDIDATE_LOGS + at), logSum));
     v128.store(CANDIDATE_LOGS + at, log);
     v128.store(CANDIDATE_SHARES + at, f32x4.mul(v128.load(CANDIDATE_SHARES + at), inverse));
     store<f32>(CANDIDATE_P + (s << 2), sum4(f32x4.mul(v, log)) + biasOf(load<u32>(CANDIDATE_SYMBOL + (s << 2))));
@@ -255,7 +247,7 @@ function softmax(): void {
   const padded = (<usize>candidates + 3) & ~3;
   for (let s = <usize>candidates; s < padded; s++) store<f32>(CANDIDATE_P + (s << 2), NO_SCORE);
   let top4 = v128.load(CANDIDATE_P);
-  for (let s: usize = 4; s < padded; s += 4) top4 = f32x4.max(top4, v128.load(CANDIDATE_P + (s << 2)));
+  for (let s: usize = 4; s < padded; s += 4) top4 = f32x4.pmax(top4, v128.load(CANDIDATE_P + (s << 2)));
   const top = f32x4.splat(max4(top4));
   let sum = f32x4.splat(0);
   for (let s: usize = 0; s < padded; s += 4) {

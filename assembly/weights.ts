@@ -42,9 +42,9 @@ function weightsStore(a: usize, b: usize, c: usize, d: usize, lanes: v128): void
 // @ts-ignore: decorator
 @inline
 export function weightsLearn(a: usize, b: usize, c: usize, d: usize, squares: usize, gradient: v128, rate: f32): void {
-  const sums = f32x4.min(
-    f32x4.add(weightsLoad(a + squares, b + squares, c + squares, d + squares), f32x4.mul(gradient, gradient)),
+  const sums = f32x4.pmin(
     f32x4.splat(SQUARES_MAX),
+    f32x4.add(weightsLoad(a + squares, b + squares, c + squares, d + squares), f32x4.mul(gradient, gradient)),
   );
   const step = f32x4.div(f32x4.mul(f32x4.splat(rate), gradient), f32x4.sqrt(sums));
   weightsStore(a, b, c, d, f32x4.add(weightsLoad(a, b, c, d), step));
