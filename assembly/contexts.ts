@@ -4,28 +4,28 @@
 
 import { fold } from "./hash";
 import {
-  pathBack, pathBag, pathCount, pathLength, pathLookBack, pathRun1, pathRun2, pathRun3, pathSetA, pathSetB, pathStart, pathWhole,
+  pathBack, pathBag, pathLength, pathRun1, pathRun2, pathRun3, pathSetA, pathSetB, pathStart, pathWhole,
 } from "./path";
 import { runBeforeEnd, runBeforeFind, runBeforeGap, runBeforeIs } from "./runBefore";
 import { findLine } from "./table";
-import { countBucket, halfOctave, isTime, octave, periodOf } from "./time";
+import { halfOctave, isTime, octave, periodOf } from "./time";
 
-export const CONTEXTS: i32 = 20;
-export const CONTEXT_HASH: usize = memory.data(20 * 8, 64);
+export const CONTEXTS: i32 = 18;
+export const CONTEXT_HASH: usize = memory.data(18 * 8, 64);
 /** First line of every context that has one, else 0. */
-export const CONTEXT_LINE: usize = memory.data(20 * 4, 64);
+export const CONTEXT_LINE: usize = memory.data(18 * 4, 64);
 /** A bit for each context that has a line. */
 export let contextsFound: u32 = 0;
 
 /** Indices that the mixer asks about: order 0 only helps where order 1 is unknown. */
 export const CONTEXT_ORDER_0: i32 = 0;
 export const CONTEXT_ORDER_1: i32 = 1;
-/** Orders 1, 2, 4 and 6 are the bits above order 0. */
-export const CONTEXT_ORDERS_MASK: u32 = 0x1e;
-export const CONTEXT_WHOLE: i32 = 5;
-export const CONTEXT_SET: i32 = 6;
+/** Orders 1, 4 and 6 are the bits above order 0. */
+export const CONTEXT_ORDERS_MASK: u32 = 0xe;
+export const CONTEXT_WHOLE: i32 = 4;
+export const CONTEXT_SET: i32 = 5;
 /** This and the next speak of the run before. */
-export const CONTEXT_RUN_BEFORE: i32 = 18;
+export const CONTEXT_RUN_BEFORE: i32 = 16;
 
 const MS_PER_HOUR: f64 = 3_600_000;
 const HOURS_PER_DAY: i64 = 24;
@@ -63,38 +63,33 @@ function drop(index: i32): void {
 
 /** Hashes the views of the folded path and finds their lines. `isLearning` only chooses what runBefore.ts leaves out. */
 export function hashContexts(version: u32, isLearning: bool): void {
-  pathLookBack();
   contextsFound = 0;
   const l1 = <u64>pathBack(0);
   const l2 = <u64>pathBack(1);
   const order1 = fold(0, l1);
-  const order2 = fold(order1, l2);
-  const order3 = fold(order2, <u64>pathBack(2));
+  const order3 = fold(fold(order1, l2), <u64>pathBack(2));
   const set = fold(fold(fold(0, pathSetA), pathSetB), l1);
-  hashOrders(order1, order2, order3);
+  hashOrders(order1, order3);
   put(CONTEXT_WHOLE, pathWhole);
   put(CONTEXT_SET, set);
-  put(7, fold(pathBag, l1));
-  put(8, fold(order1, countBucket(pathCount)));
-  put(9, fold(fold(1, l2), <u64>pathBack(2)));
-  put(10, fold(fold(fold(0, <u64>pathRun1), <u64>pathRun2), <u64>pathRun3));
-  if (version != 0) put(11, fold(order1, <u64>version));
-  else drop(11);
+  put(6, fold(pathBag, l1));
+  put(7, fold(fold(1, l2), <u64>pathBack(2)));
+  put(8, fold(fold(fold(0, <u64>pathRun1), <u64>pathRun2), <u64>pathRun3));
+  if (version != 0) put(9, fold(order1, <u64>version));
+  else drop(9);
   hashDurations(order1, order3, set);
   hashClock(order1);
   hashRunBefore(order1, isLearning);
 }
 
-function hashOrders(order1: u64, order2: u64, order3: u64): void {
+function hashOrders(order1: u64, order3: u64): void {
   put(CONTEXT_ORDER_0, 0);
   put(CONTEXT_ORDER_1, order1);
   const order4 = fold(order3, <u64>pathBack(3));
-  if (pathLength > 1) put(2, order2);
+  if (pathLength > 3) put(2, order4);
   else drop(2);
-  if (pathLength > 3) put(3, order4);
+  if (pathLength > 5) put(3, fold(fold(order4, <u64>pathBack(4)), <u64>pathBack(5)));
   else drop(3);
-  if (pathLength > 5) put(4, fold(fold(order4, <u64>pathBack(4)), <u64>pathBack(5)));
-  else drop(4);
 }
 
 /** Contexts of the time since the start of the path and between its last starts; none where those are unknown. */
@@ -104,19 +99,19 @@ function hashDurations(order1: u64, order3: u64, set: u64): void {
   gapOctave = <i32>octave(gap);
   if (gap == gap) {
     const gapBefore = pathLength > 2 ? pathStart(pathLength - 2) - pathStart(pathLength - 3) : NaN;
-    put(12, fold(fold(order1, <u64>gapOctave), octave(gapBefore)));
-    put(13, fold(order3, <u64>gapOctave));
+    put(10, fold(fold(order1, <u64>gapOctave), octave(gapBefore)));
+    put(11, fold(order3, <u64>gapOctave));
   } else {
-    drop(12);
-    drop(13);
+    drop(10);
+    drop(11);
   }
   const elapsed = last - pathStart(0);
   if (elapsed == elapsed) {
-    put(14, fold(order1, halfOctave(elapsed)));
-    put(15, fold(set, octave(elapsed)));
+    put(12, fold(order1, halfOctave(elapsed)));
+    put(13, fold(set, octave(elapsed)));
   } else {
-    drop(14);
-    drop(15);
+    drop(12);
+    drop(13);
   }
 }
 
@@ -124,13 +119,13 @@ function hashDurations(order1: u64, order3: u64, set: u64): void {
 function hashClock(order1: u64): void {
   const last = pathStart(pathLength - 1);
   if (!isTime(last)) {
-    drop(16);
-    drop(17);
+    drop(14);
+    drop(15);
     hour = NO_HOUR;
     return;
   }
-  put(16, fold(order1, periodOf(last, MS_PER_HALF_HOUR, HALF_HOURS_PER_DAY)));
-  put(17, fold(order1, periodOf(last, MS_PER_DAY, DAYS_PER_WEEK)));
+  put(14, fold(order1, periodOf(last, MS_PER_HALF_HOUR, HALF_HOURS_PER_DAY)));
+  put(15, fold(order1, periodOf(last, MS_PER_DAY, DAYS_PER_WEEK)));
   hour = <u32>periodOf(last, MS_PER_HOUR, HOURS_PER_DAY);
 }
 

@@ -1,6 +1,6 @@
 // When, and how often? In: (context, task) and a lead time. Out: p10, p50, p90 of the lead time and the mean multiplicity.
-// A cell is a line of the table: check u32 | base i32 | sum of multiplicities f32 | 48 buckets u8 | total f32.
-// Algorithm: a histogram of quarter-octave buckets of microseconds in a window of 12 octaves around the first value seen;
+// A cell is a line of the table: two checks u32 | base i32 | sum of multiplicities f32 | 44 buckets u8 | total f32.
+// Algorithm: a histogram of quarter-octave buckets of microseconds in a window of 11 octaves around the first value seen;
 // what falls outside goes to the end buckets. At 255 every bucket is halved, so old values fade. Three contexts keep cells; the
 // narrowest with enough evidence answers, and one begins only where the broader one has enough: most pairs of a path and a task
 // come a few times at most. A few values never span their distribution, so the levels at which p10 and p90 are
@@ -13,13 +13,13 @@ import { exp4 } from "./math";
 import { pathBack, pathLength, pathWhole } from "./path";
 import { claimLine, findLine, LINE_TOTAL } from "./table";
 
-const BUCKETS: i32 = 48;
+const BUCKETS: i32 = 44;
 const BUCKETS_PER_OCTAVE: f64 = 4;
 /** Buckets of the window that lie below the first value. */
-const BUCKETS_BELOW: i32 = 24;
-const CELL_BASE: usize = 4;
-const CELL_MULTIPLICITY: usize = 8;
-const CELL_BUCKETS: usize = 12;
+const BUCKETS_BELOW: i32 = 22;
+const CELL_BASE: usize = 8;
+const CELL_MULTIPLICITY: usize = 12;
+const CELL_BUCKETS: usize = 16;
 const BUCKET_COUNT_MAX: u32 = 255;
 const TOTAL_MAX: f32 = 1023;
 /** No bucket lies beyond this: the octaves of the longest time in f64 ms, four buckets each. */
@@ -194,7 +194,8 @@ function sumSixteen(buckets: v128, before: v128, to: usize): v128 {
 function summarise(cell: usize): void {
   const a = v128.load(cell, CELL_BUCKETS);
   const b = v128.load(cell, CELL_BUCKETS + 16);
-  const c = v128.load(cell, CELL_BUCKETS + 32);
+  // The last four bytes are the total.
+  const c = v128.and(v128.load(cell, CELL_BUCKETS + 32), i32x4(-1, -1, -1, 0));
   sumSixteen(c, sumSixteen(b, sumSixteen(a, i16x8.splat(0), SUMS), SUMS + 32), SUMS + 64);
   const none = i8x16.splat(0);
   const filled =
@@ -276,7 +277,7 @@ function positionOf(cell: usize, level: f64): f64 {
   // The first bucket that the sum of it and those before reaches the target in: as many as there are smaller sums.
   const least = i16x8.splat(<i16>max(1, <i32>Math.ceil(target)));
   let smaller: i32 = 0;
-  for (let at = SUMS; at < SUMS + (<usize>BUCKETS << 1); at += 16) {
+  for (let at = SUMS; at < SUMS + 96; at += 16) {
     smaller += popcnt<i32>(i16x8.bitmask(i16x8.lt_u(v128.load(at), least)));
   }
   const bucket = <usize>min(smaller, BUCKETS - 1);

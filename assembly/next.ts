@@ -26,12 +26,12 @@ import { WEIGHT_BYTES, weightsBytes, weightsLearn, weightsLoad, weightsReset } f
 
 /** Count that an unseen symbol is taken to have. */
 const ALPHA: f32 = 0.02;
-const RATE: f32 = 0.08;
+const RATE: f32 = 0.1;
 const RATE_FINAL: f32 = 0.0005;
-/** With 20 contexts, most of which agree, the weights of a sure answer begin near a sum of 1.5. */
+/** With 18 contexts, most of which agree, the weights of a sure answer begin near a sum of 1.5. */
 const WEIGHT_INITIAL: f32 = 0.08;
 const FINAL_INITIAL: f32 = 0.25;
-/** Lines of a context: order 0 and order 1 may hold 56 and 28 symbols, the rest 14. */
+/** Lines of a context: order 0 and order 1 may hold 52 and 26 symbols, the rest 13. */
 const LINES_ORDER_0: i32 = 4;
 const LINES_ORDER_1: i32 = 2;
 const LINES_OTHER: i32 = 1;
@@ -41,12 +41,12 @@ const SURE: f32 = 0.995;
 const OCTAVES: i32 = 8;
 /** Confidence of a context: octave of its total × whether it has seen a second symbol. */
 const CONFIDENCES: i32 = 16;
-const SET_WEIGHTS: i32 = 20 * 16;
-const SET_BYTES: i32 = 20 * 16 * 4;
+const SET_WEIGHTS: i32 = 18 * 16;
+const SET_BYTES: i32 = 18 * 16 * 4;
 /** Whether the run before is known. */
 const BEFORE_SETS: i32 = 2;
-/** The same × longest known order (0–4) × whole path known × set known. */
-const KNOWN_SETS: i32 = 40;
+/** The same × longest known order (0–3) × whole path known × set known. */
+const KNOWN_SETS: i32 = 32;
 const GAP_SETS: i32 = 16;
 
 function weightCount(lastSets: i32): i32 {
@@ -77,10 +77,10 @@ const ENTRY_F: usize = memory.data(1024 * 4, 64);
 /** ln(1 + n / ALPHA) of every count that a place can hold. */
 const EVIDENCE: usize = memory.data(2048 * 4, 64);
 // By context, of those that take part: its entries, where its weights are in their sets, and the four of them.
-const CONTEXT_ENTRIES: usize = memory.data(20 * 4, 64);
-const CONTEXT_ENTRIES_END: usize = memory.data(20 * 4, 64);
-const CONTEXT_OFFSET: usize = memory.data(20 * 4, 64);
-const CONTEXT_WEIGHTS: usize = memory.data(20 * 16, 64);
+const CONTEXT_ENTRIES: usize = memory.data(18 * 4, 64);
+const CONTEXT_ENTRIES_END: usize = memory.data(18 * 4, 64);
+const CONTEXT_OFFSET: usize = memory.data(18 * 4, 64);
+const CONTEXT_WEIGHTS: usize = memory.data(18 * 16, 64);
 const CANDIDATE_LOGS: usize = memory.data(256 * 16, 64);
 const CANDIDATE_SHARES: usize = memory.data(256 * 16, 64);
 /** Final probability of each candidate; padded to a multiple of four. */
@@ -239,8 +239,9 @@ function mixLayers(): void {
   softmax();
 }
 
-/** Less than any score: a padded place gets probability 0. */
+/** Less than any sound score: a padded place gets probability 0. */
 const NO_SCORE: f32 = -1e30;
+const SCORE_MAX: f32 = 1e30;
 
 /** CANDIDATE_P from scores to probabilities, four at a time. */
 function softmax(): void {
@@ -248,16 +249,16 @@ function softmax(): void {
   for (let s = <usize>candidates; s < padded; s++) store<f32>(CANDIDATE_P + (s << 2), NO_SCORE);
   let top4 = v128.load(CANDIDATE_P);
   for (let s: usize = 4; s < padded; s += 4) top4 = f32x4.pmax(top4, v128.load(CANDIDATE_P + (s << 2)));
-  const top = f32x4.splat(max4(top4));
+  const top = max4(top4);
   let sum = f32x4.splat(0);
   for (let s: usize = 0; s < padded; s += 4) {
-    const share = exp4(f32x4.sub(v128.load(CANDIDATE_P + (s << 2)), top));
+    const share = exp4(f32x4.sub(v128.load(CANDIDATE_P + (s << 2)), f32x4.splat(top)));
     sum = f32x4.add(sum, share);
     v128.store(CANDIDATE_P + (s << 2), share);
   }
   const total = sum4(sum);
-  // Only weights from a hostile image can make it NaN or infinite; then all candidates are alike.
-  if (!(total >= 1 && total <= f32.MAX_VALUE)) {
+  // Only weights from a hostile image can make them NaN, infinite or absurd; then all candidates are alike.
+  if (!(top > NO_SCORE && top < SCORE_MAX && total >= 1 && total <= f32.MAX_VALUE)) {
     for (let s: usize = 0; s < <usize>candidates; s++) store<f32>(CANDIDATE_P + (s << 2), 1 / <f32>candidates);
     return;
   }

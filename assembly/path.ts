@@ -4,8 +4,6 @@
 import { fold } from "./hash";
 import { PATH_START_MS, PATH_TASKS, TASKS_MAX } from "./layout";
 
-/** How far back the path is searched for the last task: counts are logarithmic buckets, so more would change little. */
-const BACK_MAX: i32 = 512;
 const BITS_SEED: u64 = 0x5e7;
 
 export let pathLength: i32 = 0;
@@ -20,10 +18,6 @@ export let pathSetB: u64 = 0;
 export let pathRun1: u32 = 0;
 export let pathRun2: u32 = 0;
 export let pathRun3: u32 = 0;
-
-// Set by pathLookBack.
-/** How often the last task occurs. */
-export let pathCount: i32 = 0;
 
 export function pathReset(): void {
   pathLength = 0;
@@ -62,18 +56,6 @@ export function pathExtend(length: i32): bool {
 export function pathBack(back: i32): u32 {
   const i = pathLength - 1 - back;
   return i < 0 ? 0 : load<u32>(PATH_TASKS + (<usize>i << 2)) + 1;
-}
-
-/** Sets pathCount. */
-export function pathLookBack(): void {
-  const end = PATH_TASKS + (<usize>(pathLength - 1) << 2);
-  const from = PATH_TASKS + (<usize>max(0, pathLength - BACK_MAX) << 2);
-  const last = load<u32>(end);
-  pathCount = 1;
-  for (let at = end; at > from; ) {
-    at -= 4;
-    pathCount += i32(load<u32>(at) == last);
-  }
 }
 
 // @ts-ignore: decorator

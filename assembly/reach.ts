@@ -1,6 +1,6 @@
 // Does a task execute among the trigger-descendants of the path's last execution? In: the folded path; learning: the distinct
 // descendants (DESCENDANT_*). Out: a probability for each task that any context proposes.
-// A root may reach a hundred tasks and more, so a context may have 16 lines of fourteen.
+// A root may reach a hundred tasks and more, so a context may have 17 lines of thirteen.
 // Algorithm: a context line holds how often the context came (total) and in how many of those a task followed (counts).
 // Evidence = ln((hits + A) / (misses + A)), for absent tasks ln(A / (total + A)). Layer 1: four logistic mixers with weights by
 // confidence and by another view each; layer 2: one logistic mixer over their logits. Both descend binary log-loss.

@@ -1,15 +1,15 @@
 // The table of contexts. In: a 64-bit context hash. Out: the address of its 64-byte line, or 0.
-// A line: check u32 | 14 places u32, each a symbol with its count | total f32. One context, one cache line, one miss.
+// A line: two checks u32 | 13 places u32, each a symbol with its count | total f32. One context, one cache line, one miss.
 // A place is symbol << 11 | count in eighths: a count is halved again and again and must not lose what is rare at once.
-// A context with more than fourteen symbols goes on in further lines found by hashing (hash, k): wide contexts without chains.
-// Open addressing in pairs of lines (two neighbours, which the hardware fetches together); on a miss the line with the
-// lower total gives way, so frequent contexts survive a full table. Memory never grows.
+// A context with more than thirteen symbols goes on in further lines found by hashing (hash, k): wide contexts without chains.
+// Open addressing in pairs of lines; on a miss the line with the lower total gives way, so frequent contexts survive a full table.
+// The first line of a pair holds the checks of both: to learn that a context is unknown costs one cache line. Memory never grows.
 // Source of the idea: the hashed bit-history slots of PAQ8 and lpaq (M. Mahoney), with symbols in place of bits.
 
 import { LINE_BYTES } from "./layout";
 
-export const SYMBOLS_PER_LINE: i32 = 14;
-export const LINE_PLACES: usize = 4;
+export const SYMBOLS_PER_LINE: i32 = 13;
+export const LINE_PLACES: usize = 8;
 export const LINE_PLACE_LAST: usize = 56;
 export const LINE_TOTAL: usize = 60;
 
@@ -24,7 +24,7 @@ export const COUNTS: i32 = 1 << 11;
 export const TOTAL_MAX: f32 = 255;
 
 /** Most lines that any context may have. */
-export const WIDE_LINES_MAX: i32 = 16;
+export const WIDE_LINES_MAX: i32 = 17;
 
 /** Step of the hash from a context's line k to its line k + 1: odd, and large in both halves. */
 const WIDE_STEP: u64 = 0xd1b54a32d192ed03;
@@ -41,7 +41,7 @@ export function tableInit(base: usize, lines: u32): void {
 export function tableUsedLines(): u32 {
   let used: u32 = 0;
   for (let i: usize = 0; i < <usize>tableLines; i++) {
-    if (load<u32>(tableBase + i * LINE_BYTES) != 0) used++;
+    if (load<u32>(checkAt(tableBase + i * LINE_BYTES)) != 0) used++;
   }
   return used;
 }
@@ -66,6 +66,14 @@ function pairOf(hash: u64): usize {
   return tableBase + <usize>(index & ~1) * LINE_BYTES;
 }
 
+/** Address of a line's check: pairs begin at multiples of two lines, and the second's check follows the first's. */
+// @ts-ignore: decorator
+@inline
+function checkAt(line: usize): usize {
+  const isSecond = (line / LINE_BYTES) & 1;
+  return line - isSecond * (LINE_BYTES - 4);
+}
+
 /**
  * Address of the context's line, 0 where it has none. Masks, because engines make branches of comparisons and of `select`, and a
  * wrong guess would wait for the cache miss that it hangs on.
@@ -76,7 +84,7 @@ export function findLine(hash: u64): usize {
   const line = pairOf(hash);
   const check = checkOf(hash);
   const isFirst = usize(load<u32>(line) == check);
-  const isSecond = usize(load<u32>(line, 64) == check);
+  const isSecond = usize(load<u32>(line, 4) == check);
   return (line + (LINE_BYTES & (isFirst - 1))) & (0 - (isFirst | isSecond));
 }
 
@@ -85,9 +93,13 @@ export function claimLine(hash: u64): usize {
   let line = findLine(hash);
   if (line != 0) return line;
   line = pairOf(hash);
-  if (load<f32>(line, 64 + LINE_TOTAL) < load<f32>(line, LINE_TOTAL)) line += LINE_BYTES;
-  memory.fill(line, 0, LINE_BYTES);
-  store<u32>(line, checkOf(hash));
+  if (load<f32>(line, LINE_BYTES + LINE_TOTAL) < load<f32>(line, LINE_TOTAL)) line += LINE_BYTES;
+  const none = i32x4.splat(0);
+  store<u64>(line, 0, 8);
+  v128.store(line, none, 16);
+  v128.store(line, none, 32);
+  v128.store(line, none, 48);
+  store<u32>(checkAt(line), checkOf(hash));
   return line;
 }
 
@@ -95,7 +107,7 @@ export function claimLine(hash: u64): usize {
 // @ts-ignore: decorator
 @inline
 export function holdLine(hash: u64, line: usize): usize {
-  return line != 0 && load<u32>(line) == checkOf(hash) ? line : claimLine(hash);
+  return line != 0 && load<u32>(checkAt(line)) == checkOf(hash) ? line : claimLine(hash);
 }
 
 // @ts-ignore: decorator

@@ -20,16 +20,6 @@ export function halfOctave(ms: f64): u64 {
   return us >= 1 ? reinterpret<u64>(us) >> 51 : 0;
 }
 
-/** Logarithmic bucket of a count: 0–4, then half octaves: 5-6, 7-8, 9-12, 13-16, … */
-// @ts-ignore: decorator
-@inline
-export function countBucket(count: i32): u64 {
-  if (count <= 4) return <u64>count;
-  const n = <u32>(count - 1);
-  const high = 31 - clz(n);
-  return <u64>(((high << 1) | ((n >> (high - 1)) & 1)) + 1);
-}
-
 /** Farthest that a time may be from the epoch, as in ECMAScript dates, ms: beyond it an hour has no meaning. */
 const TIME_MS_MAX: f64 = 8.64e15;
 

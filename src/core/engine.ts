@@ -108,6 +108,8 @@ export const RUN_EXECUTIONS_MAX = 4096;
 export const RUN_TRIGGERS_MAX = 16384;
 /** Interned tasks are below this. */
 export const TASKS_MAX = 1 << 20;
+/** Paths up to this are copied element by element: a call of `set` costs as much as twenty. */
+const PATH_TASKS_LOOP = 16;
 /** Most rows of one prediction. */
 export const ROWS_MAX = 255;
 
@@ -308,6 +310,13 @@ export class WasmEngine implements ChainEngine {
     const { tasks, startMs } = history;
     const length = tasks.length;
     if (length > PATH_TASKS_MAX) throw new EngineError({ reason: "path-too-long", got: length, limit: PATH_TASKS_MAX });
+    if (startMs?.length === length && length <= PATH_TASKS_LOOP) {
+      for (let i = 0; i < length; i++) {
+        this.#pathTasks[i] = tasks[i] as number;
+        this.#pathStartMs[i] = startMs[i] as number;
+      }
+      return length;
+    }
     this.#pathTasks.set(tasks);
     if (startMs?.length === length) {
       this.#pathStartMs.set(startMs);

@@ -16,7 +16,8 @@ import { chainRun, type Row, runOf } from "./runs.ts";
 
 const module = await engineModule();
 const engines: [string, () => ChainEngine][] = [
-  ["WASM", () => createEngine(module, "small")],
+  // Large enough that no context gives way to another: forgetting is the table's, and has tests of its own (hostile.test.ts).
+  ["WASM", () => createEngine(module, "default")],
   ["oracle", () => new OracleEngine("small")],
 ];
 

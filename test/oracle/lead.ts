@@ -1,9 +1,9 @@
 // The oracle of lead times and multiplicities: assembly/lead.ts in plain TypeScript.
 import type { History } from "../../src/core/engine.ts";
 
-const BUCKETS = 48;
+const BUCKETS = 44;
 const PER_OCTAVE = 4;
-const BELOW = 24;
+const BELOW = 22;
 const ENOUGH = 10;
 const TOTAL_MAX = 1023;
 const LEVEL_RATE = 0.0003;

@@ -1,7 +1,7 @@
 // The oracle's counters and weights: what assembly/table.ts and assembly/weights.ts keep in lines, here in Maps and float64.
 // In: keys. Out: counts in order of arrival, and weights that choose their own step (AdaGrad).
 
-const SYMBOLS_PER_LINE = 14;
+const SYMBOLS_PER_LINE = 13;
 /** Counts are kept in eighths. */
 const PARTS = 8;
 const SQUARES_INITIAL = 20;

@@ -5,14 +5,14 @@ import { type Counter, count, FinalWeights, halve, softmax, totalOctave, Weights
 import { nextKeys, type PathFacts, pathFacts } from "./views.ts";
 
 const ALPHA = 0.02;
-const RATE = 0.08;
+const RATE = 0.1;
 const RATE_FINAL = 0.0005;
 const RATE_BIAS = 0.007;
 const COUNT_LIMIT = 255;
 const LOG_MIN = -20;
 const SURE = 0.995;
 /** This context and the next speak of the run before. */
-const RUN_BEFORE = 18;
+const RUN_BEFORE = 16;
 /** The end as a symbol. */
 export const END = -1;
 
@@ -51,8 +51,8 @@ export class NextOracle {
     );
     const isKnown = lines.map((line) => line !== undefined);
     if (isKnown[1]) lines[0] = undefined;
-    const order = [4, 3, 2, 1].find((c) => isKnown[c]) ?? 0;
-    const view = `${order},${before.mixed},${isKnown[5]},${isKnown[6]}`;
+    const order = [3, 2, 1].find((c) => isKnown[c]) ?? 0;
+    const view = `${order},${before.mixed},${isKnown[4]},${isKnown[5]}`;
     const sets = [
       `before${before.mixed}`,
       `last${facts.back(0) % this.#lastSets}`,

@@ -8,7 +8,7 @@ const PRIOR = 0.15;
 const RATE = 0.07;
 const RATE_FINAL = 0.00005;
 const COUNT_LIMIT = 255;
-const LINES_MAX = 16;
+const LINES_MAX = 17;
 const WHOLE = 3;
 /** This context and the next two speak of the run before. */
 const RUN_BEFORE = 9;

@@ -8,7 +8,6 @@ const HOUR_MS = 3_600_000;
 const DAY_MS = 86_400_000;
 const PERIOD_MS = 300_000;
 const TIME_MS_MAX = 8.64e15;
-const BACK_MAX = 512;
 
 /** 0 for less than 1 µs, negative or unknown, else 1 + floor(log2 µs). */
 export function octave(ms: number): number {
@@ -21,12 +20,6 @@ function halfOctave(ms: number): string {
   if (!(us >= 1)) return "0";
   const exponent = Math.floor(Math.log2(us));
   return `${exponent}${us / 2 ** exponent >= 1.5 ? "+" : "-"}`;
-}
-
-function countBucket(count: number): string {
-  if (count <= 4) return `${count}`;
-  const high = Math.floor(Math.log2(count - 1));
-  return `${high}${((count - 1) >> (high - 1)) & 1 ? "+" : "-"}`;
 }
 
 /** What every view is made of. Tasks are +1, so that 0 can mean "before the beginning". */
@@ -57,7 +50,7 @@ export function pathFacts(history: History): PathFacts {
   };
 }
 
-/** The 20 contexts of `next`. */
+/** The 18 contexts of `next`. */
 export function nextKeys(history: History, facts: PathFacts, before: Before): (string | null)[] {
   const { length, back, start } = facts;
   const tasks = [...history.tasks].map((task) => task + 1);
@@ -74,13 +67,11 @@ export function nextKeys(history: History, facts: PathFacts, before: Before): (s
   return [
     "",
     order(1),
-    order(2),
     order(4),
     order(6),
     facts.whole,
     `${facts.set}|${back(0)}`,
     `${[...tasks].sort((a, b) => a - b).join()}|${back(0)}`,
-    `${back(0)}|${countBucket(timesOfLast(tasks))}`,
     `${back(1)},${back(2)}`,
     [runs.at(-1) ?? 0, runs.at(-2) ?? 0, runs.at(-3) ?? 0].join(),
     history.version ? `${back(0)}|${history.version}` : null,
@@ -93,12 +84,6 @@ export function nextKeys(history: History, facts: PathFacts, before: Before): (s
     before.is ? `${back(0)}|${halfOctave(before.gapMs)}` : null,
     before.is ? `${facts.whole}|${octave(before.gapMs)}|${before.end}` : null,
   ];
-}
-
-/** How often the last task occurs. */
-function timesOfLast(tasks: number[]): number {
-  const last = tasks.at(-1);
-  return 1 + tasks.slice(Math.max(0, tasks.length - BACK_MAX), -1).filter((task) => task === last).length;
 }
 
 /** The 12 contexts of `reach`. */
