@@ -42,6 +42,8 @@ export interface ClusterView {
   labels: Record<string, string>;
   draining: boolean;
   pricePerGbSecond: number;
+  /** What memory is worth there now (price.ts); absent: the policy's dial. */
+  msPerGbSecond?: number;
   internalLatencyMs: number;
   /** Held for chains that are not running yet. */
   reservedMemoryBytes: number;

@@ -10,10 +10,11 @@
 //   fixed       the operator's keep-alive
 //   histogram   the hold of least expected cost over the bins (survival estimate of Kaplan and Meier 1958)
 //   keep-warm   RANGE: for tasks whose lead time is shorter than their start
-// Cost = ms waited + msPerGbSecond × GB·s held. Whoever found a warm runtime under the operator's keep-alive is not made to wait:
+// Cost = ms waited + price × GB·s held (price.ts). Whoever found a warm runtime under the operator's keep-alive is not made to wait:
 // a shorter hold is taken only where next to no call would notice.
 // State is plain JSON, so that it can be stored, exported and reset; when it is frozen, holds stay as they are.
 // Sources: M. Herbster, M. Warmuth, "Tracking the best expert" (1998); M. Shahrad et al., "Serverless in the Wild" (ATC 2020).
+import { MemoryPrice, type PriceState } from "./price.ts";
 
 /** Upper ends of the bins of idle time, ms. The last is the range: nothing is held longer. */
 const BIN_ENDS_MS = [
@@ -88,6 +89,7 @@ interface TaskState {
 
 export interface KeepAliveState {
   frozen: boolean;
+  price?: PriceState;
   tasks: Record<string, StoredTask>;
 }
 /** TaskState with plain arrays. */
@@ -95,6 +97,8 @@ type StoredTask = { [field in keyof TaskState]: TaskState[field] extends number 
 
 export class KeepAlive {
   frozen: boolean;
+  /** Of memory, while holds and preparations are weighed. */
+  readonly price: MemoryPrice;
   readonly #options: KeepAliveOptions;
   readonly #tasks: Map<string, TaskState>;
 
@@ -102,6 +106,7 @@ export class KeepAlive {
   constructor(options: KeepAliveOptions, state?: KeepAliveState) {
     this.#options = options;
     this.frozen = state?.frozen ?? false;
+    this.price = new MemoryPrice(options.msPerGbSecond, state?.price);
     this.#tasks = new Map(Object.entries(state?.tasks ?? {}).map(([task, stored]) => [task, restored(stored)]));
   }
 
@@ -181,6 +186,7 @@ export class KeepAlive {
   state(): KeepAliveState {
     return {
       frozen: this.frozen,
+      price: this.price.state(),
       tasks: Object.fromEntries([...this.#tasks].map(([task, state]) => [task, stored(state)])),
     };
   }
@@ -249,14 +255,15 @@ export class KeepAlive {
    */
   #charge(state: TaskState, bin: number, spentMs: number, savableMs: number, idleMs: number | null): void {
     const fromMs = BIN_ENDS_MS[bin - 1] ?? 0;
-    const msPerMs = (state.gb * this.#options.msPerGbSecond) / 1000;
+    const msPerMs = (state.gb * this.price.msPerGbSecond) / 1000;
+    const heldUpTo = (holdMs: number) => Math.max(0, Math.min(spentMs, holdMs - fromMs));
+    this.price.held(state.gb * heldUpTo(state.fixedMs), state.gb * heldUpTo(state.holdMs));
     const { logWeights } = state;
     let most = Number.NEGATIVE_INFINITY;
     let costs = 0;
     for (let p = 0; p < logWeights.length; p++) {
       const holdMs = this.#holdOf(p, state);
-      const heldMs = Math.max(0, Math.min(spentMs, holdMs - fromMs));
-      const costMs = heldMs * msPerMs + (idleMs !== null && idleMs > holdMs ? savableMs : 0);
+      const costMs = heldUpTo(holdMs) * msPerMs + (idleMs !== null && idleMs > holdMs ? savableMs : 0);
       costs += costMs;
       logWeights[p]! -= state.meanCostMs > 0 ? (RATE * costMs) / state.meanCostMs : 0;
       if (logWeights[p]! > most) most = logWeights[p]!;
@@ -292,7 +299,7 @@ export class KeepAlive {
 
   /** The bin's end up to which holding costs least, by the survival estimate. */
   #cheapest(state: TaskState): number {
-    const msPerMs = (state.gb * this.#options.msPerGbSecond) / 1000;
+    const msPerMs = (state.gb * this.price.msPerGbSecond) / 1000;
     let survival = 1;
     let netMs = 0;
     let bestMs = 0;

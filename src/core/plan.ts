@@ -29,7 +29,7 @@ const LEAVE_MIN_SHARE = 0.95;
 /** Less likely things are never started: starting costs CPU that the price of memory does not hold, and many equals would flood. */
 const ACT_FLOOR = 0.03;
 /** A preparation may come late in one case of ten, and is never made surer than in one of a thousand. */
-const LATE_MAX = 0.1;
+const LATE_MAX = 0.03;
 const LATE_MIN = 0.001;
 /** The 90th percentile of the standard normal distribution. */
 const NORMAL_P90 = 1.2816;
@@ -77,6 +77,8 @@ interface Weighing {
   index: FleetIndex;
   cluster: number;
   policy: Policy;
+  /** What memory is worth on the cluster now. */
+  msPerGbSecond: number;
   input: PlanInput;
   weighed: Weighed[];
   skipped: SkippedItem[];
@@ -104,6 +106,7 @@ export function planFor(candidate: Candidate, fleet: FleetView, input: PlanInput
     index,
     cluster,
     policy: fleet.policy,
+    msPerGbSecond: candidate.cluster.msPerGbSecond ?? fleet.policy.msPerGbSecond,
     input,
     weighed: [],
     skipped: [],
@@ -174,7 +177,7 @@ function weighWarm(task: TaskDemand, root: string, timing: Timing, vm: number, w
   }
   const startMs = task.coldStartMs * PREPARE_MARGIN;
   const gb = task.memoryBytes / BYTES_PER_GB;
-  const idlePerMs = (gb * policy.msPerGbSecond) / 1000;
+  const idlePerMs = (gb * weighing.msPerGbSecond) / 1000;
   const readyByMs = earliestOf(timing.lead, idlePerMs, task.probability * task.latencyWeight * task.latencySensitivity);
   const heir = heirOf(task, readyByMs - startMs, weighing);
   if (heir !== null) {

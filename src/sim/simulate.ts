@@ -47,6 +47,7 @@ export const DIAL_DEFAULT = 20;
 export const ABLATIONS: { name: string; without: Partial<ForechainOptions> }[] = [
   { name: "all parts", without: {} },
   { name: "without learned holds", without: { learnsHolds: false } },
+  { name: "without the price of memory", without: { pricesMemory: false } },
   { name: "without measured starts", without: { measuresStarts: false } },
   { name: "without fan-out", without: { fansOut: false } },
   { name: "without the gate's beliefs", without: { believes: false } },
@@ -226,6 +227,7 @@ function forechainOf(
     keepAliveMs: BASELINE_SECONDS * 1000,
     storeBytesPerSecond: spec.storeBytesPerSecond,
     learnsHolds: true,
+    pricesMemory: true,
     measuresStarts: true,
     fansOut: true,
     believes: true,

@@ -35,6 +35,8 @@ export interface ForechainOptions extends LearnerParts {
   /** The operator's keep-alive. */
   keepAliveMs: number;
   storeBytesPerSecond: number | null;
+  /** Memory within the operator's keep-alive at its shadow price; else at the dial. */
+  pricesMemory: boolean;
   /** Holds learned per task; else the operator's keep-alive stands for all. */
   learnsHolds: boolean;
   /** The path before an execution is told; else only the execution's own task. */
@@ -58,6 +60,8 @@ export class Forechain implements Policy {
   readonly #holds: KeepAlive;
   #world!: World;
   #idCounter = 0;
+  /** Wasted so far, as told to the price of memory. */
+  #wastedGbMs = 0;
   readonly #objectIds = new Map<string, number>();
 
   readonly #proximity: ClusterView["proximity"];
@@ -66,6 +70,7 @@ export class Forechain implements Policy {
     this.#learner = learner;
     this.#options = options;
     this.#holds = new KeepAlive({ msPerGbSecond: options.msPerGbSecond, fixedMs: options.keepAliveMs });
+    this.#holds.price.frozen = !options.pricesMemory;
     this.dial = options.msPerGbSecond;
     this.#policy = PolicySchema.parse({ mode: "active", msPerGbSecond: options.msPerGbSecond, fanOutMax: 1024 });
     this.#taskNames = taskNames;
@@ -152,7 +157,11 @@ export class Forechain implements Policy {
   }
 
   /** The agent tells how long each start took, once. */
-  taken(_run: ActiveRun, _i: number, instance: Instance): void {
+  taken(_run: ActiveRun, _i: number, instance: Instance, nowMs: number): void {
+    const { wastedGbMs } = this.#world.accounts;
+    const earlyMs = instance.uses === 1 ? Math.max(0, nowMs - instance.readyMs) : 0;
+    this.#holds.price.prepared(earlyMs * this.#world.pools[instance.task]!.gb + wastedGbMs - this.#wastedGbMs);
+    this.#wastedGbMs = wastedGbMs;
     if (instance.uses === 1)
       this.#learner.starts.note(this.#taskNames[instance.task]!, instance.readyMs - instance.bornMs);
   }
@@ -240,6 +249,7 @@ export class Forechain implements Policy {
       labels: {},
       draining: false,
       pricePerGbSecond: 0,
+      ...(this.#options.pricesMemory ? { msPerGbSecond: this.#holds.price.msPerGbSecond } : {}),
       internalLatencyMs: 0,
       reservedMemoryBytes: 0,
       reservedCpuCores: 0,

@@ -1,0 +1,78 @@
+// The price of memory. In: what the operator's own keep-alive would have held, and what is held by what was learned and prepared. Out: how
+// many ms of waiting one GB·s is worth when holds and preparations are weighed.
+// The operator's dial is the price of memory beyond what the keep-alive costs already. Memory within that budget has been agreed to, so it
+// is given out at its shadow price: the price falls while less is held than the keep-alive would hold, and rises, to the dial at
+// most, while more is. (Dual ascent on one budget; multiplicative steps, as congestion prices are set: F. Kelly 1998.)
+// Without it one dial is too dear for workflows of minutes and too cheap for those of milliseconds.
+// State is plain JSON; when it is frozen, the price stays.
+
+/** Per note, relative: a price settles over some hundred idle times. */
+const STEP = 0.002;
+/** Notes that one difference is averaged over. */
+const MEMORY = 1_000;
+/** A note moves the price by at most this many steps. */
+const RATIO_MAX = 2;
+/** The price is at least the dial over this. */
+const CHEAPER_MAX = 1_000;
+
+export interface PriceState {
+  frozen: boolean;
+  msPerGbSecond: number;
+  budgetGbMs: number;
+  heldGbMs: number;
+}
+
+export class MemoryPrice {
+  frozen: boolean;
+  readonly #mostMsPerGbSecond: number;
+  #msPerGbSecond: number;
+  /** Exponentially forgotten sums. */
+  #budgetGbMs: number;
+  #heldGbMs: number;
+
+  /** `msPerGbSecond`: the operator's dial. */
+  constructor(msPerGbSecond: number, state?: PriceState) {
+    this.frozen = state?.frozen ?? false;
+    this.#mostMsPerGbSecond = msPerGbSecond;
+    this.#msPerGbSecond = Math.min(msPerGbSecond, state?.msPerGbSecond ?? msPerGbSecond);
+    this.#budgetGbMs = state?.budgetGbMs ?? 0;
+    this.#heldGbMs = state?.heldGbMs ?? 0;
+  }
+
+  get msPerGbSecond(): number {
+    return this.#msPerGbSecond;
+  }
+
+  /** A runtime's idle time is over: the operator's keep-alive would have held it so long, what was learned holds it so long, in GB·ms. */
+  held(budgetGbMs: number, heldGbMs: number): void {
+    if (this.frozen) return;
+    this.#budgetGbMs += budgetGbMs;
+    this.#heldGbMs += heldGbMs;
+    this.#budgetGbMs *= 1 - 1 / MEMORY;
+    this.#heldGbMs *= 1 - 1 / MEMORY;
+    if (this.#budgetGbMs <= 0) return;
+    const excess = Math.max(-RATIO_MAX, Math.min(RATIO_MAX, this.#heldGbMs / this.#budgetGbMs - 1));
+    const price = this.#msPerGbSecond * Math.exp(STEP * excess);
+    this.#msPerGbSecond = Math.min(this.#mostMsPerGbSecond, Math.max(this.#mostMsPerGbSecond / CHEAPER_MAX, price));
+  }
+
+  /** What was prepared was idle so long before its use, or without any, GB·ms. */
+  prepared(heldGbMs: number): void {
+    if (!this.frozen) this.#heldGbMs += heldGbMs;
+  }
+
+  reset(): void {
+    this.#msPerGbSecond = this.#mostMsPerGbSecond;
+    this.#budgetGbMs = 0;
+    this.#heldGbMs = 0;
+  }
+
+  state(): PriceState {
+    return {
+      frozen: this.frozen,
+      msPerGbSecond: this.#msPerGbSecond,
+      budgetGbMs: this.#budgetGbMs,
+      heldGbMs: this.#heldGbMs,
+    };
+  }
+}

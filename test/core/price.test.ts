@@ -1,0 +1,65 @@
+import { expect, it } from "vitest";
+import { KeepAlive } from "../../src/core/keepalive.ts";
+import { MemoryPrice } from "../../src/core/price.ts";
+
+const DIAL = 20;
+
+/** Price after so many idle times, of which each cost the operator's keep-alive 100 GB·ms and what was learned `heldGbMs`. */
+function priceAfter(heldGbMs: number, notes = 5_000, price = new MemoryPrice(DIAL)): number {
+  for (let i = 0; i < notes; i++) price.held(100, heldGbMs);
+  return price.msPerGbSecond;
+}
+
+it("memory costs the dial where all that the keep-alive would hold is held, or more", () => {
+  expect(priceAfter(100)).toBe(DIAL);
+  expect(priceAfter(500)).toBe(DIAL);
+});
+
+it("falls while less is held, to a bound, and rises again to the dial", () => {
+  expect(priceAfter(50)).toBeLessThan(DIAL / 2);
+  expect(priceAfter(0, 1e6)).toBeCloseTo(DIAL / 1_000, 9);
+  const price = new MemoryPrice(DIAL);
+  priceAfter(0, 3_000, price);
+  expect(price.msPerGbSecond).toBeLessThan(1);
+  expect(priceAfter(300, 10_000, price)).toBe(DIAL);
+});
+
+it("counts what was prepared", () => {
+  const price = new MemoryPrice(DIAL);
+  for (let i = 0; i < 5_000; i++) {
+    price.prepared(60);
+    price.held(100, 50);
+  }
+  expect(price.msPerGbSecond).toBe(DIAL);
+});
+
+it("stays where it is frozen, survives storage, never exceeds a new dial", () => {
+  const price = new MemoryPrice(DIAL);
+  priceAfter(20, 2_000, price);
+  const stored = JSON.parse(JSON.stringify(price.state()));
+  const again = new MemoryPrice(DIAL, stored);
+  expect(again.state()).toEqual(price.state());
+  again.frozen = true;
+  expect(priceAfter(500, 1_000, again)).toBe(price.msPerGbSecond);
+  expect(new MemoryPrice(0.1, stored).msPerGbSecond).toBe(0.1);
+  price.reset();
+  expect(price.msPerGbSecond).toBe(DIAL);
+});
+
+it("lets holds reach further where others have become shorter than the keep-alive", () => {
+  const holds = new KeepAlive({ msPerGbSecond: DIAL, fixedMs: 60_000 });
+  const hidden = { expectedMs: 0, atMostMs: 0 };
+  for (let call = 0; call < 3_000; call++) {
+    const nowMs = call * 100_000;
+    holds.called("large, prepared in time", nowMs, hidden, 1, 2);
+    holds.called("small, at the root", nowMs, { expectedMs: 40, atMostMs: 40 }, 1, 0.1);
+    holds.released("large, prepared in time", nowMs + 10, 2);
+    holds.released("small, at the root", nowMs + 10, 0.1);
+  }
+  expect(holds.holdMs("large, prepared in time")).toBe(0);
+  // 10 GB·s between two calls cost 200 ms at the dial, more than the 40 ms that they save.
+  expect(holds.holdMs("small, at the root")).toBeGreaterThanOrEqual(100_000);
+  expect(new KeepAlive({ msPerGbSecond: DIAL, fixedMs: 60_000 }, holds.state()).price.state()).toEqual(
+    holds.price.state(),
+  );
+});
