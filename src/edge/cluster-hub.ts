@@ -373,6 +373,7 @@ export class ClusterHub extends DurableObject<Env> {
     return {
       atMs: nowMs,
       ...this.#capacity.held(nowMs),
+      msPerGbSecond: this.#holds.msPerGbSecond,
       vms: this.#vms.summaries(this.#queue.warming(nowMs)),
       unflushedOutcomes: this.#book.unflushed,
       spent: { inFlight: this.#queue.inFlight, ...this.#spending.current(nowMs) },

@@ -40,6 +40,8 @@ export function joinFleet(declared: Declarations, told: Map<string, HubSummary>,
       labels,
       draining,
       pricePerGbSecond,
+      // The dial may have been turned down since the hub told.
+      msPerGbSecond: Math.min(summary?.msPerGbSecond ?? Number.POSITIVE_INFINITY, declared.policy.msPerGbSecond),
       internalLatencyMs,
       reservedMemoryBytes: summary?.reservedMemoryBytes ?? 0,
       reservedCpuCores: summary?.reservedCpuCores ?? 0,

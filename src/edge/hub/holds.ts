@@ -18,6 +18,8 @@ const WAITING_MAX = 20_000;
 const KEEP_ALIVE_DEFAULT_MS = 60_000;
 const STORED_EVERY_MS = 60_000;
 const BYTES_PER_GB = 2 ** 30;
+/** The price of memory is kept beside the tasks; no task has this name. */
+const PRICE_ROW = "";
 
 interface Waiting {
   atMs: number;
@@ -40,9 +42,12 @@ export class Holds {
   constructor(sql: SqlStorage, config: HubConfig | null) {
     this.#sql = sql;
     const rows = sql.exec<{ task: string; state: string }>("SELECT task, state FROM holds").toArray();
-    const tasks = Object.fromEntries(rows.map(({ task, state }) => [task, JSON.parse(state)]));
+    const stored = new Map(rows.map(({ task, state }) => [task, JSON.parse(state)]));
+    const price = stored.get(PRICE_ROW);
+    stored.delete(PRICE_ROW);
+    const tasks = Object.fromEntries(stored);
     this.#msPerGbSecond = policyOf(config).msPerGbSecond;
-    this.#learner = this.#newLearner({ frozen: config?.frozen?.includes("holds") ?? false, tasks });
+    this.#learner = this.#newLearner({ frozen: config?.frozen?.includes("holds") ?? false, tasks, price });
   }
 
   configure(config: HubConfig): void {
@@ -86,6 +91,11 @@ export class Holds {
     return learnedMs === this.#fixedMs(task) ? null : Math.min(learnedMs, keepAliveMaxMs);
   }
 
+  /** What memory is worth on the cluster now: plans are weighed by it too. */
+  get msPerGbSecond(): number {
+    return this.#learner.price.msPerGbSecond;
+  }
+
   learned(): LearnedHold[] {
     return this.#learner.learned();
   }
@@ -112,16 +122,18 @@ export class Holds {
   store(nowMs: number): void {
     if (this.#touched.size === 0 || nowMs < this.#storedMs + STORED_EVERY_MS) return;
     this.#storedMs = nowMs;
-    const { tasks } = this.#learner.state();
-    for (const task of this.#touched) {
-      if (!Object.hasOwn(tasks, task)) continue;
-      this.#sql.exec(
-        "INSERT INTO holds (task, state) VALUES (?, ?) ON CONFLICT (task) DO UPDATE SET state = excluded.state",
-        task,
-        JSON.stringify(tasks[task]),
-      );
-    }
+    const { tasks, price } = this.#learner.state();
+    for (const task of this.#touched) if (Object.hasOwn(tasks, task)) this.#put(task, tasks[task]);
+    this.#put(PRICE_ROW, price);
     this.#touched.clear();
+  }
+
+  #put(task: string, state: unknown): void {
+    this.#sql.exec(
+      "INSERT INTO holds (task, state) VALUES (?, ?) ON CONFLICT (task) DO UPDATE SET state = excluded.state",
+      task,
+      JSON.stringify(state),
+    );
   }
 
   #take(untilMs: number): void {

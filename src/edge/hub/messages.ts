@@ -16,6 +16,8 @@ export interface HubSummary {
   atMs: number;
   reservedMemoryBytes: number;
   reservedCpuCores: number;
+  /** What memory is worth there now (core/price.ts); absent: the policy's dial. */
+  msPerGbSecond?: number;
   vms: VmSummary[];
   /** Outcomes that D1 does not have yet. */
   unflushedOutcomes: number;
