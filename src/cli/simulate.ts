@@ -1,5 +1,6 @@
 // `forechain simulate FILE…`: what Forechain would have done for the user's own log, beside other policies. Nothing is sent anywhere.
-import { writeFileSync } from "node:fs";
+import { readdirSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import Table from "cli-table3";
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { RunRecord } from "../core/records.ts";
@@ -8,6 +9,7 @@ import { READ_DEFAULTS, readLog } from "../importers/read.ts";
 import type { PolicyResult } from "../sim/accounting.ts";
 import { RUNS_DEFAULT } from "../sim/arrivals.ts";
 import { readLambdaPerf } from "../sim/cold-starts.ts";
+import { placements } from "../sim/placement.ts";
 import { reportHtml } from "../sim/report.ts";
 import {
   ablate,
@@ -25,6 +27,8 @@ import { engineModule } from "./build.ts";
 
 /** Seeds behind the confidence intervals of the report. */
 const REPORT_SEEDS = 10;
+/** Runs of the report's scenario of placement. */
+const PLACED_RUNS = 1_000;
 const BYTES_PER_MB = 2 ** 20;
 
 const HELP = `
@@ -55,7 +59,7 @@ interface Flags {
 export function simulateCommand(): Command {
   return new Command("simulate")
     .description("Replays an execution log under Forechain and other policies, and tells overhead and memory of each.")
-    .argument("<file...>", "execution logs of any format that `import` reads")
+    .argument("<file...>", "execution logs of any format that `import` reads; of a folder all its files")
     .option("--arrivals <how>", "trace, poisson:SECONDS or azure-llm:FILE", "trace")
     .option("--cold-starts <what>", "log (as measured there), lambda-perf:FILE_OR_FOLDER, or a number of ms", "log")
     .addOption(
@@ -94,8 +98,9 @@ function atLeast(least: number) {
   };
 }
 
-async function run(files: string[], flags: Flags): Promise<void> {
+async function run(paths: string[], flags: Flags): Promise<void> {
   const policies = policyAsks(flags.policies);
+  const files = paths.flatMap(filesOf);
   const { workload, formats } = await workloadFrom(files, flags.memory * BYTES_PER_MB);
   const spec: SimulationSpec = {
     arrivals: flags.arrivals,
@@ -125,12 +130,14 @@ async function run(files: string[], flags: Flags): Promise<void> {
   if (flags.html !== undefined) {
     const seeds = [simulation.results];
     const ablation = [await ablate(workload, spec, DIAL_DEFAULT)];
+    const placement = [await placements(workload, flags.seed, PLACED_RUNS, spec.module)];
     for (let s = 1; s < (flags.seeds ?? REPORT_SEEDS); s++) {
       const other = { ...spec, seed: flags.seed + s };
       seeds.push((await simulated(workload, other)).results);
       ablation.push(await ablate(workload, other, DIAL_DEFAULT));
+      placement.push(await placements(workload, other.seed, PLACED_RUNS, spec.module));
     }
-    writeFileSync(flags.html, reportHtml({ workload: described, seeds, ablation, dial: DIAL_DEFAULT }));
+    writeFileSync(flags.html, reportHtml({ workload: described, seeds, ablation, placement, dial: DIAL_DEFAULT }));
   }
   if (flags.json === true)
     process.stdout.write(`${JSON.stringify({ workload: described, policies: simulation.results })}\n`);
@@ -141,6 +148,17 @@ async function simulated(workload: Workload, spec: SimulationSpec): Promise<Simu
   const simulation = await simulate(workload, spec);
   if ("reason" in simulation) throw new Error(simulationFault(simulation));
   return simulation;
+}
+
+/** The file, or what a folder and those below it hold; hidden ones are left out. */
+function filesOf(path: string): string[] {
+  if (path === "-" || !statSync(path, { throwIfNoEntry: false })?.isDirectory()) return [path];
+  const below = readdirSync(path, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && !join(entry.parentPath, entry.name).slice(path.length).includes("/."))
+    .map((entry) => join(entry.parentPath, entry.name))
+    .sort();
+  if (below.length === 0) throw new Error(`${path} is a folder without files`);
+  return below;
 }
 
 async function workloadFrom(files: string[], memoryBytes: number) {

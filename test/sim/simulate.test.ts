@@ -1,5 +1,6 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import { engineModule } from "../../src/cli/build.ts";
+import { placements } from "../../src/sim/placement.ts";
 import { reportHtml } from "../../src/sim/report.ts";
 import { ablate, policyAsks, type Simulation, type SimulationSpec, simulate } from "../../src/sim/simulate.ts";
 import { NESTED, type Step, workloadOfSteps } from "./logs.ts";
@@ -155,6 +156,7 @@ describe("report", () => {
       },
       seeds: [simulation.results, simulation.results],
       ablation: [ablation],
+      placement: [await placements(workload, 5, 20, spec.module)],
       dial: 20,
     });
     expect(/<script|<b>|https?:\/\//.exec(html)).toBeNull();
