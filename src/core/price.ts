@@ -17,15 +17,16 @@ const CHEAPER_MAX = 1_000;
 
 export interface PriceState {
   frozen: boolean;
-  msPerGbSecond: number;
+  /** Of the dial (0–1): when the dial is turned, the price turns with it. */
+  share: number;
   budgetGbMs: number;
   heldGbMs: number;
 }
 
 export class MemoryPrice {
   frozen: boolean;
-  readonly #mostMsPerGbSecond: number;
-  #msPerGbSecond: number;
+  readonly #dialMsPerGbSecond: number;
+  #share: number;
   /** Exponentially forgotten sums. */
   #budgetGbMs: number;
   #heldGbMs: number;
@@ -33,14 +34,14 @@ export class MemoryPrice {
   /** `msPerGbSecond`: the operator's dial. */
   constructor(msPerGbSecond: number, state?: PriceState) {
     this.frozen = state?.frozen ?? false;
-    this.#mostMsPerGbSecond = msPerGbSecond;
-    this.#msPerGbSecond = Math.min(msPerGbSecond, state?.msPerGbSecond ?? msPerGbSecond);
+    this.#dialMsPerGbSecond = msPerGbSecond;
+    this.#share = state?.share ?? 1;
     this.#budgetGbMs = state?.budgetGbMs ?? 0;
     this.#heldGbMs = state?.heldGbMs ?? 0;
   }
 
   get msPerGbSecond(): number {
-    return this.#msPerGbSecond;
+    return this.#dialMsPerGbSecond * this.#share;
   }
 
   /** A runtime's idle time is over: the operator's keep-alive would have held it so long, what was learned holds it so long, in GB·ms. */
@@ -52,8 +53,7 @@ export class MemoryPrice {
     this.#heldGbMs *= 1 - 1 / MEMORY;
     if (this.#budgetGbMs <= 0) return;
     const excess = Math.max(-RATIO_MAX, Math.min(RATIO_MAX, this.#heldGbMs / this.#budgetGbMs - 1));
-    const price = this.#msPerGbSecond * Math.exp(STEP * excess);
-    this.#msPerGbSecond = Math.min(this.#mostMsPerGbSecond, Math.max(this.#mostMsPerGbSecond / CHEAPER_MAX, price));
+    this.#share = Math.min(1, Math.max(1 / CHEAPER_MAX, this.#share * Math.exp(STEP * excess)));
   }
 
   /** What was prepared was idle so long before its use, or without any, GB·ms. */
@@ -62,7 +62,7 @@ export class MemoryPrice {
   }
 
   reset(): void {
-    this.#msPerGbSecond = this.#mostMsPerGbSecond;
+    this.#share = 1;
     this.#budgetGbMs = 0;
     this.#heldGbMs = 0;
   }
@@ -70,7 +70,7 @@ export class MemoryPrice {
   state(): PriceState {
     return {
       frozen: this.frozen,
-      msPerGbSecond: this.#msPerGbSecond,
+      share: this.#share,
       budgetGbMs: this.#budgetGbMs,
       heldGbMs: this.#heldGbMs,
     };

@@ -68,6 +68,13 @@ test("what a plan hides of the start is no reason to hold its runtime", async ()
   }
   // Nobody waits without it: nothing is held at all.
   expect(await beat()).toBe(0);
+  // Memory that the keep-alive would have cost is there for others: it has become cheaper, and stays so over an eviction.
+  const price = async () => (await world.hub(CLUSTER).summary(world.workspace, CLUSTER)).msPerGbSecond!;
+  const cheaper = await price();
+  expect(cheaper).toBeLessThan(18);
+  await runDurableObjectAlarm(world.hub(CLUSTER));
+  await evictDurableObject(world.hub(CLUSTER));
+  expect(await price()).toBeCloseTo(cheaper, 3);
 });
 
 describe("is learned, and told only where it may be", () => {
