@@ -7,25 +7,17 @@
 // be due.
 import { DurableObject } from "cloudflare:workers";
 import type { KeepAliveState, LearnedHold } from "../core/keepalive.ts";
-import { KEPT_AFTER_CHANGE } from "../core/learning.ts";
 import type { Admission, Offer } from "../core/pipeline.ts";
-import { normaliseTaskName } from "../core/records.ts";
-import {
-  type AgentReport,
-  type AgentReportAnswer,
-  type CommandsAnswer,
-  type Heartbeat,
-  type HeartbeatAnswer,
-  TaskDeclaration,
-} from "../protocol.ts";
+import type { AgentReport, AgentReportAnswer, CommandsAnswer, Heartbeat } from "../protocol.ts";
 import type { Env } from "./env.ts";
 import { Admissions, policyOf, prefetchOf } from "./hub/admission.ts";
-import { HubAlarm } from "./hub/alarm.ts";
+import { HubAlarm, nextDueMs, SILENT_AFTER_MS } from "./hub/alarm.ts";
 import { HourlySpending } from "./hub/budget.ts";
 import { Calls, type ExecuteCall, type Executed, executeCommandOf, executedOf } from "./hub/calls.ts";
 import { Capacity } from "./hub/capacity.ts";
 import { Delivery } from "./hub/delivery.ts";
 import { FleetLink } from "./hub/fleet-link.ts";
+import { answerOf } from "./hub/heartbeat-answer.ts";
 import { Holds } from "./hub/holds.ts";
 import type { DeadLetter, HeartbeatResult, HubConfig, HubSummary, WrittenOutputs } from "./hub/messages.ts";
 import { OutcomeBook } from "./hub/outcomes.ts";
@@ -34,16 +26,14 @@ import { ExpectedRuns } from "./hub/runs.ts";
 import { Settlement } from "./hub/settlement.ts";
 import { readMessage, Sockets } from "./hub/sockets.ts";
 import { createTables, readMeta, writeMeta } from "./hub/tables.ts";
+import { Teaching } from "./hub/teaching.ts";
 import { Vms } from "./hub/vms.ts";
 import { named } from "./named.ts";
 import { vmKey } from "./secrets.ts";
 
 /** Outcomes wait this long for company before they go to D1, ms. */
 const FLUSH_AFTER_MS = 3_000;
-/** Ready, expired, and no word from the agent for this long: waste. An object may lie in a cache for long and still be used, ms. */
-const SILENT_AFTER_MS = { warm: 30_000, prefetch: 3_600_000 } as const;
 const CLOSE_SUPERSEDED = 4001;
-const TIMEOUT_MS_DEFAULT = TaskDeclaration.parse({}).timeoutMs;
 const DEAD_LETTERS_TOLD = 200;
 /** Ended commands and flushed outcomes are kept this long for late and repeated reports, ms. */
 const KEPT_MS = 3_600_000;
@@ -61,6 +51,7 @@ export class ClusterHub extends DurableObject<Env> {
   readonly #admissions: Admissions;
   readonly #book: OutcomeBook;
   readonly #settlement: Settlement;
+  readonly #teaching: Teaching;
   readonly #spending: HourlySpending;
   readonly #vms: Vms;
   readonly #runs = new ExpectedRuns();
@@ -74,8 +65,6 @@ export class ClusterHub extends DurableObject<Env> {
   #config: HubConfig | null;
   #flushAtMs: number | null = null;
   #prunedMs = 0;
-  /** When the workflow changed last, as the GraphWriter told. */
-  #changedMs: number;
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
@@ -84,7 +73,6 @@ export class ClusterHub extends DurableObject<Env> {
     const nowMs = Date.now();
     this.#identity = readMeta<Identity>(this.#sql, "identity");
     this.#config = withNames(readMeta<HubConfig>(this.#sql, "config"));
-    this.#changedMs = readMeta<number>(this.#sql, "changedMs") ?? 0;
     this.#alarm = new HubAlarm(ctx.storage);
     this.#queue = new CommandQueue(this.#sql);
     this.#book = new OutcomeBook(this.#sql);
@@ -94,12 +82,13 @@ export class ClusterHub extends DurableObject<Env> {
     this.#admissions = new Admissions(this.#queue, this.#capacity, this.#vms, this.#spending);
     this.#settlement = new Settlement(this.#queue, this.#book, this.#spending, this.#runs);
     this.#holds = new Holds(this.#sql, this.#config);
+    this.#teaching = new Teaching(env, this.#sql, this.#book, this.#runs, this.#holds);
     this.#sockets = new Sockets(ctx);
     this.#delivery = new Delivery(this.#queue, this.#sockets, this.#alarm, () => this.#isPaused());
     this.#fleet = new FleetLink(ctx, () => this.#summarise());
     // An alarm that was overdue when the object was evicted may never fire (workerd #3138): set again what is needed.
     if (this.#book.unflushed > 0) this.#flushAtMs = nowMs;
-    this.#alarm.by(Math.min(this.#nextDueMs(), this.#flushAtMs ?? Number.POSITIVE_INFINITY));
+    this.#alarm.by(Math.min(nextDueMs(this.#queue), this.#flushAtMs ?? Number.POSITIVE_INFINITY));
   }
 
   // ── From the Worker ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -184,25 +173,7 @@ export class ClusterHub extends DurableObject<Env> {
     this.#changed(nowMs, this.#holds.storeAtMs ?? Number.POSITIVE_INFINITY);
     // Whoever joins or leaves is known to Fleet at once; and the first heartbeat waits for what the operator declared.
     if (met !== "known" || heartbeat.leaving || this.#config === null) await this.#fleet.soon();
-    return { ok: true, answer: this.#answer(vm, heartbeat, nowMs) };
-  }
-
-  #answer(vm: string, heartbeat: Heartbeat, nowMs: number): Omit<HeartbeatAnswer, "invokeKey"> {
-    const declared = this.#config;
-    const tasks: HeartbeatAnswer["tasks"] = {};
-    for (const { task } of heartbeat.tasks) {
-      const declaration = declared?.tasks[normaliseTaskName(task)];
-      const keepAliveMs = this.#holds.keepAliveMs(task, declaration, declared);
-      if (declaration === undefined && keepAliveMs === null) continue;
-      tasks[task] = { keepAliveMs, timeoutMs: declaration?.timeoutMs ?? TIMEOUT_MS_DEFAULT };
-    }
-    return {
-      nowMs,
-      nextHeartbeatMs: this.#vms.everyMs,
-      draining: (declared?.draining ?? false) || (declared?.vms[vm]?.draining ?? false),
-      tasks,
-      services: declared?.services ?? [],
-    };
+    return { ok: true, answer: answerOf(vm, heartbeat, this.#config, this.#holds, everyMs, nowMs) };
   }
 
   /** Runtimes died with the old process; its leases will never be reported. */
@@ -297,12 +268,7 @@ export class ClusterHub extends DurableObject<Env> {
     if (!this.#identity) return 0;
     this.#flushAtMs = null;
     const { workspace, cluster } = this.#identity;
-    const writer = this.env.GRAPH_WRITER.getByName(workspace);
-    const placements = this.#runs.takePlacements();
-    if (placements.length > 0) await writer.placed(workspace, placements);
-    return this.#book.flush(this.env.DB, workspace, cluster, async (outcomes) => {
-      this.#follow(await writer.learnOutcomes(workspace, cluster, JSON.stringify(outcomes)));
-    });
+    return this.#teaching.flush(workspace, cluster);
   }
 
   /** How long runtimes are held here, for people; `state` has all of it. */
@@ -312,14 +278,6 @@ export class ClusterHub extends DurableObject<Env> {
 
   async resetHolds(): Promise<void> {
     this.#holds.reset();
-  }
-
-  /** The workflow changed last at this instant: what was learned of holds before it weighs less from now on. */
-  #follow(changedMs: number): void {
-    if (changedMs <= this.#changedMs) return;
-    this.#changedMs = changedMs;
-    writeMeta(this.#sql, "changedMs", changedMs);
-    this.#holds.fade(KEPT_AFTER_CHANGE);
   }
 
   async #flushOrLater(nowMs: number): Promise<void> {
@@ -412,7 +370,7 @@ export class ClusterHub extends DurableObject<Env> {
       this.#book.prune(nowMs - KEPT_MS);
     }
     this.#delivery.deliver(new Set([...this.#queue.dueVms(nowMs), ...this.#delivery.waiting()]), nowMs);
-    this.#changed(nowMs, Math.min(this.#nextDueMs(), this.#queue.nextDueMs(null) ?? Number.POSITIVE_INFINITY));
+    this.#changed(nowMs, Math.min(nextDueMs(this.#queue), this.#queue.nextDueMs(null) ?? Number.POSITIVE_INFINITY));
   }
 
   /** After every change: a summary to Fleet within a second, and the alarm if what happened is due before it. */
@@ -420,16 +378,6 @@ export class ClusterHub extends DurableObject<Env> {
     if (this.#book.unflushed > 0 || this.#runs.hasPlacements) this.#flushAtMs ??= nowMs + FLUSH_AFTER_MS;
     this.#fleet.within(nowMs);
     this.#alarm.by(Math.min(dueMs, this.#flushAtMs ?? Number.POSITIVE_INFINITY));
-  }
-
-  #nextDueMs(): number {
-    const { leaseMs, expiryMs, warmMs, prefetchMs } = this.#queue.nextInstants();
-    return Math.min(
-      leaseMs ?? Number.POSITIVE_INFINITY,
-      expiryMs ?? Number.POSITIVE_INFINITY,
-      (warmMs ?? Number.POSITIVE_INFINITY) + SILENT_AFTER_MS.warm,
-      (prefetchMs ?? Number.POSITIVE_INFINITY) + SILENT_AFTER_MS.prefetch,
-    );
   }
 
   #know(workspace: string, cluster: string): void {
