@@ -1,6 +1,7 @@
 // A cluster that the operator removes stays away, although its agents go on reporting; declared again, it is back.
 import { evictDurableObject } from "cloudflare:test";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { Fleet } from "../../src/edge/fleet.ts";
 import { forgetFleetView } from "../../src/edge/fleet-cache.ts";
 import { COLD_START_HEADER } from "../../src/protocol.ts";
 import { GIB, newWorld, testEnv, type World } from "./world.ts";
@@ -33,6 +34,10 @@ test("its agents are drained and get no call, also after a restart of Fleet; a d
   expect(await invoke()).toBe(404);
   expect((await world.call("GET", "/v1/clusters/paris")).status).toBe(404);
   expect((await world.call("DELETE", "/v1/clusters/paris")).status).toBe(404);
+
+  const away = vi.spyOn(Fleet.prototype, "view").mockRejectedValue(new Error("down"));
+  expect(await invoke()).toBe(404); // of what D1 remembers
+  away.mockRestore();
 
   await evictDurableObject(testEnv.FLEET.getByName(world.workspace));
   expect(await beat("restarted again")).toBe(true);
