@@ -30,6 +30,8 @@ export interface TaskDemand {
   lead: { p10: number; p50: number; p90: number } | null;
   durationMs: number;
   coldStartMs: number;
+  /** Of ten starts one takes longer. */
+  slowStartMs: number;
   cpuMs: number;
   memoryBytes: number;
   latencyWeight: number;
@@ -136,6 +138,7 @@ function taskDemand(
     lead,
     durationMs,
     coldStartMs: profile?.coldStartMs?.p50 ?? declared?.coldStartMs ?? COLD_START_UNKNOWN_MS,
+    slowStartMs: profile?.coldStartMs?.p90 ?? declared?.coldStartMs ?? COLD_START_UNKNOWN_MS,
     cpuMs: profile?.cpuMs?.p50 ?? declared?.cpuMs ?? durationMs,
     memoryBytes: profile?.memoryBytes?.p90 ?? declared?.memoryBytes ?? MEMORY_UNKNOWN_BYTES,
     latencyWeight: declared?.latencyWeight ?? 1,

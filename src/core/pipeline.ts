@@ -100,7 +100,7 @@ export interface Offer {
   /** Of a run's first task: the terms of its placement without any correction; null else, and without a prediction. */
   expectedTerms: PlacementTerms | null;
   /** What the asked task's own start costs: how long its runtimes are to be held is learned from it. */
-  start: { coldStartMs: number; latencySensitivity: number; memoryBytes: number };
+  start: { coldStartMs: number; slowStartMs?: number; latencySensitivity: number; memoryBytes: number };
 }
 
 /** The hub's answer, by `${vm} ${key}`: which command stands (a coalesced one keeps the earlier id), and which was refused why. */
@@ -285,7 +285,7 @@ function offerOf(
   nowMs: number,
 ): Offer {
   const { chain, tasks, total } = candidate.demand;
-  const { coldStartMs, latencySensitivity, memoryBytes } = tasks[0]!;
+  const { coldStartMs, slowStartMs, latencySensitivity, memoryBytes } = tasks[0]!;
   const endsMs = Math.max(...tasks.map((task) => (task.lead?.p90 ?? 0) + task.durationMs + task.coldStartMs));
   return {
     allocationId,
@@ -304,7 +304,7 @@ function offerOf(
     vms: plan.vms,
     hidden: plan.hidden,
     expectedTerms: isPredicted && request.path.length === 0 ? candidate.expectedTerms : null,
-    start: { coldStartMs, latencySensitivity, memoryBytes },
+    start: { coldStartMs, slowStartMs, latencySensitivity, memoryBytes },
   };
 }
 

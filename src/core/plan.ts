@@ -46,7 +46,7 @@ export interface Plan {
   hidden: Record<string, Hidden>;
 }
 
-/** Of one task's start: as expected (p50 of its lead time), and even should it come early (p10), ms. */
+/** Of one task's start: as expected (p50 of its lead time), and even should it come early (p10) and start slowly, ms. */
 export interface Hidden {
   expectedMs: number;
   surelyMs: number;
@@ -143,7 +143,7 @@ function weighTask(task: TaskDemand, vm: number, root: string, weighing: Weighin
   for (const object of task.objects) weighPrefetch(object, task, timing, vm, weighing);
   if (weighWarm(task, root, timing, vm, weighing)) {
     const expectedMs = Math.min(task.coldStartMs, timing.leadP50Ms);
-    weighing.hidden[task.task] = { expectedMs, surelyMs: Math.min(task.coldStartMs, timing.lead.p10) };
+    weighing.hidden[task.task] = { expectedMs, surelyMs: Math.min(task.coldStartMs * PREPARE_MARGIN, timing.lead.p10) };
     weighing.delaysMs.set(task.task, delayMs + task.coldStartMs - expectedMs);
   }
 }

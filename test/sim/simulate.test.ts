@@ -77,6 +77,52 @@ describe("Forechain through the production pipeline", () => {
     expect(of(simulation, "fixed").chainColdRate).toBeGreaterThan(0.8);
   });
 
+  const SHAPES: { shape: string; stepsOf: (run: number) => Step[]; atMost: number }[] = [
+    {
+      shape: "choices (XOR)",
+      stepsOf: (run) => [
+        { task: "A", from: 0, to: 2_000 },
+        ...[0, 1, 2].flatMap((step): Step[] => {
+          // Three ways at each step, in an order that no first-order memory tells.
+          const way = `step ${step} way ${((run * 7 + step * 5) % 11) % 3}`;
+          const from = 100 + 600 * step;
+          return [
+            { task: way, from, to: from + 500, parent: "A" },
+            { task: `below ${way}`, from: from + 250, to: from + 450, parent: way },
+          ];
+        }),
+      ],
+      atMost: 0.9,
+    },
+    {
+      shape: "branches at once (AND)",
+      stepsOf: (run) => [
+        { task: "A", from: 0, to: 2_000 },
+        ...[0, 1, 2].flatMap((branch): Step[] => {
+          const task = `branch ${branch}`;
+          const below: Step = { task: `below ${branch}`, from: 900, to: 1_500, parent: task };
+          return [{ task, from: 600, to: 1_800, parent: "A" }, ...((run + branch) % 2 === 0 ? [below] : [])];
+        }),
+      ],
+      atMost: 0.98,
+    },
+    { shape: "one shape", stepsOf: () => NESTED, atMost: 1.02 },
+  ];
+  it.each(SHAPES)(
+    "$shape: no more overhead than the chain policies of the literature, for no more memory",
+    async ({ stepsOf, atMost }) => {
+      const simulation = await simulated(stepsOf, {
+        policies: policyAsks("forechain:20,most-likely-path:60,dependency-sets:60"),
+      });
+      const memory = (name: string) => of(simulation, name).idleGbSeconds + of(simulation, name).wastedGbSeconds;
+      for (const other of ["most-likely-path", "dependency-sets"]) {
+        const ratio = of(simulation, "forechain").overheadMs.mean / of(simulation, other).overheadMs.mean;
+        expect(ratio, other).toBeLessThanOrEqual(atMost);
+        expect(memory("forechain"), other).toBeLessThanOrEqual(1.02 * memory(other));
+      }
+    },
+  );
+
   it("is back at 90 % of the saving within 50 runs after a task was replaced in all runs", async () => {
     const steps = (middle: string): Step[] => [
       { task: "A", from: 0, to: 900 },

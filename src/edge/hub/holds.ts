@@ -60,10 +60,10 @@ export class Holds {
 
   /** A task is called. `hidden`: what the plans before it hide of its start. */
   called({ task, start }: Pick<Offer, "task" | "start">, hidden: Hidden | null, nowMs: number): void {
-    const { coldStartMs, latencySensitivity: sensitivity, memoryBytes } = start;
+    const { coldStartMs, slowStartMs = coldStartMs, latencySensitivity: sensitivity, memoryBytes } = start;
     const wait = {
       expectedMs: Math.max(0, coldStartMs - (hidden?.expectedMs ?? 0)),
-      atMostMs: Math.max(0, coldStartMs - (hidden?.surelyMs ?? 0)),
+      atMostMs: Math.max(0, slowStartMs - (hidden?.surelyMs ?? 0)),
     };
     const gb = memoryBytes / BYTES_PER_GB;
     this.#gb.set(task, gb);

@@ -184,7 +184,7 @@ export class Forechain implements Policy {
     const coldStartMs = profile?.coldStartMs?.p50 ?? COLD_START_UNKNOWN_MS;
     const wait = {
       expectedMs: Math.max(0, coldStartMs - (hidden?.expectedMs ?? 0)),
-      atMostMs: Math.max(0, coldStartMs - (hidden?.surelyMs ?? 0)),
+      atMostMs: Math.max(0, (profile?.coldStartMs?.p90 ?? coldStartMs) - (hidden?.surelyMs ?? 0)),
     };
     this.#holds.called(task, nowMs, wait, profile?.latencySensitivity ?? 1, pool.gb);
   }
