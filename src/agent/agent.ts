@@ -130,8 +130,8 @@ async function assemble(config: AgentConfig, stopping: AbortSignal, log: Log) {
     log,
   });
   const services = () => hub.answer?.services ?? [];
-  const probeHosts = [...config.probes.hosts, ...config.objects.hosts];
-  const probes = new Probes({ everyMs: config.probes.everyMs, hosts: probeHosts, services, nowMs });
+  const hosts = [...config.probes.hosts, ...config.objects.hosts];
+  const probes = new Probes({ everyMs: config.probes.everyMs, hosts, services, nowMs });
   const cpuLoad = cpuMeter(config);
   const identity = { agentVersion: AGENT_VERSION, instanceId: randomUUID() };
   const receive = (command: Command) => commands.receive(command);
@@ -148,12 +148,7 @@ async function assemble(config: AgentConfig, stopping: AbortSignal, log: Log) {
     describe: async () => ({
       ...identity,
       ...describe(config, place.port, await readCapacity(config), { pool, cache, containers, clock }),
-      load: {
-        cpu: cpuLoad(),
-        memoryBytes: pool.memoryUsedBytes(),
-        idleMemoryBytes: pool.memoryIdleBytes(),
-        executions: invoker.running(),
-      },
+      load: loadOf(cpuLoad(), pool, invoker),
       probes: probes.list(),
       released: idle.take(),
     }),
@@ -170,6 +165,11 @@ async function assemble(config: AgentConfig, stopping: AbortSignal, log: Log) {
     metrics: () => prometheusText(metricsOf({ pool, cache, invoker, commands, spool, reports, clock })),
   });
   return { place, clock, spool, reports, cache, prepared, reaper, pool, invoker, commands, probes, hub, server };
+}
+
+function loadOf(cpu: number, pool: RuntimePool, invoker: Invoker): Heartbeat["load"] {
+  const [memoryBytes, idleMemoryBytes] = [pool.memoryUsedBytes(), pool.memoryIdleBytes()];
+  return { cpu, memoryBytes, idleMemoryBytes, executions: invoker.running() };
 }
 
 /** What is loaded, and what was prepared of it. */

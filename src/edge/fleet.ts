@@ -38,7 +38,7 @@ import { KnownVmsLog } from "./known-vms.ts";
 import { Pending, type PendingRequest } from "./pending.ts";
 import { prunePast } from "./retention.ts";
 import { scaleOutEvent, Webhook } from "./webhook.ts";
-import { within } from "./within.ts";
+import { inTurns, within } from "./within.ts";
 
 /** Hubs asked at the same time; a Durable Object has six connections, calls to others are cheaper but not free. */
 const HUBS_AT_ONCE = 16;
@@ -336,7 +336,7 @@ export class Fleet extends DurableObject<Env> {
 
   async #announce(workspace: string, declared: Declarations, clusters: string[]): Promise<void> {
     this.#version = crypto.randomUUID();
-    await inTurns(clusters, async (cluster) => {
+    await inTurns(clusters, HUBS_AT_ONCE, async (cluster) => {
       const hub = this.env.CLUSTER_HUB.getByName(`${workspace}/${cluster}`);
       // A hub that is down learns it with its next summary.
       await hub
@@ -371,7 +371,7 @@ export class Fleet extends DurableObject<Env> {
     this.#know(workspace);
     const declared = await loadDeclarations(this.env.DB, workspace);
     await this.#knownVms.load(workspace);
-    await inTurns([...declared.clusters.keys()], async (cluster) => {
+    await inTurns([...declared.clusters.keys()], HUBS_AT_ONCE, async (cluster) => {
       try {
         const hub = this.env.CLUSTER_HUB.getByName(`${workspace}/${cluster}`);
         const summary = await within(HUB_WAIT_MS, "the hub", hub.summary(workspace, cluster));
@@ -391,12 +391,4 @@ function isFull(known: Map<string, unknown>, name: string, max: number): boolean
 
 function tooMany(what: string, max: number): Declared {
   return { ok: false, reason: "too-many", detail: `A workspace may have at most ${max} ${what}.` };
-}
-
-async function inTurns<T>(items: T[], work: (item: T) => Promise<void>): Promise<void> {
-  const left = items.values();
-  const worker = async () => {
-    for (const item of left) await work(item);
-  };
-  await Promise.all(Array.from({ length: HUBS_AT_ONCE }, worker));
 }

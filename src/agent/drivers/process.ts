@@ -30,17 +30,9 @@ export function processDriver(
   return {
     async start(options: StartOptions): Promise<Started> {
       const [program, ...operands] = task.command;
-      const inherited = Object.fromEntries(
-        INHERITED_VARIABLES.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]])),
-      );
       const child = spawn(program!, operands, {
         cwd: task.cwd ?? options.codeFolder ?? undefined,
-        env: {
-          ...inherited,
-          ...task.env,
-          ...options.env,
-          ...(options.codeFolder === null ? {} : { FORECHAIN_CODE: options.codeFolder }),
-        },
+        env: environmentOf(task, options),
         detached: true,
         stdio: ["ignore", "pipe", "pipe"],
       });
@@ -94,6 +86,14 @@ export function processDriver(
       };
     },
   };
+}
+
+function environmentOf(task: TaskConfig & { driver: "process" }, { env, codeFolder }: StartOptions): NodeJS.ProcessEnv {
+  const inherited = INHERITED_VARIABLES.flatMap((name) =>
+    process.env[name] === undefined ? [] : [[name, process.env[name]]],
+  );
+  const code = codeFolder === null ? {} : { FORECHAIN_CODE: codeFolder };
+  return { ...Object.fromEntries(inherited), ...task.env, ...env, ...code };
 }
 
 /**
