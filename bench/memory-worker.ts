@@ -6,15 +6,7 @@ import { unpackRecords } from "../src/core/records.ts";
 import { GraphRows } from "../src/core/rows.ts";
 import { prepareFlush } from "../src/edge/graph-store.ts";
 import { takeMeasures } from "../src/edge/writer/measures.ts";
-import {
-  isFlushDue,
-  isPublishDue,
-  learnSealed,
-  modelOf,
-  noteEnded,
-  profilesFor,
-  type State,
-} from "../src/edge/writer/state.ts";
+import { isFlushDue, isPublishDue, modelOf, profilesFor, type State, sealing } from "../src/edge/writer/state.ts";
 import { WriterStore } from "../src/edge/writer/writer-store.ts";
 
 const ALARM_EVERY_MS = 1_000;
@@ -70,10 +62,7 @@ export class Writer {
     const { state, store } = this;
     const due = state.ledger.due(nowMs);
     if (due.length > 0) store.appendSeals(due, nowMs);
-    state.ledger.seal(due, (run) => {
-      noteEnded(state, run);
-      learnSealed(state, run, nowMs);
-    });
+    state.ledger.seal(due, sealing(state, due.length, nowMs));
     if (state.ledger.isPackDue) store.writePack(store.lastSeq, state.ledger.takeSealed(), nowMs);
   }
 

@@ -26,12 +26,11 @@ import {
   isFlushDue,
   isPublishDue,
   learnOutcomes,
-  learnSealed,
   modelOf,
-  noteEnded,
   profilesFor,
   publishAtMs,
   type State,
+  sealing,
 } from "./writer/state.ts";
 import { learningOf, type WriterLearning } from "./writer/told.ts";
 import { type OutcomeBatch, WriterStore } from "./writer/writer-store.ts";
@@ -253,10 +252,7 @@ export class GraphWriter extends DurableObject<Env> {
       const due = ledger.due(nowMs);
       if (due.length > 0) {
         this.#journal(() => this.#store.appendSeals(due, nowMs));
-        ledger.seal(due, (run) => {
-          noteEnded(state, run);
-          learnSealed(state, run, nowMs);
-        });
+        ledger.seal(due, sealing(state, due.length, nowMs));
       }
     }
     packIfDue(state, this.#store, nowMs, this.#store.lastSeq);

@@ -8,7 +8,7 @@ import { type KeptRun, Ledger } from "../../core/ledger.ts";
 import { assembleRun } from "../../core/profile.ts";
 import { taskCountsOf } from "../../core/rows.ts";
 import { readRows } from "../graph-store.ts";
-import { learnOutcomes, learnRun, learnSealed, modelOf, noteEnded, type State } from "./state.ts";
+import { learnOutcomes, learnRun, modelOf, noteEnded, type State, sealing } from "./state.ts";
 import { runsOfText, textOfRuns, type WriterStore } from "./writer-store.ts";
 
 /** Records of one item of the checkpoint. */
@@ -126,11 +126,16 @@ function replay(state: State, store: WriterStore, model: LoadedModel, nowMs: num
         state.recordsSince += state.ledger.ingest(entry.records, entry.atMs).changes;
         break;
       case "seals":
-        state.ledger.seal(entry.runIds, (run) => {
-          noteEnded(state, run);
-          if (entry.seq > model.learnedSeq) learnSealed(state, run, entry.atMs);
-          else if (entry.seq > model.seq) learnRun(state, run);
-        });
+        state.ledger.seal(
+          entry.runIds,
+          entry.seq > model.learnedSeq
+            ? sealing(state, entry.runIds.length, entry.atMs)
+            : (run) => {
+                noteEnded(state, run);
+                // A model that was lost has not learned what the other values have.
+                if (entry.seq > model.seq) learnRun(state, run);
+              },
+        );
         packIfDue(state, store, nowMs, entry.seq);
         break;
       case "outcomes":

@@ -19,6 +19,8 @@ export const FLUSH_MIN_MS = 10_000;
 const FLUSH_MAX_MS = 300_000;
 /** Between these, only when rows changed are few against records taken: rows written are the bill. */
 const RECORDS_PER_ROW = 32;
+/** Runs of one round of seals whose predictions are settled: a review takes twice what learning takes. */
+const REVIEWED_PER_ROUND_MAX = 500;
 /** Ended executions of one flush: more are an import's, which no allocation waits for. */
 const ENDED_MAX = 5_000;
 
@@ -54,9 +56,22 @@ export interface State {
 
 // ── Learning ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** A run was sealed: its predictions are settled, then the model learns it. */
-export function learnSealed(state: State, run: AssembledRun, atMs: number): void {
-  const change = state.learned.sealed(run, state.model, atMs);
+/**
+ * Called with each run of a round of seals, in their order. Of a round of thousands, which is an import's, some hundred runs are enough to tell how
+ * good predictions are; every run is learned.
+ */
+export function sealing(state: State, runs: number, atMs: number): (run: AssembledRun) => void {
+  const every = Math.ceil(runs / REVIEWED_PER_ROUND_MAX);
+  let sealed = 0;
+  return (run) => {
+    noteEnded(state, run);
+    learnSealed(state, run, sealed++ % every === 0, atMs);
+  };
+}
+
+/** Its predictions are settled, then the model learns it. */
+function learnSealed(state: State, run: AssembledRun, isReviewed: boolean, atMs: number): void {
+  const change = isReviewed ? state.learned.sealed(run, state.model, atMs) : null;
   if (change !== null) state.changes.push(change);
   if (!state.learned.frozen.has("model")) learnRun(state, run);
   // What is frozen is published again all the same: what is not may have changed.
