@@ -80,6 +80,19 @@ test("what a plan hides of the start is no reason to hold its runtime", async ()
 describe("is learned, and told only where it may be", () => {
   beforeEach(() => calls(50, GAP_MS));
 
+  test("frozen it stays, whatever comes; reset it is forgotten", async () => {
+    expect((await world.call("POST", "/v1/learning/freeze", { parts: ["holds"] })).status).toBe(200);
+    await calls(20, 1_500);
+    expect(await beat()).toBe(120_000);
+    const { body } = await world.call("GET", "/v1/learning");
+    expect(body.frozen).toEqual(["holds"]);
+    expect(body.holds).toMatchObject([{ cluster: CLUSTER, task: "a", policy: "histogram", holdMs: 120_000 }]);
+    await evictDurableObject(world.hub(CLUSTER));
+    expect((await world.call("GET", "/v1/learning/export")).body.holds[CLUSTER]).toMatchObject({ frozen: true });
+    expect((await world.call("POST", "/v1/learning/reset", { parts: ["holds"] })).status).toBe(200);
+    expect(await beat()).toBeUndefined();
+  });
+
   test("over an eviction", async () => {
     expect(await beat()).toBe(120_000);
     await runDurableObjectAlarm(world.hub(CLUSTER));

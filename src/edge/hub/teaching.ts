@@ -34,11 +34,12 @@ export class Teaching {
   /** Out: how many outcomes were brought. Throws where D1 or the GraphWriter is away; what they lack is told again. */
   async flush(workspace: string, cluster: string): Promise<number> {
     const writer = this.#env.GRAPH_WRITER.getByName(workspace);
-    const placements = this.#runs.takePlacements();
-    if (placements.length > 0) await writer.placed(workspace, placements);
-    return this.#book.flush(this.#env.DB, workspace, cluster, async (outcomes) => {
+    const flushed = await this.#book.flush(this.#env.DB, workspace, cluster, async (outcomes) => {
       this.#follow(await writer.learnOutcomes(workspace, cluster, JSON.stringify(outcomes)));
     });
+    const placements = this.#runs.takePlacements();
+    if (placements.length > 0) await writer.placed(workspace, placements);
+    return flushed;
   }
 
   #follow(changedMs: number): void {

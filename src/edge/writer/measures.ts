@@ -3,13 +3,7 @@
 import type { CalibrationRow } from "../../core/calibration.ts";
 import type { Change } from "../../core/drift.ts";
 import type { Flush } from "../graph-store.ts";
-import { timePrefix } from "../ids.ts";
 import type { EndedExecution, State } from "./state.ts";
-
-/** An execution begins at most this long after its allocation, ms: what waits longer has been forgotten by its caller. */
-const BEGINS_WITHIN_MS = 600_000;
-/** Clocks of callers, agents and ours differ by less, ms. */
-const CLOCKS_APART_MS = 60_000;
 
 export interface Measures {
   statements: Flush["statements"];
@@ -28,7 +22,7 @@ export function takeMeasures(state: State): Measures {
   if (calibration.length > 0)
     statements.push({ sql: CALIBRATION_SQL, text: JSON.stringify(calibration.map(columnsOf)) });
   if (changes.length > 0) statements.push({ sql: CHANGES_SQL, text: JSON.stringify(changes) });
-  if (ended.length > 0) statements.push({ sql: endedSql(ended), text: JSON.stringify(ended) });
+  if (ended.length > 0) statements.push({ sql: ENDED_SQL, text: JSON.stringify(ended) });
   return { statements, calibration, changes, ended };
 }
 
@@ -57,14 +51,9 @@ const CHANGES_SQL = `INSERT INTO learning_changes (workspace, at_ms, root, usual
   SELECT ?2, value ->> 'atMs', value ->> 'root', CAST(value ->> 'usualLoss' AS REAL), CAST(value ->> 'loss' AS REAL)
   FROM json_each(?1) WHERE true ON CONFLICT DO NOTHING`;
 
-/** Allocation ids begin with their time: only the keys of about the time of the executions are looked through. */
-function endedSql(ended: EndedExecution[]): string {
-  const starts = ended.map(([, , , startMs]) => startMs);
-  const from = timePrefix(Math.max(0, Math.min(...starts) - BEGINS_WITHIN_MS));
-  const to = timePrefix(Math.max(...starts) + CLOCKS_APART_MS);
-  return `UPDATE allocations SET outcome = ended.value ->> 2,
-      state = CASE ended.value ->> 2 WHEN 'failed' THEN 'failed' ELSE 'executed' END
-    FROM json_each(?1) AS ended
-    WHERE workspace = ?2 AND allocation_id BETWEEN '${from}' AND '${to}' AND outcome IS NULL AND state = 'allocated'
-      AND run_id = ended.value ->> 0 AND execution_id = ended.value ->> 1`;
-}
+/** By the partial index alone: a plan of SQLite's own might read the whole table for each execution. */
+const ENDED_SQL = `UPDATE allocations INDEXED BY allocations_unsettled SET outcome = ended.value ->> 2,
+    state = CASE ended.value ->> 2 WHEN 'failed' THEN 'failed' ELSE 'executed' END
+  FROM json_each(?1) AS ended
+  WHERE workspace = ?2 AND execution_id = ended.value ->> 1 AND run_id = ended.value ->> 0
+    AND outcome IS NULL AND state = 'allocated'`;

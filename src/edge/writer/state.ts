@@ -24,8 +24,8 @@ const REVIEWED_PER_ROUND_MAX = 500;
 /** Ended executions of one flush: more are an import's, which no allocation waits for. */
 const ENDED_MAX = 5_000;
 
-/** Run, execution, how it went, and its start. */
-export type EndedExecution = [runId: string, executionId: string, outcome: "warm" | "cold" | "failed", startMs: number];
+/** Run, execution, and how it went. */
+export type EndedExecution = [runId: string, executionId: string, outcome: "warm" | "cold" | "failed"];
 
 export interface State {
   workspace: string;
@@ -81,9 +81,9 @@ function learnSealed(state: State, run: AssembledRun, isReviewed: boolean, atMs:
 /** How its executions went is told to the allocations that wait for it. */
 export function noteEnded(state: State, run: AssembledRun): void {
   for (const { record, cold } of run.executions) {
-    if (state.ended.length >= ENDED_MAX || record.startMs === null) break;
+    if (state.ended.length >= ENDED_MAX) break;
     const outcome = record.status !== "ok" ? "failed" : cold ? "cold" : "warm";
-    state.ended.push([record.runId, record.executionId, outcome, record.startMs]);
+    state.ended.push([record.runId, record.executionId, outcome]);
   }
 }
 
