@@ -101,6 +101,18 @@ export function check<T extends z.ZodType>(
   return refused(problem(c, 422, title, detail, errors));
 }
 
+/** The whole query, checked; fields are named as `?name`. */
+export function checkQuery<T extends z.ZodType>(c: Context, schema: T): Read<z.output<T>> {
+  const parsed = schema.safeParse(c.req.query());
+  if (parsed.success) return { ok: true, value: parsed.data };
+  const errors = fieldErrors(parsed.error).map(({ pointer, detail }) => ({
+    pointer: pointer.replace(/^\//, "?"),
+    detail,
+  }));
+  const first = errors[0]!;
+  return refused(problem(c, 422, "Invalid query", `${first.pointer} ${first.detail}.`, errors));
+}
+
 /** A number from the query, within bounds; `fallback` where it is absent. */
 export function queryNumber(c: Context, name: string, fallback: number, min: number, max: number): Read<number> {
   const text = c.req.query(name);

@@ -13,7 +13,7 @@ import {
 import type { AppEnv } from "../app.ts";
 import { requireScope } from "../auth.ts";
 import type { Env } from "../env.ts";
-import { check } from "../problem.ts";
+import { checkQuery } from "../problem.ts";
 
 const HOUR_MS = 3_600_000;
 /** Up to so long a window is summed from single outcomes, ms. */
@@ -29,7 +29,7 @@ const HUBS_FLUSHED_MAX = 64;
 export const outcomeRoutes = new Hono<AppEnv>();
 
 outcomeRoutes.get("/v1/outcomes", requireScope("read", "operate"), async (c) => {
-  const query = check(c, OutcomesQuery, c.req.query(), "Invalid query");
+  const query = checkQuery(c, OutcomesQuery);
   if (!query.ok) return query.response;
   const { workspace } = c.get("key");
   await flushHubs(c.env, workspace);
