@@ -171,6 +171,7 @@ function reachText(result: ReachResult): string[] {
     `${result.predictions} predictions of what executes at all, ${result.pairs} pairs of execution and task; Brier scores:`,
     row("Forechain", result.brier),
     ...result.baselines.map(({ name, brier }) => row(name, brier)),
+    row("paths, in hindsight", result.hindsightBrier),
     `expected calibration error ${result.ece.toFixed(3)}; the p10–p90 lead time covers ${percent(result.leadCoverage).trim()}`,
   ];
 }

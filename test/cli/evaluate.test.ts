@@ -119,6 +119,8 @@ test("--reach on spans: what executes is told, with both baselines", () => {
   expect(longest?.brier).toBeGreaterThan(0.1);
   expect(longest?.brier).toBeLessThan(0.25);
   expect(product?.brier).toBeLessThan(0.25);
+  // Of a run's five pairs, three of the root's and two of left's, four are a coin's: p (1 − p) = 1/4 each.
+  expect(result.hindsightBrier).toBeCloseTo((4 * 0.25) / 5, 5);
 });
 
 test("a file without a case fails with one clear line", () => {

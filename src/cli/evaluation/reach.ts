@@ -17,6 +17,8 @@ export interface ReachResult {
   /** Share of first starts that fell between p10 and p90. */
   leadCoverage: number;
   baselines: { name: string; brier: number }[];
+  /** What a counter of whole paths would have with the test part itself as its past: nothing that sees only paths gets below. */
+  hindsightBrier: number;
 }
 
 /** How often a context came and after how many of those each task executed (or was caused directly). */
@@ -65,6 +67,13 @@ class ReachBaselines {
   }
 }
 
+/** Sum of squares of the frequencies against what they are the frequencies of: n · p · (1 − p) of each context and task. */
+function hindsightSquares(contexts: Map<string, Counts>): number {
+  let squares = 0;
+  for (const { total, hits } of contexts.values()) for (const n of hits.values()) squares += n * (1 - n / total);
+  return squares;
+}
+
 function add<Key>(counters: Map<Key, Counts>, key: Key, tasks: number[]): void {
   let counts = counters.get(key);
   if (counts === undefined) {
@@ -90,11 +99,14 @@ class Tally {
   readonly probabilities: number[] = [];
   readonly hits: number[] = [];
   readonly #squares = [0, 0, 0];
+  /** By whole path. */
+  readonly #contexts = new Map<string, Counts>();
   #leads = 0;
   #covered = 0;
 
-  add(forecasts: Map<number, number>[], reached: Map<number, number>): void {
+  add(path: Uint32Array, forecasts: Map<number, number>[], reached: Map<number, number>): void {
     this.predictions++;
+    add(this.#contexts, path.join(), [...reached.keys()]);
     for (const task of new Set([...reached.keys(), ...forecasts.flatMap((forecast) => [...forecast.keys()])])) {
       const y = reached.has(task) ? 1 : 0;
       forecasts.forEach((forecast, k) => {
@@ -124,6 +136,7 @@ class Tally {
         { name: "longest context", brier: backOff },
         { name: "product of edges", brier: product },
       ],
+      hindsightBrier: hindsightSquares(this.#contexts) / pairs,
     };
   }
 }
@@ -146,7 +159,7 @@ export function evaluateReach(
       const forecast = new Map([...answer.tasks].map((task, k) => [task, answer.probabilities[k] as number]));
       const products = baselines.edgeProduct(run.tasks[i] as number);
       const actual = reached[i] as Map<number, number>;
-      tally.add([forecast, baselines.longestContext(history.tasks), products], actual);
+      tally.add(history.tasks, [forecast, baselines.longestContext(history.tasks), products], actual);
       answer.tasks.forEach((task, k) => {
         tally.addLead(actual.get(task), answer.leadP10Ms[k] as number, answer.leadP90Ms[k] as number);
       });
