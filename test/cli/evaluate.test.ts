@@ -89,6 +89,26 @@ test("cases that begin at one instant come in order of the file, not of their na
   expect(rows.map((row) => JSON.parse(row).case)).toEqual(["y", "y", "x", "x"]);
 });
 
+test("a case longer than the longest path of the engine is evaluated to its end, in bounded memory", () => {
+  const lines = ["order,step,at"];
+  for (const order of ["1", "2"]) {
+    for (let k = 0; k < 5_000; k++)
+      lines.push(`${order},${k % 2 ? "a" : "b"},${1.7e12 + Number(order) * 1e9 + k * 1000}`);
+  }
+  const file = join(folder, "long.csv");
+  writeFileSync(file, lines.join("\n"));
+  const args = [join(ROOT, "src/cli/main.ts"), "evaluate", file, ...COLUMNS, "--split", "0.5", "--json"];
+  // A tree of prefixes that were cut would hold four million nodes.
+  const result = JSON.parse(
+    execFileSync(process.execPath, ["--max-old-space-size=256", ...args], {
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "ignore"],
+    }),
+  );
+  expect(result.predictions).toBe(5_000);
+  expect(result.top1).toBeGreaterThan(0.99);
+});
+
 test("--reach on spans: what executes is told, with both baselines", () => {
   const spans: object[] = [];
   for (let i = 0; i < 40; i++) {

@@ -46,21 +46,31 @@ export function casesOf(runs: LogRun[]): Cases {
   return { cases, tasks: [...ids.keys()], events: cases.reduce((sum, { tasks }) => sum + tasks.length, 0) };
 }
 
-/** The path of execution i; of a longer one its last PATH_TASKS_MAX tasks. */
+/** The path of execution i as the engine takes it: of a longer one its last PATH_TASKS_MAX tasks. */
 export function historyOf(run: Case, i: number): History {
   const version = run.versions[i] as number;
   if (run.isChain) {
     const from = Math.max(0, i + 1 - PATH_TASKS_MAX);
     return { tasks: run.tasks.subarray(from, i + 1), startMs: run.startMs.subarray(from, i + 1), version };
   }
-  const path: number[] = [];
-  for (let j = i; j >= 0 && path.length < PATH_TASKS_MAX; j = run.pathTriggers[j] as number) path.push(j);
-  path.reverse();
+  const path = pathTo(run, i).slice(-PATH_TASKS_MAX);
   return {
     tasks: Uint32Array.from(path, (j) => run.tasks[j] as number),
     startMs: Float64Array.from(path, (j) => run.startMs[j] as number),
     version,
   };
+}
+
+/** The tasks of the whole path of execution i: cut ones would be new beginnings to whoever counts whole paths. */
+export function tasksTo(run: Case, i: number): Uint32Array {
+  return run.isChain ? run.tasks.subarray(0, i + 1) : Uint32Array.from(pathTo(run, i), (j) => run.tasks[j] as number);
+}
+
+/** The executions from the root to i, along the triggers that the path follows. */
+function pathTo(run: Case, i: number): number[] {
+  const path: number[] = [];
+  for (let j = i; j >= 0; j = run.pathTriggers[j] as number) path.push(j);
+  return path.reverse();
 }
 
 /** Task of the earliest execution that each execution caused; null: none, the end. */

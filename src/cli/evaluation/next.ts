@@ -2,7 +2,7 @@
 // Online: after each event predict, then learn from the answer before the next; the first part of the cases only teaches.
 import type { WasmEngine } from "../../core/engine.ts";
 import { BASELINES, Baselines } from "./baselines.ts";
-import { type Case, historyOf, successorsOf } from "./cases.ts";
+import { type Case, historyOf, successorsOf, tasksTo } from "./cases.ts";
 import { type Guess, Score, topThree } from "./score.ts";
 
 /** Everything that is proposed: the probability of the actual task is needed, however far down it stands. */
@@ -70,7 +70,7 @@ function evaluateBaselines(cases: Case[], trained: number, progress: (done: numb
   const scores = BASELINES.map(() => new Score());
   for (const [index, run] of cases.entries()) {
     for (const [i, actual] of successorsOf(run).entries()) {
-      const path = historyOf(run, i).tasks;
+      const path = tasksTo(run, i);
       if (index >= trained) {
         for (const [k, baseline] of baselines.predict(path).entries()) {
           scores[k]?.add(topThree(baseline), actual, probabilityOf(baseline, actual));

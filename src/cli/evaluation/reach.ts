@@ -21,6 +21,9 @@ export interface ReachResult {
   hindsightBrier: number;
 }
 
+/** Longest context that is counted, tasks: far deeper than traces are, and a long case must not cost the cube of its length. */
+const CONTEXT_TASKS_MAX = 64;
+
 /** How often a context came and after how many of those each task executed (or was caused directly). */
 interface Counts {
   total: number;
@@ -33,7 +36,7 @@ class ReachBaselines {
 
   /** Counts of the longest suffix of the path that has been seen. */
   longestContext(path: Uint32Array): Map<number, number> {
-    for (let k = path.length; k >= 1; k--) {
+    for (let k = Math.min(path.length, CONTEXT_TASKS_MAX); k >= 1; k--) {
       const counts = this.#contexts.get(path.subarray(path.length - k).join());
       if (counts !== undefined) return new Map([...counts.hits].map(([task, n]) => [task, n / counts.total]));
     }
@@ -62,7 +65,8 @@ class ReachBaselines {
   }
 
   learn(path: Uint32Array, reached: number[], caused: number[]): void {
-    for (let k = 1; k <= path.length; k++) add(this.#contexts, path.subarray(path.length - k).join(), reached);
+    for (let k = 1; k <= Math.min(path.length, CONTEXT_TASKS_MAX); k++)
+      add(this.#contexts, path.subarray(path.length - k).join(), reached);
     add(this.#edges, path.at(-1) as number, caused);
   }
 }
@@ -106,7 +110,7 @@ class Tally {
 
   add(path: Uint32Array, forecasts: Map<number, number>[], reached: Map<number, number>): void {
     this.predictions++;
-    add(this.#contexts, path.join(), [...reached.keys()]);
+    add(this.#contexts, path.subarray(-CONTEXT_TASKS_MAX).join(), [...reached.keys()]);
     for (const task of new Set([...reached.keys(), ...forecasts.flatMap((forecast) => [...forecast.keys()])])) {
       const y = reached.has(task) ? 1 : 0;
       forecasts.forEach((forecast, k) => {
