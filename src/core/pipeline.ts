@@ -303,7 +303,8 @@ function offerOf(
     chain: chain.tasks,
     vms: plan.vms,
     hidden: plan.hidden,
-    expectedTerms: isPredicted && request.path.length === 0 ? candidate.expectedTerms : null,
+    // They expect what the plan prepares: where nothing is sent, what comes is no evidence against them.
+    expectedTerms: acted && isPredicted && request.path.length === 0 ? candidate.expectedTerms : null,
     start: { coldStartMs, slowStartMs, latencySensitivity, memoryBytes },
   };
 }

@@ -47,10 +47,16 @@ export class MeasuredStarts {
     }
   }
 
-  /** The profile with the measured cold start; as it was where none has been measured. */
+  /**
+   * The profile with the longer of both cold starts, quantile by quantile; as it was where none has been measured. A record knows what
+   * a call waited for objects beside its runtime, but also waits that preparations shortened; a measured start knows neither.
+   */
   correct(profile: TaskProfile): TaskProfile {
-    const coldStartMs = this.#quantilesOf(profile.task);
-    return coldStartMs === null ? profile : { ...profile, coldStartMs };
+    const measured = this.#quantilesOf(profile.task);
+    if (measured === null) return profile;
+    const recorded = profile.coldStartMs ?? measured;
+    const longer = (quantile: keyof Quantiles) => Math.max(measured[quantile], recorded[quantile]);
+    return { ...profile, coldStartMs: { p10: longer("p10"), p50: longer("p50"), p90: longer("p90") } };
   }
 
   /** For people: how long starts took, and how many were counted (the last some hundred), by task. */

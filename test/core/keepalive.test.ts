@@ -83,6 +83,16 @@ describe("measured starts", () => {
     for (let i = 0; i < 1_000; i++) starts.note("B", 1_000);
     expect(starts.correct(profile).coldStartMs!.p10).toBeGreaterThan(900);
   });
+
+  it("does not shorten what calls have waited, objects beside the runtime included", () => {
+    const starts = new MeasuredStarts();
+    const profile = modelOf(LINEAR).profiles.get("B")!;
+    starts.note("B", 100);
+    const waited = { p10: 50, p50: 600, p90: 900 };
+    const { coldStartMs } = starts.correct({ ...profile, coldStartMs: waited });
+    expect(coldStartMs!.p10).toBeCloseTo(100, -1);
+    expect(coldStartMs).toMatchObject({ p50: 600, p90: 900 });
+  });
 });
 
 describe("outputs to fetch", () => {
