@@ -98,9 +98,11 @@ export class HttpFetcher {
         clearTimeout(timer);
         resolve(response);
       });
-      request.once("error", (error) => {
+      request.once("error", (error: NodeJS.ErrnoException) => {
         clearTimeout(timer);
-        reject(fetchError(error));
+        // The store closed an idle connection just as it was used again: it was not asked. Each time one idle connection fewer is left.
+        if (request.reusedSocket && error.code === "ECONNRESET") resolve(this.#ask(url, signal, headers));
+        else reject(fetchError(error));
       });
       request.end();
     });
