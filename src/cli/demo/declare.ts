@@ -74,4 +74,4 @@ export async function agentKeys(admin: Api): Promise<Record<string, string>> {
 }
 
 export const callerKey = (admin: Api) => newKey(admin, { name: "demo caller", scopes: ["invoke"] });
-export const readerKey = (admin: Api) => newKey(admin, { name: "demo dashboard", scopes: ["read"] });
+export const readerKey = (admin: Api) => newKey(admin, { name: "demo dashboard", scopes: ["read", "predict"] });
