@@ -3,12 +3,10 @@
 // up over hours, clusters and tasks; the numbers that people read are made of sums (`scoresOf`).
 // Log-loss and Brier score are proper scores: they cannot be made better by saying anything but what one believes (T. Gneiting, A. Raftery 2007).
 import type { Scores } from "../protocol.ts";
-import type { Foretold } from "./review.ts";
+import { type Foretold, logLossOf } from "./review.ts";
 
 export const RELIABILITY_BINS = 10;
 const HOUR_MS = 3_600_000;
-/** So sure is nobody: bounds the log-loss of one prediction, as drift.ts does. */
-const PROBABILITY_MIN = 0.01;
 /** Hours of which rows are held: they go on changing until they are over and stored. */
 const HOURS_HELD = 2;
 /** Rows of one hour; what is beyond is counted together. */
@@ -56,9 +54,8 @@ export class Calibration {
     for (const one of foretold) {
       const row = this.#row(atMs, clusterOf(one.execution), one.context);
       const { probability, happened, lead, leadMs } = one;
-      const p = Math.min(1 - PROBABILITY_MIN, Math.max(PROBABILITY_MIN, probability));
       row.predictions++;
-      row.logLoss -= Math.log(happened ? p : 1 - p);
+      row.logLoss += logLossOf(probability, happened);
       row.brier += (probability - (happened ? 1 : 0)) ** 2;
       const bin = row.bins[Math.min(RELIABILITY_BINS - 1, Math.floor(probability * RELIABILITY_BINS))]!;
       bin[0]++;

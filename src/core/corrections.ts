@@ -6,6 +6,7 @@
 // lowest total that is still plausible, but only among those within a few percent of the best: nobody is sent far away to learn something.
 // State is plain JSON; when it is frozen, it is used and no longer learned, and nothing is tried.
 import type { PlacementTerms } from "../protocol.ts";
+import { remember } from "./remember.ts";
 
 /** Terms that can be wrong; the price is the operator's own number. */
 export const CORRECTED_TERMS = ["servicesMs", "transferMs", "coldStartMs", "queueMs", "hopsMs"] as const;
@@ -81,9 +82,7 @@ export class PlacementCorrections {
     const expectedMs = terms.reduce((sum, ms) => sum + ms, 0);
     if (this.frozen || !(actualMs >= 0) || !(expectedMs > 0)) return;
     const belief = this.#clusters.get(cluster) ?? newBelief();
-    this.#clusters.delete(cluster);
-    this.#clusters.set(cluster, belief);
-    if (this.#clusters.size > CLUSTERS_MAX) this.#clusters.delete(this.#clusters.keys().next().value!);
+    remember(this.#clusters, cluster, belief, CLUSTERS_MAX);
     update(belief, terms, actualMs);
   }
 

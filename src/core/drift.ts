@@ -3,7 +3,8 @@
 // its own spread: the sum of what each run exceeds the usual by, less an allowance, starts anew whenever it falls to zero, and is a change
 // when it passes a threshold. One surprising run counts for little: several in a row make a change.
 // State is plain JSON.
-import type { Review } from "./review.ts";
+import { remember } from "./remember.ts";
+import { logLossOf, type Review } from "./review.ts";
 
 /** Runs before the usual is known. */
 const RUNS_MIN = 20;
@@ -15,8 +16,6 @@ const EXCESS_MAX = 4;
 const THRESHOLD = 8;
 /** Losses this close are the same, nats: keeps the spread of a workflow without any surprise from being zero. */
 const SPREAD_MIN = 0.02;
-/** So sure is nobody: bounds the loss of one prediction. */
-const PROBABILITY_MIN = 0.01;
 const ROOTS_MAX = 1_024;
 /** Changes remembered for people. */
 const CHANGES_MAX = 64;
@@ -57,9 +56,7 @@ export class DriftDetector {
     if (review.foretold.length === 0) return null;
     const loss = lossOf(review);
     const watch = this.#watches.get(review.root) ?? { runs: 0, mean: 0, variance: 0, sum: 0 };
-    this.#watches.delete(review.root);
-    this.#watches.set(review.root, watch);
-    if (this.#watches.size > ROOTS_MAX) this.#watches.delete(this.#watches.keys().next().value!);
+    remember(this.#watches, review.root, watch, ROOTS_MAX);
     const excess = (loss - watch.mean) / Math.max(SPREAD_MIN, Math.sqrt(watch.variance));
     if (watch.runs >= RUNS_MIN) {
       watch.sum = Math.max(0, watch.sum + Math.max(-EXCESS_MAX, Math.min(EXCESS_MAX, excess)) - ALLOWANCE);
@@ -99,9 +96,6 @@ export class DriftDetector {
 /** Mean log-loss of the yes-or-no predictions, nats. */
 export function lossOf({ foretold }: Review): number {
   let sum = 0;
-  for (const { probability, happened } of foretold) {
-    const p = Math.min(1 - PROBABILITY_MIN, Math.max(PROBABILITY_MIN, probability));
-    sum -= Math.log(happened ? p : 1 - p);
-  }
+  for (const { probability, happened } of foretold) sum += logLossOf(probability, happened);
   return sum / Math.max(1, foretold.length);
 }

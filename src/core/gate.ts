@@ -6,6 +6,7 @@
 // between hits and what had been foretold, the shift counts by 1 − (Z ÷ z)², below Z not at all (W. James, C. Stein 1961, positive part).
 // Nothing prepared, no outcomes: evidence ages with each prediction, so that what was given up is tried again.
 // State is plain JSON; when it is frozen, it is used and no longer learned.
+import { remember } from "./remember.ts";
 
 /** The engine's own probability weighs as much as so many observations. */
 const PRIOR_WEIGHT = 12;
@@ -52,9 +53,7 @@ export class GateBeliefs {
     if (this.frozen) return;
     const key = keyOf(context, task);
     const bands = this.#pairs.get(key) ?? BANDS.map((): Band => [0, 0, 0, 0]);
-    this.#pairs.delete(key);
-    this.#pairs.set(key, bands);
-    if (this.#pairs.size > PAIRS_MAX) this.#pairs.delete(this.#pairs.keys().next().value!);
+    remember(this.#pairs, key, bands, PAIRS_MAX);
     const band = bands[bandOf(probability)]!;
     band[0]++;
     band[1] += used ? 1 : 0;

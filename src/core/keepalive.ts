@@ -15,6 +15,7 @@
 // State is plain JSON, so that it can be stored, exported and reset; when it is frozen, holds stay as they are.
 // Sources: M. Herbster, M. Warmuth, "Tracking the best expert" (1998); M. Shahrad et al., "Serverless in the Wild" (ATC 2020).
 import { MemoryPrice, type PriceState } from "./price.ts";
+import { remember } from "./remember.ts";
 
 /** Upper ends of the bins of idle time, ms. The last is the range: nothing is held longer. */
 const BIN_ENDS_MS = [
@@ -212,8 +213,7 @@ export class KeepAlive {
         histogramMs: fixedMs,
         holdMs: fixedMs,
       };
-      this.#tasks.set(task, state);
-      if (this.#tasks.size > TASKS_MAX) this.#tasks.delete(this.#tasks.keys().next().value!);
+      remember(this.#tasks, task, state, TASKS_MAX);
     }
     state.gb = gb;
     state.fixedMs = fixedMs;

@@ -14,6 +14,7 @@ import { type Adjustments, LEARNED_PARTS, Learning, type LearningState } from ".
 import { predictFor } from "./pipeline.ts";
 import type { AssembledRun } from "./profile.ts";
 import { normaliseTaskName } from "./records.ts";
+import { remember } from "./remember.ts";
 import { MeasuredStarts, type StartsText } from "./starts.ts";
 
 /** Clusters of which it is remembered which outcomes were taken. */
@@ -105,10 +106,7 @@ export class Learned {
 
   /** Runs were placed: what that came to is known when they are sealed. */
   placed(placements: Placement[]): void {
-    for (const placement of placements) {
-      this.#placements.set(placement.runId, placement);
-      if (this.#placements.size > PLACEMENTS_MAX) this.#placements.delete(this.#placements.keys().next().value!);
-    }
+    for (const placement of placements) remember(this.#placements, placement.runId, placement, PLACEMENTS_MAX);
   }
 
   #noteStart({ kind, task, wholeStartMs, outcome, runId, executionId, vm }: Outcome, has: HasExecution): boolean {

@@ -4,6 +4,7 @@
 // E. Candès, "Adaptive Conformal Inference Under Distribution Shift", 2021): a step up by the quantile's share where the run came later, down by the rest where
 // it came sooner. Steps shrink with evidence to a floor, so that a change is followed.
 // State is plain JSON; when it is frozen, it is used and no longer learned.
+import { remember } from "./remember.ts";
 
 export const LEAD_QUANTILES = [0.1, 0.5, 0.9] as const;
 /** First step in ln ms, and the least. */
@@ -56,9 +57,7 @@ export class LeadMargins {
     if (this.frozen || !(leadMs >= 0)) return;
     const key = `${source}\t${target}`;
     const margin = this.#transitions.get(key) ?? ([0, 0, 0, 0] satisfies Margin);
-    this.#transitions.delete(key);
-    this.#transitions.set(key, margin);
-    if (this.#transitions.size > TRANSITIONS_MAX) this.#transitions.delete(this.#transitions.keys().next().value!);
+    remember(this.#transitions, key, margin, TRANSITIONS_MAX);
     const step = Math.max(STEP_MIN, STEP_FIRST / Math.sqrt(++margin[0]));
     const cameLn = Math.log(Math.max(LEAD_MIN_MS, leadMs));
     for (const [q, share] of LEAD_QUANTILES.entries()) {

@@ -4,13 +4,12 @@
 // nothing. A planner that believed them would start ever later, until everything is cold again, and so on in a circle.
 import type { Quantiles } from "../protocol.ts";
 import type { TaskProfile } from "./graph.ts";
+import { ROWS_MAX } from "./rows.ts";
 import { bucketField, type Counts, quantilesOf } from "./sketch.ts";
 
 /** At this many starts all counts of a task are halved: what was usual some hundred starts ago matters less than today. */
 const STARTS_HALVED_AT = 256;
 const LETTER = "c";
-/** Tasks of a workspace (rows.ts ROWS_MAX). */
-const TASKS_MAX = 4_096;
 
 /** By task: counts by bucket. */
 export type StartsText = [string, [string, number][]][];
@@ -30,7 +29,7 @@ export class MeasuredStarts {
     if (!(startMs > 0)) return;
     let known = this.#starts.get(task);
     if (known === undefined) {
-      if (this.#starts.size >= TASKS_MAX) return;
+      if (this.#starts.size >= ROWS_MAX.task) return;
       known = { counts: new Map(), total: 0, coldStartMs: null };
       this.#starts.set(task, known);
     }

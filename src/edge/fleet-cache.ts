@@ -2,6 +2,7 @@
 // A view that is a little older is used when a new one does not come at once; the hub decides in the end anyway.
 // While Fleet cannot be asked, the last view goes on, and an isolate that has none makes one of what D1 remembers.
 import type { FleetView } from "../core/fleet.ts";
+import { remember } from "../core/remember.ts";
 import type { Env } from "./env.ts";
 import { withNames } from "./fleet-view.ts";
 import { fleetViewFromD1 } from "./known-vms.ts";
@@ -101,9 +102,7 @@ async function withoutFleet(env: FleetSources, workspace: string, nowMs: number,
 }
 
 function keep(workspace: string, view: FleetView, nowMs: number): FleetView {
-  views.delete(workspace);
-  if (views.size >= VIEWS_MAX) views.delete(views.keys().next().value!);
-  views.set(workspace, { view, fetchedMs: nowMs, refreshStartedMs: nowMs });
+  remember(views, workspace, { view, fetchedMs: nowMs, refreshStartedMs: nowMs }, VIEWS_MAX);
   return view;
 }
 

@@ -3,6 +3,7 @@
 import type { Placement } from "../../core/learned.ts";
 import type { Offer } from "../../core/pipeline.ts";
 import type { Hidden } from "../../core/plan.ts";
+import { remember } from "../../core/remember.ts";
 import type { WrittenOutputs } from "./messages.ts";
 
 /** Runs remembered; beyond, the one heard of longest ago gives way. */
@@ -40,14 +41,13 @@ export class ExpectedRuns {
       this.#placements.push({ runId, cluster, expectedTerms });
     }
     const own = known !== undefined && Object.hasOwn(known.hidden, task) ? known.hidden[task]! : null;
-    this.#runs.delete(runId); // to the end
-    this.#runs.set(runId, {
+    const expected = {
       chain: known?.chain ?? chain,
       vms: { ...known?.vms, ...vms },
       hidden: { ...known?.hidden, ...hidden },
-      writers: known?.writers ?? new Set(),
-    });
-    if (this.#runs.size > RUNS_MAX) this.#runs.delete(this.#runs.keys().next().value!);
+      writers: known?.writers ?? new Set<string>(),
+    };
+    remember(this.#runs, runId, expected, RUNS_MAX);
     return own;
   }
 
