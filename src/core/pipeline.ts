@@ -177,11 +177,12 @@ export async function serve(
   const explains = request.explains ?? true;
   let { prediction, chains } = analyse(request, model, fleet.tasks, ports.nowMs, false, explains);
   const corrections = model?.adjustments?.placement ?? null;
-  let ranking = allocate({ ...request, chains, corrections, nowMs: ports.nowMs }, fleet, ports.newPlacer ?? null);
+  const rank = () => allocate({ ...request, chains, corrections, nowMs: ports.nowMs }, fleet, ports.newPlacer ?? null);
+  let ranking = rank();
   if (ranking.lacksRoom) {
     // Somewhere the whole tree has no room: the likeliest paths are tried too. They cost most of a prediction's time.
     ({ prediction, chains } = analyse(request, model, fleet.tasks, ports.nowMs, true, explains));
-    ranking = allocate({ ...request, chains, corrections, nowMs: ports.nowMs }, fleet, ports.newPlacer ?? null);
+    ranking = rank();
   }
   const branch = branchOf(request, model);
   const allocationId = ports.newId();

@@ -57,16 +57,18 @@ function variableNamesOf(summary: HubSummary): Set<string> {
 export function withLearnedNames(vm: VmSummary, { exact }: OtherNames): VmSummary {
   const shared = new Set(exact);
   const nameOf = (own: string) => (shared.has(own) ? own : normaliseTaskName(own));
-  const renamed = (record: Record<string, number>) =>
-    Object.fromEntries(Object.entries(record).map(([own, value]) => [nameOf(own), value]));
   const { tasks, warm, warmUntilMs, starting } = vm;
   return {
     ...vm,
     tasks: tasks.map(nameOf),
-    warm: renamed(warm),
-    warmUntilMs: renamed(warmUntilMs ?? {}),
-    starting: renamed(starting),
+    warm: renamed(warm, nameOf),
+    warmUntilMs: renamed(warmUntilMs ?? {}, nameOf),
+    starting: renamed(starting, nameOf),
   };
+}
+
+function renamed<T>(byTask: Record<string, T>, nameOf: (task: string) => string): Record<string, T> {
+  return Object.fromEntries(Object.entries(byTask).map(([task, value]) => [nameOf(task), value]));
 }
 
 /** Null where neither a VM nor a declaration knows the task: another one that is learned alike does not stand for it. */
@@ -86,13 +88,12 @@ export function ownName(task: string, { names }: FleetView): string {
 /** An offer as the hub and its agents understand it. */
 export function withOwnNames(offer: Offer, view: FleetView): Offer {
   if (view.names === undefined) return offer;
+  const nameOf = (task: string) => ownName(task, view);
   const commands = offer.commands.map((command) => {
-    return command.task === null ? command : { ...command, task: ownName(command.task, view) };
+    return command.task === null ? command : { ...command, task: nameOf(command.task) };
   });
-  const renamed = <T>(record: Record<string, T>) =>
-    Object.fromEntries(Object.entries(record).map(([task, value]) => [ownName(task, view), value]));
-  const { vms, hidden } = offer;
-  return { ...offer, task: ownName(offer.task, view), commands, vms: renamed(vms), hidden: renamed(hidden) };
+  const { task, vms, hidden } = offer;
+  return { ...offer, task: nameOf(task), commands, vms: renamed(vms, nameOf), hidden: renamed(hidden, nameOf) };
 }
 
 const withAliases = new WeakMap<Model, { exact: string; model: Model }>();

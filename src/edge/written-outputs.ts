@@ -5,15 +5,13 @@ import { indexOf } from "../core/fleet.ts";
 import { outputsToFetch } from "../core/outputs.ts";
 import { acts } from "../core/pipeline.ts";
 import type { RunRecord } from "../core/records.ts";
-import { uniformOf } from "./allocator.ts";
+import { MODEL_WAIT_MS, uniformOf } from "./allocator.ts";
 import type { Env } from "./env.ts";
 import { type FleetSources, fleetViewFor } from "./fleet-cache.ts";
 import type { WrittenOutputs } from "./hub/messages.ts";
 import { modelFor } from "./model-cache.ts";
 import { ownName } from "./task-names.ts";
 
-/** A cold isolate has no model at once: the outputs of its first records are fetched by their readers, ms. */
-const MODEL_WAIT_MS = 50;
 /** What ended longer ago is a log that is told afterwards: its run does not go on, ms. */
 const FRESH_MS = 60_000;
 /** Successors of a task that are asked for their VM. */
@@ -33,6 +31,7 @@ export async function fetchOutputs(
   if (writers.length === 0) return;
   const fleet = await fleetViewFor(env, workspace, background, nowMs);
   const acting = writers.filter(({ runId }) => acts(fleet.policy, uniformOf(runId)));
+  // In a cold isolate there is none at once: the outputs of its first records are fetched by their readers.
   const model = acting.length === 0 ? null : await modelFor(env.GRAPH_WRITER, workspace, MODEL_WAIT_MS);
   if (model === null) return;
   const index = indexOf(fleet);
@@ -42,11 +41,8 @@ export async function fetchOutputs(
     const c = index.clusterIds.get(cluster!);
     const profile = model.profiles.get(task!);
     if (c === undefined || profile === undefined) continue;
-    const v =
-      Math.max(
-        0,
-        fleet.clusters[c]!.vms.findIndex((known) => known.vm === vm),
-      ) + index.vmOffsets[c]!;
+    const known = fleet.clusters[c]!.vms.findIndex((other) => other.vm === vm);
+    const v = index.vmOffsets[c]! + Math.max(0, known);
     if (v >= index.vmOffsets[c + 1]!) continue;
     const objects = outputs!.flatMap(({ uri, bytes }) => {
       const savedMs = index.transferMs(uri, bytes, c, v);

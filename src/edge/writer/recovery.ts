@@ -76,10 +76,9 @@ interface LoadedModel {
 /** The model as published. An image that this version's engine does not take is lost: its knowledge is learned again from the kept runs. */
 function loadModel(store: WriterStore): LoadedModel {
   const model = store.readModel();
-  const empty = () => createEngine(engineModule, CAPACITY);
   if (model === null) {
-    const nothing = { tasks: [], profiles: [], version: 0, seq: 0, learnedSeq: 0 };
-    return { engine: empty(), learned: new Learned(), ...nothing, isLost: false };
+    const nothing = { profiles: [], version: 0, seq: 0, learnedSeq: 0 };
+    return { ...emptyModel(), learned: new Learned(), ...nothing, isLost: false };
   }
   const { tasks, version, seq } = model;
   const profiles = JSON.parse(model.profiles) as TaskProfile[];
@@ -90,16 +89,16 @@ function loadModel(store: WriterStore): LoadedModel {
   } catch (error) {
     if (!(error instanceof EngineError)) throw error;
     console.warn(`model ${version} is learned anew from the kept runs: ${error.message}`);
-    return { engine: empty(), learned, tasks, profiles, version, seq: store.flushedSeq, learnedSeq: seq, isLost: true };
+    const { engine } = emptyModel();
+    return { engine, learned, tasks, profiles, version, seq: store.flushedSeq, learnedSeq: seq, isLost: true };
   }
 }
 
 /** Puts a model of the kept runs in the place of the model, late records included. Null, and nothing changed, where none is kept. */
 export function rebuild(state: State, store: WriterStore, nowMs: number): { runs: number; executions: number } | null {
-  const sealed = state.ledger.takeSealed();
-  store.transaction(() => store.writePack(store.lastSeq, sealed, nowMs));
+  packNow(state, store, nowMs, store.lastSeq);
   const before = { engine: state.engine, tasks: state.tasks, taskIds: state.taskIds };
-  Object.assign(state, { engine: createEngine(engineModule, CAPACITY), tasks: [], taskIds: new Map() });
+  Object.assign(state, emptyModel());
   const learned = { runs: 0, executions: 0 };
   for (const records of store.keptRuns(REBUILD_PACKS)) {
     const run = assembleRun(records);
@@ -115,8 +114,12 @@ export function rebuild(state: State, store: WriterStore, nowMs: number): { runs
 
 /** A model that knows nothing takes the model's place. */
 export function forgetModel(state: State): void {
-  Object.assign(state, { engine: createEngine(engineModule, CAPACITY), tasks: [], taskIds: new Map() });
+  Object.assign(state, emptyModel());
   state.unpublished++;
+}
+
+function emptyModel(): Pick<State, "engine" | "tasks" | "taskIds"> {
+  return { engine: createEngine(engineModule, CAPACITY), tasks: [], taskIds: new Map() };
 }
 
 function replay(state: State, store: WriterStore, model: LoadedModel, nowMs: number): void {
@@ -147,7 +150,10 @@ function replay(state: State, store: WriterStore, model: LoadedModel, nowMs: num
 
 /** Sealed runs that fill memory go to a pack, where late records find them. */
 export function packIfDue(state: State, store: WriterStore, nowMs: number, seq: number): void {
-  if (!state.ledger.isPackDue) return;
+  if (state.ledger.isPackDue) packNow(state, store, nowMs, seq);
+}
+
+function packNow(state: State, store: WriterStore, nowMs: number, seq: number): void {
   const sealed = state.ledger.takeSealed();
   store.transaction(() => store.writePack(seq, sealed, nowMs));
 }
