@@ -33,11 +33,21 @@ const drawn = new Map<string, string>();
 let timer = 0;
 /** Of the graph whose chains are shown. */
 let chainsVersion = -1;
+/** Version and task of the forecast that is shown; "" where none was answered. */
+let forecastOf = "";
 
 class Refused extends Error {}
 
-async function read<T>(path: string, key: string): Promise<T> {
-  const response = await fetch(path, { headers: { authorization: `Bearer ${key}` } });
+/** Asks with a body by POST, else by GET. */
+async function ask<T>(path: string, key: string, body?: object): Promise<T> {
+  const authorization = `Bearer ${key}`;
+  const response = await (body === undefined
+    ? fetch(path, { headers: { authorization } })
+    : fetch(path, {
+        method: "POST",
+        headers: { authorization, "content-type": "application/json" },
+        body: JSON.stringify(body),
+      }));
   if (response.ok) return (await response.json()) as T;
   const problem = (await response.json().catch(() => ({}))) as Partial<Problem>;
   const text = problem.detail ?? problem.title ?? `${path} answered ${response.status}`;
@@ -46,12 +56,12 @@ async function read<T>(path: string, key: string): Promise<T> {
 
 async function refresh(key: string): Promise<void> {
   const [policy, fleet, outcomes, learning, graph, recent] = await Promise.all([
-    read<Policy>("/v1/policy", key),
-    read<{ clusters: ClusterView[] }>("/v1/clusters", key),
-    read<OutcomesAnswer>(`/v1/outcomes?limit=0${windowQuery()}`, key),
-    read<LearningAnswer>("/v1/learning", key),
-    read<GraphAnswer>("/v1/graph", key),
-    read<{ allocations: AllocationRecord[] }>(`/v1/allocations?limit=${ALLOCATIONS_SHOWN}`, key),
+    ask<Policy>("/v1/policy", key),
+    ask<{ clusters: ClusterView[] }>("/v1/clusters", key),
+    ask<OutcomesAnswer>(`/v1/outcomes?limit=0${windowQuery()}`, key),
+    ask<LearningAnswer>("/v1/learning", key),
+    ask<GraphAnswer>("/v1/graph", key),
+    ask<{ allocations: AllocationRecord[] }>(`/v1/allocations?limit=${ALLOCATIONS_SHOWN}`, key),
   ]);
   byId("summary").textContent = `mode ${policy.mode} · ${graph.tasks.length} tasks · graph version ${graph.version}`;
   draw("outcomes", outcomes.totals, () => outcomeView(outcomes));
@@ -62,10 +72,11 @@ async function refresh(key: string): Promise<void> {
   draw("graph", graph, () => graphView(graph));
   if (graph.version !== chainsVersion) {
     // Mining costs more than the other answers: only for a new version.
-    const chains = await read<ChainsAnswer>(`/v1/chains?limit=${CHAINS_SHOWN}`, key);
+    const chains = await ask<ChainsAnswer>(`/v1/chains?limit=${CHAINS_SHOWN}`, key);
     draw("chains", chains, () => chainView(chains));
     chainsVersion = graph.version;
   }
+  await forecast(key, graph.version);
   draw("known", graph.tasks.length, () => options(graph));
   draw("allocations", recent.allocations, () => allocationView(recent.allocations));
 }
@@ -91,20 +102,22 @@ function askedTask(): string {
   }
 }
 
-/** What follows the asked task. A key that may read may not predict: that is told here and does not end the rest. */
-async function forecast(key: string): Promise<void> {
+/** What follows the asked task, asked once per version. A key that may read may not predict: that is told here and does not end the rest. */
+async function forecast(key: string, version: number): Promise<void> {
   const task = askedTask();
   if (task === "")
     return draw("forecast", null, () => [quiet("Choose a task here, in the graph or among the chains.")]);
-  const answer = await fetch("/v1/predictions", {
-    method: "POST",
-    headers: { authorization: `Bearer ${key}`, "content-type": "application/json" },
-    body: JSON.stringify({ task }),
-  });
-  const data = (await answer.json().catch(() => ({}))) as Partial<Prediction & Problem>;
-  if (task !== askedTask()) return; // Another one was chosen meanwhile.
-  if (answer.ok) draw("forecast", [task, data], () => forecastView(task, data as Prediction));
-  else draw("forecast", [task, data], () => [quiet(`${task}: ${data.detail ?? `refused with ${answer.status}`}`)]);
+  if (forecastOf === `${version} ${task}`) return;
+  forecastOf = "";
+  try {
+    const prediction = await ask<Prediction>("/v1/predictions", key, { task });
+    if (task !== askedTask()) return; // Another one was chosen meanwhile.
+    draw("forecast", [task, prediction], () => forecastView(task, prediction));
+    forecastOf = `${version} ${task}`;
+  } catch (error) {
+    const told = error instanceof Error ? error.message : String(error);
+    if (task === askedTask()) draw("forecast", [task, told], () => [quiet(`${task}: ${told}`)]);
+  }
 }
 
 /** Replaces a section's content where its data changed; what was opened stays open. */
@@ -135,7 +148,7 @@ async function poll(): Promise<void> {
   if (document.hidden) return; // Read again when somebody looks.
   let againMs = POLL_MS;
   try {
-    await Promise.all([refresh(key), forecast(key)]);
+    await refresh(key);
     show(true);
     byId("status").textContent = "";
   } catch (error) {
