@@ -1,26 +1,20 @@
 // How long runtimes are held, learned at the hub from calls and releases and told to agents. Date.now is ours.
 import { evictDurableObject, runDurableObjectAlarm } from "cloudflare:test";
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { beforeEach, describe, expect, test } from "vitest";
 import type { Heartbeat } from "../../src/protocol.ts";
-import { GIB, heartbeatOf, newWorld, offerOf, type World } from "./world.ts";
+import { clockAhead, GIB, heartbeatOf, newWorld, offerOf, type World } from "./world.ts";
 
 const CLUSTER = "paris";
 const VM = "vm-1";
 const GAP_MS = 100_000;
 const TASKS = ["a", "b"].map((task) => ({ task, keepAliveMs: 60_000 }));
 let world: World;
-let aheadMs = 0;
+const clock = clockAhead();
 
 beforeEach(async () => {
-  aheadMs = 0;
-  const now = Date.now.bind(Date);
-  vi.spyOn(Date, "now").mockImplementation(() => now() + aheadMs);
   world = await newWorld();
   await world.call("PUT", "/v1/policy", { mode: "active" });
   await beat();
-});
-afterEach(() => {
-  vi.restoreAllMocks();
 });
 
 /** A heartbeat; its answer's keep-alive of task a. */
@@ -36,9 +30,9 @@ async function calls(count: number, idleMs: number): Promise<void> {
   for (let i = 0; i < count; i++) {
     const start = { coldStartMs: 2_000, latencySensitivity: 1, memoryBytes: GIB / 16 };
     await world.hub(CLUSTER).admit(world.workspace, offerOf([], { start }));
-    aheadMs += 50;
+    clock.aheadMs += 50;
     await beat([{ task: "a", atMs: Date.now() }]);
-    aheadMs += idleMs;
+    clock.aheadMs += idleMs;
     await beat();
   }
 }
@@ -61,9 +55,9 @@ test("what a plan hides of the start is no reason to hold its runtime", async ()
     await world.hub(CLUSTER).admit(world.workspace, offerOf([], { runId, task: "b", hidden }));
     const start = { coldStartMs: 2_000, latencySensitivity: 1, memoryBytes: GIB / 16 };
     await world.hub(CLUSTER).admit(world.workspace, offerOf([], { runId, start }));
-    aheadMs += 50;
+    clock.aheadMs += 50;
     await beat([{ task: "a", atMs: Date.now() }]);
-    aheadMs += GAP_MS;
+    clock.aheadMs += GAP_MS;
     await beat();
   }
   // Nobody waits without it: nothing is held at all.
@@ -109,7 +103,7 @@ describe("is learned, and told only where it may be", () => {
   ])("%s", async (_, arrange, expected) => {
     expect(await beat()).toBe(120_000);
     await arrange();
-    aheadMs += 2_000;
+    clock.aheadMs += 2_000;
     await beat(); // a hub hears of a task's declaration with its next summary
     await expect.poll(() => beat()).toBe(expected);
   });

@@ -1,29 +1,23 @@
 // What a workspace learns from outcomes, from the agent's report to the published profiles. Time is ours where alarms are run.
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { exports } from "cloudflare:workers";
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { beforeEach, describe, expect, test, vi } from "vitest";
 import type { TaskProfile } from "../../src/core/graph.ts";
 import { adjustmentsOf } from "../../src/core/learned.ts";
 import { type Execution, LearningAnswer } from "../../src/protocol.ts";
-import { commandOf, newWorld, offerOf, testEnv, type World } from "./world.ts";
+import { clockAhead, commandOf, newWorld, offerOf, testEnv, type World } from "./world.ts";
 
 const CLUSTER = "paris";
 const VM = "vm-1";
 const WHOLE_START_MS = 2_000;
 let world: World;
 let agentKey: string;
-let aheadMs = 0;
+const clock = clockAhead();
 
 beforeEach(async () => {
-  aheadMs = 0;
-  const now = Date.now.bind(Date);
-  vi.spyOn(Date, "now").mockImplementation(() => now() + aheadMs);
   world = await newWorld();
   agentKey = await world.key(["agent"], CLUSTER, VM);
   await world.heartbeat(CLUSTER, VM, ["a", "b"]);
-});
-afterEach(() => {
-  vi.restoreAllMocks();
 });
 
 const writer = () => testEnv.GRAPH_WRITER.getByName(world.workspace);
@@ -31,7 +25,7 @@ const report = (part: object) => world.call("POST", `/v1/agents/${CLUSTER}/${VM}
 /** The hub's outcomes reach D1 and the writer; then the writer's alarm seals, publishes and flushes. */
 async function pass(ms: number): Promise<void> {
   expect((await world.call("GET", "/v1/outcomes")).status).toBe(200);
-  aheadMs += ms;
+  clock.aheadMs += ms;
   await runDurableObjectAlarm(writer());
 }
 async function profileOf(task: string): Promise<TaskProfile> {
@@ -217,7 +211,7 @@ describe("what sealed runs teach", () => {
     while (!heard.includes("event: change")) heard += (await reader.read()).value;
     await reader.cancel();
     expect(heard).toMatch(/"root":"a"/);
-    aheadMs += 3_700_000;
+    clock.aheadMs += 3_700_000;
     expect((await learning()).drift.alert).toBe(false);
     expect((await world.call("GET", "/metrics")).body).toContain("forechain_workflow_changed 0");
   });

@@ -1,26 +1,20 @@
 // What an execution has written is brought to where its run goes on, when its record comes.
 import { runDurableObjectAlarm } from "cloudflare:test";
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { beforeEach, expect, test } from "vitest";
 import type { Command, Execution } from "../../src/protocol.ts";
-import { newWorld, offerOf, testEnv, type World } from "./world.ts";
+import { clockAhead, newWorld, offerOf, testEnv, type World } from "./world.ts";
 
 const CLUSTER = "paris";
 const MB = 1_000_000;
 let world: World;
 let agentKey: string;
-let aheadMs = 0;
+const clock = clockAhead();
 
 beforeEach(async () => {
-  aheadMs = 0;
-  const now = Date.now.bind(Date);
-  vi.spyOn(Date, "now").mockImplementation(() => now() + aheadMs);
   world = await newWorld();
   agentKey = await world.key(["agent"], CLUSTER, "vm-1");
   await world.call("PUT", "/v1/policy", { mode: "active" });
   for (const vm of ["vm-1", "vm-2"]) await world.heartbeat(CLUSTER, vm, ["split", "merge", "log"]);
-});
-afterEach(() => {
-  vi.restoreAllMocks();
 });
 
 const output = (name: string) => ({ uri: `https://store.test/${name}.bin`, bytes: 10 * MB });
@@ -49,7 +43,7 @@ const post = async (executions: Execution[]) =>
 /** Twelve runs are known, and their model is published. */
 async function learned(): Promise<void> {
   for (let n = 0; n < 12; n++) await post(run(`old-${n}`));
-  aheadMs += 6_000;
+  clock.aheadMs += 6_000;
   await runDurableObjectAlarm(testEnv.GRAPH_WRITER.getByName(world.workspace));
   for (const vm of ["vm-1", "vm-2"]) await world.heartbeat(CLUSTER, vm, ["split", "merge", "log"]);
   expect((await world.call("POST", "/v1/predictions", { task: "split" })).body.modelVersion).toBe(1);

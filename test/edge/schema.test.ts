@@ -3,14 +3,16 @@ import { applyD1Migrations } from "cloudflare:test";
 import { getTableConfig, type SQLiteTable } from "drizzle-orm/sqlite-core";
 import { beforeAll, expect, test } from "vitest";
 import * as control from "../../src/edge/schema/control.ts";
+import * as graph from "../../src/edge/schema/graph.ts";
 import * as learning from "../../src/edge/schema/learning.ts";
 import { testEnv } from "./world.ts";
 
 beforeAll(() => applyD1Migrations(testEnv.DB, testEnv.MIGRATIONS));
 
-const TABLES = [...Object.values(control), ...Object.values(learning)];
+const tablesOf = (schema: object) => Object.values(schema).map((table) => getTableConfig(table as SQLiteTable));
+const TABLES = [control, learning, graph].flatMap(tablesOf);
 
-test.each(TABLES.map((table) => getTableConfig(table as SQLiteTable)))("table $name", async (declared) => {
+test.each(TABLES)("table $name", async (declared) => {
   const { results } = await testEnv.DB.prepare('SELECT name, type, "notnull", pk FROM pragma_table_info(?1)')
     .bind(declared.name)
     .all<{ name: string; type: string; notnull: number; pk: number }>();
@@ -28,8 +30,16 @@ test.each(TABLES.map((table) => getTableConfig(table as SQLiteTable)))("table $n
 test("every table has a schema", async () => {
   const sql = testEnv.MIGRATIONS.flatMap(({ queries }) => queries).join(";");
   const names = [...sql.matchAll(/CREATE TABLE (\w+)/g)].map((match) => match[1]!);
-  // graph-schema.test.ts has the graph's.
-  expect(names.filter((name) => !name.startsWith("graph_")).toSorted()).toEqual(
-    TABLES.map((table) => getTableConfig(table as SQLiteTable).name).toSorted(),
+  expect(names.toSorted()).toEqual(TABLES.map(({ name }) => name).toSorted());
+});
+
+test("every table of the graph is STRICT and costs one row per upsert", async () => {
+  const sql = testEnv.MIGRATIONS.find(({ name }) => name.startsWith("0002"))!.queries.join(";");
+  const made = [...sql.matchAll(/CREATE TABLE (\w+)[\s\S]*?\)\s*(STRICT, WITHOUT ROWID)/g)];
+  expect(made.map(([, name]) => name).sort()).toEqual(
+    tablesOf(graph)
+      .map(({ name }) => name)
+      .sort(),
   );
+  expect(sql.match(/CREATE (TABLE|INDEX)/g)).toHaveLength(made.length);
 });

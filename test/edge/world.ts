@@ -2,7 +2,7 @@
 
 import { applyD1Migrations, type D1Migration, runDurableObjectAlarm } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
-import { expect, vi } from "vitest";
+import { afterEach, beforeEach, expect, vi } from "vitest";
 import type { Offer, PlannedCommand } from "../../src/core/pipeline.ts";
 import type { ClusterHub } from "../../src/edge/cluster-hub.ts";
 import type { Env } from "../../src/edge/env.ts";
@@ -147,4 +147,18 @@ export function commandOf(changes: Partial<PlannedCommand> = {}): PlannedCommand
     expiresMs: nowMs + 60_000,
     ...changes,
   };
+}
+
+/** Date.now runs ahead of the real clock by `aheadMs` in every test of the file that calls this, at first by nothing. */
+export function clockAhead(): { aheadMs: number } {
+  const clock = { aheadMs: 0 };
+  beforeEach(() => {
+    clock.aheadMs = 0;
+    const now = Date.now.bind(Date);
+    vi.spyOn(Date, "now").mockImplementation(() => now() + clock.aheadMs);
+  });
+  afterEach(() => {
+    vi.restoreAllMocks();
+  });
+  return clock;
 }
