@@ -4,7 +4,9 @@
 // is charged as unprepared. Terms stay by name beside the total.
 // Order of work: the terms that need only columns are summed for every cluster; what is in a VM's cache has to be looked up,
 // so transfers are added to the cheapest pairs only, until no pair left can be cheaper (branch and bound; exact).
+
 import type { Alternative, ClusterRefusal, Constraints, PlacementTerms } from "../protocol.ts";
+import type { Adjustments } from "./adjustments.ts";
 import { corrected } from "./corrections.ts";
 import type { ChainDemand, TaskDemand } from "./demand.ts";
 import {
@@ -19,7 +21,6 @@ import {
   TASK_WARM,
   type VmView,
 } from "./fleet.ts";
-import type { Adjustments } from "./learning.ts";
 
 /** An agent that was silent for longer is taken for gone: three heartbeats of 5 s. */
 export const HEARTBEAT_STALE_MS = 15_000;

@@ -1,9 +1,10 @@
 // What the graph knows, in the shapes that people and the later stages read. In: rows of counts (rows.ts). Out: tasks and
 // transitions as `GET /v1/graph` tells them, and a TaskProfile for each task.
+
 import type { GraphAnswer, GraphTask, GraphTransition, Quantiles } from "../protocol.ts";
+import type { Adjustments } from "./adjustments.ts";
 import { rowParts } from "./contribution.ts";
 import type { ChainEngine } from "./engine.ts";
-import type { Adjustments } from "./learning.ts";
 import { newestDayOf, type Rows, runTotalsOf, taskCountsOf, weightOf } from "./rows.ts";
 import { type Counts, quantilesOf, wholeShares } from "./sketch.ts";
 

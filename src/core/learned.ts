@@ -6,11 +6,12 @@
 // accord (a miss) counts only where the execution that it names is there, recorded by that very VM, and once. What it measured for a
 // command is bounded by the commands that the hub gave it.
 import type { LearnedPart, Outcome, PlacementTerms } from "../protocol.ts";
+import type { Adjustments } from "./adjustments.ts";
 import { Calibration, type CalibrationRow } from "./calibration.ts";
 import type { TermFactors } from "./corrections.ts";
 import type { Change } from "./drift.ts";
 import type { Model, TaskProfile } from "./graph.ts";
-import { type Adjustments, LEARNED_PARTS, Learning, type LearningState } from "./learning.ts";
+import { LEARNED_PARTS, Learning, type LearningState } from "./learning.ts";
 import { predictFor } from "./pipeline.ts";
 import type { AssembledRun } from "./profile.ts";
 import { normaliseTaskName } from "./records.ts";

@@ -18,20 +18,12 @@ import { type Review, reviewRun } from "./review.ts";
 export const KEPT_AFTER_CHANGE = 0.1;
 
 export const LEARNED_PARTS = ["gate", "margins", "placement"] as const;
-export type LearnedPart = (typeof LEARNED_PARTS)[number];
 
 export interface LearningState {
   gate: GateState;
   margins: MarginState;
   placement: CorrectionState;
   drift: DriftState;
-}
-
-/** What the stages ask. A part that is left out corrects nothing. */
-export interface Adjustments {
-  gate?: Pick<GateBeliefs, "probability">;
-  margins?: Pick<LeadMargins, "correct">;
-  placement?: Pick<PlacementCorrections, "factors" | "choose">;
 }
 
 export class Learning {
@@ -68,7 +60,7 @@ export class Learning {
     for (const part of LEARNED_PARTS) if (!this[part].frozen) this[part].fade(kept);
   }
 
-  reset(part?: LearnedPart): void {
+  reset(part?: (typeof LEARNED_PARTS)[number]): void {
     for (const each of part === undefined ? LEARNED_PARTS : [part]) this[each].reset();
     if (part === undefined) this.drift.reset();
   }

@@ -4,7 +4,6 @@
 import type {
   Alternative,
   ClusterRefusal,
-  CommandKind,
   Constraints,
   Demand,
   PlacementTerms,
@@ -17,7 +16,7 @@ import { allocate, alternativesOf, type Candidate } from "./allocate.ts";
 import { type ChainDemand, demandOf } from "./demand.ts";
 import type { FleetView, NewPlacer } from "./fleet.ts";
 import type { Model, TaskProfile } from "./graph.ts";
-import { type Hidden, notSent, type Plan, planFor } from "./plan.ts";
+import { type Hidden, notSent, type Plan, type PlannedCommand, planFor } from "./plan.ts";
 import { meanOf, predict, predictNothing, routesFrom } from "./predict.ts";
 
 /** Hubs asked in turn before the request is told that nothing is suitable. */
@@ -60,25 +59,6 @@ export interface TaskRequest {
   branch?: string | null;
   /** False: nobody will read why something was skipped, nor what starts first. Absent: both are told. */
   explains?: boolean;
-}
-
-/** One thing to prepare. `key` names the distinct thing: commands with one key on one VM are one command. */
-export interface PlannedCommand {
-  commandId: string;
-  key: string;
-  vm: string;
-  kind: CommandKind;
-  task: string | null;
-  version: string | null;
-  uri: string | null;
-  bytes: number | null;
-  probability: number;
-  /** As the engine foretold it, before the gate's beliefs: what its outcome is compared with. Absent: `probability` is. */
-  foretold?: number;
-  savedMs: number;
-  notBeforeMs: number;
-  deadlineMs: number;
-  expiresMs: number;
 }
 
 /** What the hub is asked to hold and to send. */

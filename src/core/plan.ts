@@ -8,13 +8,13 @@
 // Where a step fans out, the gate is asked once for each instance, with the probability that so many are needed.
 // What would be started only after a later task of the way has begun is left to that task's own plan, which knows more.
 // Order: objects and code before the runtime that needs them; the most valuable first, cut at the policy's fan-out.
-import type { Policy, PrefetchItem, SkippedItem } from "../protocol.ts";
+
+import type { CommandKind, Policy, PrefetchItem, SkippedItem } from "../protocol.ts";
+import type { Adjustments } from "./adjustments.ts";
 import { type Candidate, chooseVm } from "./allocate.ts";
 import type { TaskDemand } from "./demand.ts";
 import { type FleetIndex, type FleetView, indexOf, TASK_WARM } from "./fleet.ts";
-import type { Adjustments } from "./learning.ts";
 import type { Lead } from "./margins.ts";
-import type { PlannedCommand } from "./pipeline.ts";
 
 /** Preparations are started this much earlier than their own expected time asks: their times vary too. */
 const PREPARE_MARGIN = 1.5;
@@ -36,6 +36,25 @@ const NORMAL_P90 = 1.2816;
 /** Instances of one task in one plan at most; the policy's fan-out cuts further. */
 const INSTANCES_MAX = 1_024;
 const BYTES_PER_GB = 2 ** 30;
+
+/** One thing to prepare. `key` names the distinct thing: commands with one key on one VM are one command. */
+export interface PlannedCommand {
+  commandId: string;
+  key: string;
+  vm: string;
+  kind: CommandKind;
+  task: string | null;
+  version: string | null;
+  uri: string | null;
+  bytes: number | null;
+  probability: number;
+  /** As the engine foretold it, before the gate's beliefs: what its outcome is compared with. Absent: `probability` is. */
+  foretold?: number;
+  savedMs: number;
+  notBeforeMs: number;
+  deadlineMs: number;
+  expiresMs: number;
+}
 
 export interface Plan {
   commands: PlannedCommand[];

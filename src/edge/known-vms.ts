@@ -14,7 +14,7 @@ const ROW_CHARACTERS_MAX = 1_000_000;
 type KnownVm = Pick<VmSummary, "vm" | "announcedUrl" | "cpuCores" | "memoryBytes">;
 
 /** As it is stored: VMs of a cluster mostly have the same tasks, so their lists are told once. */
-export interface KnownVms {
+interface KnownVms {
   taskLists: string[][];
   vms: (KnownVm & { taskList: number })[];
 }

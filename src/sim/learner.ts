@@ -1,9 +1,11 @@
 // What Forechain has learned, in the simulator: the production assembly, rows, profiles and engine, fed with runs of the log and
 // then with the simulated runs as they are sealed. In: assembled runs. Out: the model that `serve` asks.
+
+import type { Adjustments } from "../core/adjustments.ts";
 import { contributionOf } from "../core/contribution.ts";
 import { createEngine, RUN_EXECUTIONS_MAX, RUN_TRIGGERS_MAX, type WasmEngine } from "../core/engine.ts";
 import { type Model, profilesOf, type TaskProfile } from "../core/graph.ts";
-import { type Adjustments, Learning } from "../core/learning.ts";
+import { Learning } from "../core/learning.ts";
 import { hashVersion } from "../core/predict.ts";
 import { type AssembledRun, observedRun } from "../core/profile.ts";
 import { GraphRows } from "../core/rows.ts";

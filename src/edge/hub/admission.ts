@@ -1,12 +1,14 @@
 // Whether a plan is taken. In: an offer. Out: the reservation is held and the commands are queued, each under the id that stands
 // for it, or refused with its reason. A refused command costs its preparation; only a cluster without room refuses the offer.
-import type { Admission, Offer, PlannedCommand } from "../../core/pipeline.ts";
+import type { Admission, Offer } from "../../core/pipeline.ts";
+import type { PlannedCommand } from "../../core/plan.ts";
 import { Policy } from "../../protocol.ts";
 import { newId } from "../ids.ts";
 import { type HourlySpending, NOTHING_SPENT, overBudget, type Spent } from "./budget.ts";
 import type { Capacity } from "./capacity.ts";
+import type { CommandOrigin } from "./command-row.ts";
 import type { HubConfig, WrittenOutputs } from "./messages.ts";
-import type { CommandOrigin, CommandQueue } from "./queue.ts";
+import type { CommandQueue } from "./queue.ts";
 import type { Vms } from "./vms.ts";
 
 const POLICY_DEFAULT = Policy.parse({});

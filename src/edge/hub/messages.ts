@@ -1,15 +1,7 @@
 // What Fleet, the Worker and the hubs tell each other, as plain data that crosses Durable Object calls.
 import type { VmView } from "../../core/fleet.ts";
-import type {
-  CommandKind,
-  HeartbeatAnswer,
-  LearnedPart,
-  Policy,
-  TaskDeclaration,
-  VmDeclaration,
-} from "../../protocol.ts";
+import type { HeartbeatAnswer, LearnedPart, Policy, TaskDeclaration, VmDeclaration } from "../../protocol.ts";
 import type { Spent } from "./budget.ts";
-import type { CommandState } from "./queue.ts";
 
 /** From a hub to Fleet, at most once a second. */
 export interface HubSummary {
@@ -63,17 +55,3 @@ export interface WrittenOutputs {
 export type HeartbeatResult =
   | { ok: true; answer: Omit<HeartbeatAnswer, "invokeKey"> }
   | { ok: false; reason: "superseded"; detail: string };
-
-/** A command that was given up for good. */
-export interface DeadLetter {
-  commandId: string;
-  vm: string;
-  kind: CommandKind;
-  task: string | null;
-  uri: string | null;
-  runId: string | null;
-  state: CommandState;
-  attempts: number;
-  reason: string | null;
-  atMs: number;
-}

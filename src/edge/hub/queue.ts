@@ -2,11 +2,11 @@
 // At least once: a lease that runs out puts the command back, a bounded number of times, later each time.
 // In effect once: a result counts only with the lease it was given, and a second result changes nothing.
 // One distinct thing on one VM is one command, however many runs want it.
-import type { PlannedCommand } from "../../core/pipeline.ts";
+import type { PlannedCommand } from "../../core/plan.ts";
 import { normaliseTaskName } from "../../core/records.ts";
 import type { Command, CommandKind, CommandResult } from "../../protocol.ts";
 import { newId } from "../ids.ts";
-import type { DeadLetter } from "./messages.ts";
+import type { CommandOrigin, CommandRow, DeadLetter } from "./command-row.ts";
 
 /** How long an agent may work before the hub takes it for lost, ms: a slow start, a large object, a long call. */
 const LEASE_MS: Record<CommandKind, number> = {
@@ -24,49 +24,6 @@ export const ATTEMPTS_MAX = 3;
 const FINAL_REASON = /^refused/i;
 /** Wait before attempt n + 1: this × 2^(n − 1), and up to as much again at random, so that a herd spreads out, ms. */
 const RETRY_BASE_MS = 250;
-
-export type CommandState = "queued" | "leased" | "done" | "failed" | "expired" | "cancelled";
-
-export interface CommandRow extends Record<string, SqlStorageValue> {
-  command_id: string;
-  vm: string;
-  key: string;
-  kind: CommandKind;
-  task: string | null;
-  version: string | null;
-  uri: string | null;
-  bytes: number | null;
-  probability: number;
-  not_before_ms: number;
-  deadline_ms: number;
-  expires_ms: number;
-  run_id: string | null;
-  beneficiaries: number;
-  request: string | null;
-  state: CommandState;
-  attempt: number;
-  lease_id: string | null;
-  lease_expires_ms: number | null;
-  loaded_bytes: number;
-  ready_ms: number | null;
-  whole_start_ms: number | null;
-  foretold: number | null;
-  context: string | null;
-  chain: string | null;
-  settled: number;
-  live: number;
-  reason: string | null;
-  changed_ms: number;
-}
-
-/** For whom a command was planned first. */
-export interface CommandOrigin {
-  runId: string;
-  /** Task that was asked for then. */
-  context: string | null;
-  /** Expected of the run. */
-  chain: string[] | null;
-}
 
 /** A command that ended without being done: its outcome is `failed`. */
 export interface Given {

@@ -3,8 +3,9 @@
 import { type CommandFacts, settleEnd, settleFailure, settleMiss, settleUse } from "../../core/feedback.ts";
 import type { AgentReport, AgentReportAnswer, CommandResult, Outcome, PreparedEnd } from "../../protocol.ts";
 import type { HourlySpending } from "./budget.ts";
+import type { CommandRow } from "./command-row.ts";
 import type { OutcomeBook } from "./outcomes.ts";
-import type { CommandQueue, CommandRow } from "./queue.ts";
+import type { CommandQueue } from "./queue.ts";
 import type { ExpectedRuns } from "./runs.ts";
 
 /** What a report means beyond its outcomes. */

@@ -1,7 +1,6 @@
 // The tables of migrations 0001, 0004 and 0006 for drizzle; test/edge/schema.test.ts holds both together.
 import { index, integer, primaryKey, real, sqliteTable, text } from "drizzle-orm/sqlite-core";
 import type { AllocationAnswer, AllocationRecord, Outcome, Policy, Scope, TaskDeclaration } from "../../protocol.ts";
-import type { KnownVms } from "../known-vms.ts";
 
 export const workspaces = sqliteTable("workspaces", {
   workspace: text().notNull().primaryKey(),
@@ -165,7 +164,8 @@ export const knownVms = sqliteTable(
   {
     workspace: text().notNull(),
     cluster: text().notNull(),
-    vms: text({ mode: "json" }).$type<KnownVms>().notNull(),
+    /** JSON of known-vms.ts KnownVms, which alone reads and writes it. */
+    vms: text().notNull(),
     knownMs: integer("known_ms").notNull(),
   },
   (table) => [primaryKey({ columns: [table.workspace, table.cluster] })],
