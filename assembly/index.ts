@@ -17,6 +17,8 @@ export {
   addressPlaceDemand, addressPlaceFactors, addressPlaceProximity, addressPlaceServiceMs, addressPlaceTerms, addressPlaceTotalMs, place,
   placeCreate,
 } from "./place";
+export { nextWeights, nextWeightsCount } from "./next";
+export { reachWeights, reachWeightsCount } from "./reach";
 export { tableUsedLines } from "./table";
 
 export function addressPathTasks(): usize { return PATH_TASKS; }

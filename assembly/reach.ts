@@ -105,6 +105,10 @@ export function reachInit(base: usize, lastSets: i32): void {
   }
 }
 
+/** For people: so many values, then as many sums of squares, then four finals of each known set. */
+export function reachWeights(): usize { return weights; }
+export function reachWeightsCount(): i32 { return <i32>(squares / <usize>WEIGHT_BYTES); }
+
 export function reachReset(): void {
   weightsReset(weights, <i32>(squares / <usize>WEIGHT_BYTES), WEIGHT_INITIAL);
   for (let i: usize = 0; i < <usize>KNOWN_SETS; i++) v128.store(finalWeights + (i << 4), f32x4.splat(FINAL_INITIAL));

@@ -392,6 +392,13 @@ export type Scores = z.infer<typeof Scores>;
 export const WorkflowChange = z.object({ root: z.string(), atMs: InstantMs, usualLoss: z.number(), loss: z.number() });
 export type WorkflowChange = z.infer<typeof WorkflowChange>;
 
+/** What the model's mixers trust: each view of the path by how much its evidence counts, and what that was learned from (0: nothing yet). */
+const QuestionMixing = z.object({
+  views: z.array(z.object({ view: z.string(), weight: z.number(), evidence: z.number() })),
+  /** Layer 2, by the view that chooses the mixer's weights. */
+  mixers: z.array(z.object({ mixer: z.string(), weight: z.number() })),
+});
+
 const Factor = z.number();
 /** Everything learned. Lists are cut at the thousand with the most evidence; the export has all. */
 export const LearningAnswer = z.object({
@@ -403,6 +410,8 @@ export const LearningAnswer = z.object({
     usedLines: z.number().int(),
     lines: z.number().int(),
     unpublishedRuns: z.number().int(),
+    /** By question: what starts first, and what executes at all. */
+    mixing: z.object({ next: QuestionMixing, reach: QuestionMixing }),
   }),
   /** Whole cold starts, measured; plans are timed by them. */
   starts: z.array(z.object({ task: z.string(), count: z.number().int(), wholeStartMs: Quantiles })),

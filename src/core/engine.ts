@@ -2,6 +2,7 @@
 // Out: what starts first (`next`), what executes at all (`reach`), and an image of everything learned.
 // `ChainEngine` has two implementations under one test suite: the WASM engine here and the oracle in test/oracle.
 // Only this file sees a WASM pointer; between writing an input and copying an output there is no `await`.
+import { FINALS, type Mixing, type QuestionMixing, questionOf } from "./mixing.ts";
 
 /** Bytes of linear memory that a model may use: 1 MiB, 8 MiB, 32 MiB. Fixed at creation. */
 export type Capacity = "small" | "default" | "large";
@@ -163,6 +164,10 @@ interface Exports {
   modelSeal(): void;
   modelChecksum(): bigint;
   tableUsedLines(): number;
+  nextWeights(): number;
+  nextWeightsCount(): number;
+  reachWeights(): number;
+  reachWeightsCount(): number;
   addressModel(): number;
   addressPathTasks(): number;
   addressPathStartMs(): number;
@@ -303,6 +308,25 @@ export class WasmEngine implements ChainEngine {
   /** Lines in use and lines there are: how full the model is. */
   usage(): { usedLines: number; lines: number } {
     return { usedLines: this.#wasm.tableUsedLines(), lines: this.#wasm.modelLines() };
+  }
+
+  /** What the mixers have learned to trust, by view of the path. */
+  mixing(): Mixing {
+    const { nextWeights, nextWeightsCount, reachWeights, reachWeightsCount } = this.#wasm;
+    return {
+      next: this.#mixingOf("next", nextWeights(), nextWeightsCount()),
+      reach: this.#mixingOf("reach", reachWeights(), reachWeightsCount()),
+    };
+  }
+
+  /** At the address: so many weights, as many sums of squares, then the finals. */
+  #mixingOf(question: keyof Mixing, address: number, count: number): QuestionMixing {
+    const { buffer } = this.#wasm.memory;
+    return questionOf(question, {
+      values: new Float32Array(buffer, address, count),
+      squares: new Float32Array(buffer, address + 4 * count, count),
+      finals: new Float32Array(buffer, address + 8 * count, FINALS[question]),
+    });
   }
 
   /** Copies the path in; returns its length. Whether its tasks can be tasks is checked where it is folded. */

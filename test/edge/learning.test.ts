@@ -159,6 +159,11 @@ describe("what sealed runs teach", () => {
     const { scores, model } = await learning();
     expect(model).toMatchObject({ version: 2, tasks: 2 });
     expect(model.usedLines).toBeGreaterThan(0);
+    // The last task alone tells what follows: its weight has risen from the 0.08 that all begin with.
+    const { next, reach } = model.mixing;
+    expect(next.views.find(({ view }) => view === "last task")!.weight).toBeGreaterThan(0.083);
+    expect(next.views.find(({ view }) => view === "last 6")).toMatchObject({ evidence: 0 });
+    expect(reach.mixers.map(({ mixer }) => mixer)).toEqual(["run before", "last task", "known views", "depth"]);
     expect(scores.predictions).toBeGreaterThan(30);
     // b always follows a: confident and right in the last bin, wrong nowhere.
     expect(scores.logLoss).toBeLessThan(0.2);

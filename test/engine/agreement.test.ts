@@ -10,6 +10,8 @@ import { randomRun } from "./runs.ts";
 
 const RUNS = 24;
 const TOLERANCE = 1e-3;
+/** Weights of a model that has learned nothing. */
+const INITIAL = { next: 0.08, reach: 0.18 };
 const module = await engineModule();
 
 /** Largest difference of a column, matched by task; infinite where the tasks differ. */
@@ -62,6 +64,16 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])("agrees with the oracle on random runs, seed
     }
     wasm.observe(run);
     oracle.observe(run);
+  }
+  const mixing = wasm.mixing();
+  const expected = oracle.mixing();
+  for (const question of ["next", "reach"] as const) {
+    for (const [v, { view, weight, evidence }] of mixing[question].views.entries()) {
+      const own = expected[question].get(v) ?? { weight: INITIAL[question], evidence: 0 };
+      expect(Math.abs(weight - own.weight), `weight of ${question}, ${view}`).toBeLessThan(TOLERANCE);
+      expect(Math.abs(evidence - own.evidence) / (1 + own.evidence), `evidence of ${view}`).toBeLessThan(TOLERANCE);
+    }
+    expect(Math.max(...mixing[question].views.map(({ evidence }) => evidence))).toBeGreaterThan(10);
   }
 });
 

@@ -70,6 +70,10 @@ export class OracleEngine implements ChainEngine {
     if (history.tasks.length > 0) this.#next.learn(history, actual ?? END);
   }
 
+  mixing() {
+    return { next: this.#next.mixing(), reach: this.#reach.mixing() };
+  }
+
   observe(run: ObservedRun): void {
     checkRun(run);
     const indices = [...run.tasks.keys()];

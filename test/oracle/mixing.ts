@@ -63,6 +63,19 @@ export class Weights {
     weight.value += (rate * gradient) / Math.sqrt(weight.squares);
     this.#map.set(key, weight);
   }
+
+  /** By view: the mean of its weights, each as heavy as what it learned from, and how much that is. Keys are `set|view|confidence`. */
+  byView(): Map<number, { weight: number; evidence: number }> {
+    const views = new Map<number, { weight: number; evidence: number }>();
+    for (const [key, { value, squares }] of this.#map) {
+      const view = Number(key.split("|")[1]);
+      const { weight, evidence } = views.get(view) ?? { weight: 0, evidence: 0 };
+      const learned = squares - SQUARES_INITIAL;
+      const sum = evidence + learned;
+      if (sum > 0) views.set(view, { weight: (weight * evidence + value * learned) / sum, evidence: sum });
+    }
+    return views;
+  }
 }
 
 /** Vectors of four that start equal: the weights of layer 2. */

@@ -42,6 +42,11 @@ export class NextOracle {
     this.#before = before;
   }
 
+  /** By view, as Weights says. */
+  mixing() {
+    return this.#weights.byView();
+  }
+
   mix(history: History, isLearning: boolean): Mixed {
     const facts = pathFacts(history);
     const before = this.#before.find(history, isLearning);

@@ -17,7 +17,13 @@ export function learningOf(state: State, nowMs: number): WriterLearning {
   const changes = [...drift.changes()];
   return {
     frozen: [...learned.frozen],
-    model: { version: modelVersion, tasks: tasks.length, ...engine.usage(), unpublishedRuns: unpublished },
+    model: {
+      version: modelVersion,
+      tasks: tasks.length,
+      ...engine.usage(),
+      unpublishedRuns: unpublished,
+      mixing: engine.mixing(),
+    },
     starts: most(learned.starts.learned(), ({ count }) => count),
     margins: most(margins.learned(), ({ observations }) => observations),
     gate: most(gate.learned(), ({ observations }) => observations),
