@@ -367,6 +367,13 @@ export const LearningParts = z.strictObject({ parts: z.array(LearnedPart).min(1)
 /** What is reset is lost: it is named. */
 export const LearningReset = z.strictObject({ parts: z.array(LearnedPart).min(1).max(16) });
 
+/** What an import took. Holds of clusters that are not here are left out. */
+export const LearningImported = z.object({
+  imported: z.array(LearnedPart),
+  skipped: z.array(z.object({ cluster: z.string(), reason: z.string() })),
+});
+export type LearningImported = z.infer<typeof LearningImported>;
+
 /** How good predictions of sealed runs were; null: nothing was measured. Log-loss in nats, means per yes-or-no prediction. */
 export const Scores = z.object({
   predictions: z.number().int(),

@@ -4,16 +4,12 @@ import pRetry, { AbortError } from "p-retry";
 import type { Span, SpanKind } from "../core/spans.ts";
 import type { Imported } from "../importers/format.ts";
 import type { Execution } from "../protocol.ts";
+import type { Target } from "./target.ts";
 
 /** What DESIGN's costs are told for; some 200 kB of JSON. */
 const BATCH = 500;
 const RETRIES = 6;
 const TIMEOUT_MS = 60_000;
-
-export interface UploadTarget {
-  url: string;
-  key: string;
-}
 
 export interface Uploaded {
   /** Reasons of records that the server did not take, with counts. */
@@ -23,12 +19,12 @@ export interface Uploaded {
 }
 
 export class Uploader {
-  readonly #target: UploadTarget;
+  readonly #target: Target;
   #executions: Execution[] = [];
   #spans: Span[] = [];
   readonly result: Uploaded = { rejected: new Map(), duplicates: null };
 
-  constructor(target: UploadTarget) {
+  constructor(target: Target) {
     this.#target = target;
   }
 

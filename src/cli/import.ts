@@ -1,12 +1,11 @@
 // `forechain import FILE…`: execution logs of any known format → the API. With --dry-run nothing is sent and no server is needed.
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { setFlagsFromString } from "node:v8";
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { Columns, FormatName } from "../importers/format.ts";
 import { FORMATS, type ReadOptions, readLog } from "../importers/read.ts";
 import { type Counted, Counter } from "./import-count.ts";
-import { Uploader, type UploadTarget } from "./import-upload.ts";
+import { Uploader } from "./import-upload.ts";
+import { type Target, targetOf } from "./target.ts";
 
 /** How often progress is told, ms. */
 const PROGRESS_MS = 2_000;
@@ -70,7 +69,7 @@ export function importCommand(): Command {
     .action(async (files: string[], flags: ImportFlags) => {
       // Everything read is garbage at once: a young generation that grows with it would only hold memory (2 GB in 300 MB).
       setFlagsFromString("--semi-space-growth-factor=1");
-      const target = flags.dryRun === true ? null : targetOf(flags);
+      const target = flags.dryRun === true ? null : targetOf(flags, ", or use --dry-run");
       const reports: FileReport[] = [];
       for (const file of files) reports.push(await importFile(file, flags, target));
       if (flags.json === true) process.stdout.write(`${JSON.stringify({ files: reports })}\n`);
@@ -81,21 +80,7 @@ export function importCommand(): Command {
     });
 }
 
-/** Errors: throws where neither options, environment nor a local worker tell. */
-function targetOf(flags: ImportFlags): UploadTarget {
-  const url = flags.url ?? process.env.FORECHAIN_URL;
-  const key = flags.key ?? process.env.FORECHAIN_KEY;
-  if (url !== undefined && key !== undefined) return { url, key };
-  const path = join(process.env.FORECHAIN_STATE ?? ".forechain", "dev.json");
-  try {
-    const { url: devUrl, adminKey } = JSON.parse(readFileSync(path, "utf8")) as { url: string; adminKey: string };
-    return { url: url ?? devUrl, key: key ?? adminKey };
-  } catch {
-    throw new Error(`no worker to send to: give --url and --key, start \`npm run dev\` (${path}), or use --dry-run`);
-  }
-}
-
-async function importFile(file: string, flags: ImportFlags, target: UploadTarget | null): Promise<FileReport> {
+async function importFile(file: string, flags: ImportFlags, target: Target | null): Promise<FileReport> {
   const counter = new Counter();
   const uploader = target === null ? null : new Uploader(target);
   const options: ReadOptions = { format: flags.format ?? null, columns: flags.column, lifecycle: flags.lifecycle };
@@ -131,7 +116,7 @@ function isServerError(error: unknown): boolean {
   return error instanceof Error && (/^\/v1\//.test(error.message) || error.name === "TypeError");
 }
 
-function tell(report: FileReport, formats: Set<FormatName>, ms: number, target: UploadTarget | null): void {
+function tell(report: FileReport, formats: Set<FormatName>, ms: number, target: Target | null): void {
   const { file, runs, executions, tasks, skipped, duplicates } = report;
   const format = [...formats].join(" and ") || "unknown format";
   const read = `${counted(runs, "run")}, ${counted(executions, "execution")} of ${counted(tasks, "task")}`;

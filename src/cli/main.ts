@@ -51,6 +51,11 @@ const ALL: Entry[] = [
     load: async () => (await import("./import.ts")).importCommand(),
   },
   {
+    name: "learning",
+    summary: "show, save, take over, freeze or reset what a workspace has learned",
+    load: async () => (await import("./learning.ts")).learningCommand(),
+  },
+  {
     name: "simulate",
     summary: "tell what preparation would have saved on an execution log, against other policies",
     load: async () => (await import("./simulate.ts")).simulateCommand(),

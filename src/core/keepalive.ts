@@ -377,6 +377,15 @@ function stored(state: TaskState): StoredTask {
   };
 }
 
+/** For another place or time: what was idle where it comes from is not idle here. */
+export function withoutReleases(state: KeepAliveState): KeepAliveState {
+  const tasks = Object.entries(state.tasks).map(([task, known]) => [
+    task,
+    { ...known, releasesMs: [], passed: new Array<number>(BINS).fill(0) },
+  ]);
+  return { ...state, tasks: Object.fromEntries(tasks) };
+}
+
 function restored(task: StoredTask): TaskState {
   return {
     ...task,

@@ -11,6 +11,7 @@ import { Calibration, type CalibrationRow } from "./calibration.ts";
 import type { TermFactors } from "./corrections.ts";
 import type { Change } from "./drift.ts";
 import type { Model, TaskProfile } from "./graph.ts";
+import type { LearnedExport } from "./learned-export.ts";
 import { LEARNED_PARTS, Learning, type LearningState } from "./learning.ts";
 import { predictFor } from "./pipeline.ts";
 import type { AssembledRun } from "./profile.ts";
@@ -42,7 +43,7 @@ export interface Placement {
 export type HasExecution = (runId: string, executionId: string, vm: string) => boolean;
 
 export class Learned {
-  readonly learning: Learning;
+  learning: Learning;
   starts: MeasuredStarts;
   readonly calibration: Calibration;
   #frozen: ReadonlySet<LearnedPart> = new Set();
@@ -74,6 +75,21 @@ export class Learned {
     if (part === "model") this.learning.drift.reset();
     const own = LEARNED_PARTS.find((each) => each === part);
     if (own !== undefined) this.learning.reset(own);
+  }
+
+  /**
+   * These parts of an export take the place of what is known of them; drift goes with the model. Scores, what is frozen and which outcomes
+   * were taken stay this workspace's own.
+   */
+  adopt(parts: LearnedPart[], from: LearnedExport["learned"]): void {
+    const taken: Partial<LearningState> = {};
+    if (parts.includes("gate")) taken.gate = from.gate;
+    if (parts.includes("margins")) taken.margins = from.margins;
+    if (parts.includes("placement")) taken.placement = from.placement;
+    if (parts.includes("model") && from.drift !== undefined) taken.drift = from.drift;
+    this.learning = new Learning({ ...this.learning.state(), ...taken });
+    if (parts.includes("starts")) this.starts = new MeasuredStarts(from.starts);
+    this.freeze([...this.#frozen]);
   }
 
   // ── In ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

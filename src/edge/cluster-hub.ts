@@ -277,8 +277,9 @@ export class ClusterHub extends DurableObject<Env> {
     return { holds: this.#holds.learned(), state: this.#holds.state() };
   }
 
-  async resetHolds(): Promise<void> {
-    this.#holds.reset();
+  /** `state`: of an export; null: they begin anew. */
+  async replaceHolds(state: KeepAliveState | null): Promise<void> {
+    this.#holds.replace(state);
   }
 
   async #flushOrLater(nowMs: number): Promise<void> {

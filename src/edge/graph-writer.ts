@@ -13,13 +13,14 @@ import { DurableObject } from "cloudflare:workers";
 import { chainsOf } from "../core/chains.ts";
 import { type GraphFilter, graphAnswer } from "../core/graph.ts";
 import type { LearnedText, Placement } from "../core/learned.ts";
+import type { LearnedExport } from "../core/learned-export.ts";
 import { packRecords, type RunRecord, unpackRecords } from "../core/records.ts";
 import { type RowLimit, warningsOf } from "../core/rows.ts";
 import type { LearnedPart, MinedChain, Rebuilt } from "../protocol.ts";
 import type { Env } from "./env.ts";
 import { type Flush, prepareFlush, writeFlush } from "./graph-store.ts";
 import { giveBack, takeMeasures } from "./writer/measures.ts";
-import { checkpointTexts, forgetModel, packIfDue, rebuild, recover } from "./writer/recovery.ts";
+import { adoptModel, checkpointTexts, forgetModel, packIfDue, rebuild, recover } from "./writer/recovery.ts";
 import {
   FLUSH_MIN_MS,
   flushAtMs,
@@ -140,6 +141,21 @@ export class GraphWriter extends DurableObject<Env> {
     for (const part of parts) state.learned.reset(part);
     if (parts.includes("model")) forgetModel(state);
     this.#publish(state, Date.now());
+  }
+
+  /** Parts of an export take the place of what is known. Errors: what is wrong with the image; then nothing has changed. */
+  async adoptLearned(
+    workspace: string,
+    parts: LearnedPart[],
+    learned: LearnedExport["learned"],
+    model: { tasks: string[]; image: Uint8Array } | null,
+  ): Promise<string | null> {
+    const state = await this.#ready(workspace);
+    const refused = model === null ? null : adoptModel(state, model);
+    if (refused !== null) return refused;
+    state.learned.adopt(parts, learned);
+    this.#publish(state, Date.now());
+    return null;
   }
 
   // ── The graph ──────────────────────────────────────────────────────────────────────────────────────────────────────

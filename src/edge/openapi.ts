@@ -1,6 +1,7 @@
 // The API described: one table of calls, from which /openapi.json and /docs are made. Bodies are the zod schemas of
 // src/protocol.ts, so that what is documented is what is checked.
 import { z } from "zod";
+import { LearnedExport } from "../core/learned-export.ts";
 import * as protocol from "../protocol.ts";
 
 interface CallDescription {
@@ -205,6 +206,16 @@ export const CALLS: CallDescription[] = [
     path: "/v1/learning/export",
     does: "The same, whole, to be saved",
     scopes: ["read", "operate"],
+    response: LearnedExport,
+    query: { model: "false leaves the model's image out" },
+  },
+  {
+    method: "post",
+    path: "/v1/learning/import",
+    does: "Takes an export, or its named parts, in the place of what is known",
+    scopes: ["operate"],
+    request: LearnedExport,
+    response: protocol.LearningImported,
   },
   {
     method: "post",

@@ -1,5 +1,5 @@
 // `npm run dev` as a whole: healthy, key kept over a restart, nothing left after SIGTERM or after the parent was killed.
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -76,6 +76,38 @@ describe.skipIf(!HAS_PROC)(`npm run dev${reason}`, () => {
     second.signal("SIGKILL");
     await second.exited;
     await waitFor("the reaper ended the rest", GONE_WITHIN_MS, () => alive(orphans).length === 0);
+  });
+
+  it("`forechain learning` finds it, shows, saves, takes over, freezes and resets", async () => {
+    rmSync(join(state, "dev.json"), { force: true }); // of a worker that was killed
+    await healthy(dev({}));
+    const forechain = async (...operands: string[]) => {
+      const command = ["node", "src/cli/main.ts", "learning", ...operands];
+      const started = start(command, { cwd: ROOT, env: { FORECHAIN_STATE: state } });
+      return { code: await started.exited, stdout: started.stdout(), stderr: started.stderr() };
+    };
+    expect(await forechain()).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(/^model 0: 0 tasks.*frozen: nothing/),
+    });
+    expect(await forechain("freeze", "gate", "holds")).toMatchObject({ code: 0, stdout: "frozen now: gate, holds\n" });
+    expect(JSON.parse((await forechain("show", "--json")).stdout)).toMatchObject({ frozen: ["gate", "holds"] });
+    expect(await forechain("unfreeze", "--json")).toMatchObject({ code: 0, stdout: '{"frozen":[]}\n' });
+    const file = join(state, "learned.json");
+    expect(await forechain("export", file)).toMatchObject({ code: 0, stdout: expect.stringContaining("bytes in") });
+    expect(JSON.parse(readFileSync(file, "utf8"))).toMatchObject({ format: 1, learned: { starts: [] } });
+    const taken = await forechain("import", file, "--part", "gate", "starts");
+    expect(taken).toMatchObject({ code: 0, stdout: "taken over: gate, starts\n" });
+    writeFileSync(file, '{"format": 2}');
+    const refused = await forechain("import", file, "--json");
+    expect(refused).toMatchObject({ code: 1, stderr: expect.stringContaining("/format: got 2, expected 1") });
+    expect(JSON.parse(refused.stdout)).toHaveProperty("error");
+    expect(await forechain("reset", "holds")).toMatchObject({ code: 0, stdout: "begun anew: holds\n" });
+    expect(await forechain("reset")).toMatchObject({ code: 1, stderr: expect.stringContaining("missing required") });
+    expect(await forechain("reset", "luck")).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining("Allowed choices"),
+    });
   });
 
   it("tells what to do when the port is taken, and starts nothing", async () => {

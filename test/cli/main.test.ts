@@ -6,7 +6,7 @@ import { describe, expect, it } from "vitest";
 import { ROOT } from "../../src/cli/build.ts";
 import { start } from "./processes.ts";
 
-const COMMANDS = ["demo", "dev", "workspace", "agent", "evaluate", "import", "simulate"];
+const COMMANDS = ["demo", "dev", "workspace", "agent", "evaluate", "import", "learning", "simulate"];
 
 async function forechain(...operands: string[]) {
   const started = start(["npm", "run", "-s", "forechain", "--", ...operands], { cwd: ROOT });

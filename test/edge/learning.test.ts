@@ -4,6 +4,7 @@ import { exports } from "cloudflare:workers";
 import { beforeEach, describe, expect, test, vi } from "vitest";
 import type { TaskProfile } from "../../src/core/graph.ts";
 import { adjustmentsOf } from "../../src/core/learned.ts";
+import { toBase64 } from "../../src/edge/secrets.ts";
 import { type Execution, LearningAnswer } from "../../src/protocol.ts";
 import { clockAhead, commandOf, newWorld, offerOf, testEnv, type World } from "./world.ts";
 
@@ -292,6 +293,11 @@ async function wasted(n: number): Promise<void> {
 const shiftOf = ({ gate }: LearningAnswer) =>
   gate.find(({ context, task }) => context === "a" && task === "b")?.shifts[2];
 
+async function gzipped(bytes: Uint8Array): Promise<string> {
+  const zipped = new Response(bytes).body!.pipeThrough(new CompressionStream("gzip"));
+  return toBase64(new Uint8Array(await new Response(zipped).arrayBuffer()));
+}
+
 describe("what is learned can be", () => {
   beforeEach(async () => {
     await ingest(1, 0);
@@ -348,6 +354,76 @@ describe("what is learned can be", () => {
     });
   });
 
+  test("taken over by another workspace: told alike, asked alike; scores and what is frozen stay its own", async () => {
+    await world.hub(CLUSTER).admit(world.workspace, offerOf([], { runId: "of a hold" }));
+    const { body: saved } = await world.call("GET", "/v1/learning/export");
+    const before = await learning();
+    const from = world;
+    world = await newWorld();
+    agentKey = await world.key(["agent"], CLUSTER, VM);
+    await world.heartbeat(CLUSTER, VM, ["a", "b"]);
+    expect((await world.call("POST", "/v1/learning/freeze", { parts: ["gate"] })).status).toBe(200);
+    saved.holds.nowhere = saved.holds[CLUSTER];
+    expect((await world.call("POST", "/v1/learning/import", saved)).body).toEqual({
+      imported: ["model", "gate", "margins", "placement", "starts", "holds"],
+      skipped: [{ cluster: "nowhere", reason: "this workspace has no such cluster" }],
+    });
+    await evictDurableObject(writer());
+    const after = await learning();
+    expect(after).toMatchObject({ frozen: ["gate"], gate: before.gate, starts: before.starts, holds: before.holds });
+    expect(after.model.mixing).toEqual(before.model.mixing);
+    expect(after.scores.predictions).toBe(0);
+    const ask = { task: "a" };
+    const { next, reach } = (await world.call("POST", "/v1/predictions", ask)).body;
+    expect({ next, reach }).toEqual({
+      next: [{ task: "b", probability: expect.any(Number) }, expect.anything()],
+      reach: [expect.objectContaining({ task: "b" })],
+    });
+    const { body: known } = await from.call("POST", "/v1/predictions", ask);
+    expect(next).toEqual(known.next);
+    // Its own hub's outcomes, whose numbers are lower than those of the other workspace, are taken all the same.
+    expect((await world.call("POST", "/v1/learning/unfreeze", {})).status).toBe(200);
+    for (let n = 0; n < 3; n++) await wasted(n);
+    await pass(6_000);
+    expect((await learning()).starts).toMatchObject([{ task: "b", count: 43 }]);
+  });
+
+  test("taken back in part; refused whole where anything is wrong, with what was got and what expected", async () => {
+    const { body: saved } = await world.call("GET", "/v1/learning/export");
+    const before = await learning();
+    expect((await world.call("POST", "/v1/learning/reset", { parts: ["gate", "starts"] })).status).toBe(200);
+    expect((await world.call("POST", "/v1/learning/import", { ...saved, parts: ["gate"] })).body).toEqual({
+      imported: ["gate"],
+      skipped: [],
+    });
+    const now = await learning();
+    expect({ gate: now.gate, starts: now.starts }).toEqual({ gate: before.gate, starts: [] });
+    const image = saved.model.image as string;
+    const { body: withoutModel } = await world.call("GET", "/v1/learning/export?model=false");
+    expect(withoutModel).not.toHaveProperty("model");
+    const wrong: [object, string, RegExp][] = [
+      [{ ...saved, format: 7 }, "/format", /got 7, expected 1/],
+      [{ ...saved, luck: 1 }, "/luck", /unknown field/],
+      [{ ...saved, learned: { gate: { pairs: { "a\tb": [[1, 2, 3]] } } } }, "/learned/gate/pairs/a\tb/0", /./],
+      [{ ...saved, learned: { starts: [["b", [["c1", -1]]]] } }, "/learned/starts/0/1/0/1", />=0/],
+      [{ ...saved, model: { tasks: [], image: image.slice(0, 40) } }, "/model/image", /expected gzip/],
+      [
+        { ...saved, model: { tasks: [], image: await gzipped(new Uint8Array(64)) } },
+        "/model/image",
+        /magic: got 0x0, expected 0x/,
+      ],
+      [{ ...saved, model: { tasks: ["a", "a"], image } }, "/model/image", /got a name twice/],
+      [{ ...withoutModel, parts: ["model"] }, "/parts", /none of the parts/],
+    ];
+    for (const [body, pointer, detail] of wrong) {
+      const { status, body: problem } = await world.call("POST", "/v1/learning/import", body);
+      expect({ status, pointer: problem.errors?.[0]?.pointer }).toEqual({ status: 422, pointer });
+      expect(problem.detail).toMatch(detail);
+    }
+    const { scores: _, ...kept } = await learning();
+    expect(kept).toEqual({ ...now, scores: undefined });
+  });
+
   test("reset, part by part; what is reset is named", async () => {
     expect(await world.call("POST", "/v1/learning/reset", {})).toMatchObject({ status: 422 });
     expect(await world.call("POST", "/v1/learning/reset", { parts: ["luck"] })).toMatchObject({ status: 422 });
@@ -363,6 +439,7 @@ describe("what is learned can be", () => {
     const key = await world.key(["read"]);
     expect((await world.call("POST", "/v1/learning/freeze", {}, key)).status).toBe(403);
     expect((await world.call("POST", "/v1/learning/reset", { parts: ["gate"] }, key)).status).toBe(403);
+    expect((await world.call("POST", "/v1/learning/import", { format: 1 }, key)).status).toBe(403);
     expect((await world.call("GET", "/v1/learning", undefined, key)).status).toBe(200);
   });
 });

@@ -1,8 +1,8 @@
 // What an operator would declare, through the API: services, clusters with their VMs, proximity, tasks, policy; and keys, each
 // with no more scope than its holder needs.
 import type { Mode, Policy, ProximityEntry } from "../../protocol.ts";
+import type { Api } from "../api.ts";
 import type { AgentPlace } from "./agents.ts";
-import type { Api } from "./api.ts";
 import {
   CLUSTERS,
   type PeerName,

@@ -3,7 +3,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { seededRandom } from "../../core/random.ts";
 import { ALLOCATION_HEADER, CLUSTER_HEADER, COLD_START_HEADER, CONTINUATION_HEADER } from "../../protocol.ts";
-import { describe } from "./api.ts";
+import { describe } from "../api.ts";
 import { type CallResult, KEEP_ALIVE_MS, type Request, WORKFLOWS, type Workflow } from "./world.ts";
 
 /** Pauses are the keep-alive, this margin for timers, and an exponential part of this mean. */

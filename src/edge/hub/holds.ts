@@ -108,10 +108,15 @@ export class Holds {
     this.#learner.fade(kept);
   }
 
-  reset(): void {
-    this.#learner.reset();
+  /** Null: begins anew. Frozen stays frozen: that is the operator's word. */
+  replace(state: KeepAliveState | null): void {
+    this.#learner = this.#newLearner({ tasks: {}, ...state, frozen: this.#learner.frozen });
     this.#waiting = [];
+    this.#touched.clear();
     this.#sql.exec("DELETE FROM holds");
+    if (state === null) return;
+    for (const [task, known] of Object.entries(state.tasks)) this.#put(task, known);
+    this.#put(PRICE_ROW, this.#learner.price.state());
   }
 
   /** When there is something to store, at the latest; null: there is not. */

@@ -118,6 +118,19 @@ export function forgetModel(state: State): void {
   state.unpublished++;
 }
 
+/** An exported model takes the model's place. Out: what is wrong with its image; then nothing has changed. */
+export function adoptModel(state: State, { tasks, image }: { tasks: string[]; image: Uint8Array }): string | null {
+  if (new Set(tasks).size !== tasks.length) return "model tasks: got a name twice, expected each once";
+  try {
+    const engine = loadEngine(engineModule, image);
+    Object.assign(state, { engine, tasks, taskIds: new Map(tasks.map((task, id) => [task, id])) });
+    return null;
+  } catch (error) {
+    if (error instanceof EngineError) return error.message;
+    throw error;
+  }
+}
+
 function emptyModel(): Pick<State, "engine" | "tasks" | "taskIds"> {
   return { engine: createEngine(engineModule, CAPACITY), tasks: [], taskIds: new Map() };
 }

@@ -1,5 +1,5 @@
 // A small client of Forechain's own API: JSON in, JSON out, problems as errors that name the field.
-import type { Problem } from "../../protocol.ts";
+import type { Problem } from "../protocol.ts";
 
 const CALL_TIMEOUT_MS = 30_000;
 
