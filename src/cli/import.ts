@@ -2,13 +2,12 @@
 import { setFlagsFromString } from "node:v8";
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { Columns, FormatName } from "../importers/format.ts";
-import { FORMATS, type ReadOptions, readLog } from "../importers/read.ts";
+import { breakReason, FORMATS, type ReadOptions, readLog } from "../importers/read.ts";
 import { type Counted, Counter } from "./import-count.ts";
 import { Uploader } from "./import-upload.ts";
+import { progressTeller } from "./progress.ts";
 import { type Target, targetOf } from "./target.ts";
 
-/** How often progress is told, ms. */
-const PROGRESS_MS = 2_000;
 /** Reasons told per file on standard error. */
 const REASONS_TOLD = 10;
 const COLUMN_FIELDS = ["run", "task", "start", "end", "execution", "parent", "service", "status", "version"];
@@ -30,7 +29,7 @@ interface ImportFlags {
   json?: boolean;
   url?: string;
   key?: string;
-  column: Columns;
+  column?: Columns;
   lifecycle: ReadOptions["lifecycle"];
 }
 
@@ -41,8 +40,10 @@ interface FileReport extends Counted {
   duplicates?: number;
 }
 
+export const COLUMN_HELP = "which column holds the field (CSV, NDJSON); repeatable";
+
 /** `field=column`, several times. */
-export function columnOption(text: string, previous: Columns): Columns {
+export function columnOption(text: string, previous: Columns | undefined): Columns {
   const [, field, column] = /^(\w+)=(.+)$/.exec(text) ?? [];
   if (field === undefined || !COLUMN_FIELDS.includes(field)) {
     throw new InvalidArgumentError(`want field=column, field one of ${COLUMN_FIELDS.join(", ")}`);
@@ -55,7 +56,7 @@ export function importCommand(): Command {
     .description("Reads execution logs and posts what they hold; `-` is standard input.")
     .argument("<file...>", "files of any known format")
     .addOption(new Option("--format <format>", "instead of telling it by the content").choices(FORMATS))
-    .option("--column <field=column>", "which column holds the field (CSV, NDJSON); repeatable", columnOption, {})
+    .option("--column <field=column>", COLUMN_HELP, columnOption)
     .addOption(
       new Option("--lifecycle <how>", "XES: which events are executions")
         .choices(["pair", "complete", "all"])
@@ -83,25 +84,27 @@ export function importCommand(): Command {
 async function importFile(file: string, flags: ImportFlags, target: Target | null): Promise<FileReport> {
   const counter = new Counter();
   const uploader = target === null ? null : new Uploader(target);
-  const options: ReadOptions = { format: flags.format ?? null, columns: flags.column, lifecycle: flags.lifecycle };
+  const options: ReadOptions = {
+    format: flags.format ?? null,
+    columns: flags.column ?? {},
+    lifecycle: flags.lifecycle,
+  };
   const formats = new Set<FormatName>();
   const began = performance.now();
-  let told = began;
+  const progress = progressTeller();
   try {
     for await (const { format, items } of readLog(file, options)) {
       if (format !== null) formats.add(format);
       for await (const item of items) {
         counter.add(item);
         await uploader?.add(item);
-        if (performance.now() - told < PROGRESS_MS) continue;
-        told = performance.now();
-        process.stderr.write(`${file}: ${counter.items} records, ${rate(counter.items, told - began)}/s\n`);
+        progress(() => `${file}: ${counter.items} records, ${rate(counter.items, performance.now() - began)}/s`);
       }
     }
   } catch (error) {
     // A broken file keeps what came before the break; the server's refusal ends the import.
     if (uploader !== null && isServerError(error)) throw error;
-    counter.skip(error instanceof Error ? error.message : String(error), 1);
+    counter.skip(counter.items > 0 ? breakReason(error) : messageOf(error), 1);
   }
   await uploader?.finish();
   for (const [reason, count] of uploader?.result.rejected ?? []) counter.skip(reason, count);
@@ -110,6 +113,10 @@ async function importFile(file: string, flags: ImportFlags, target: Target | nul
   if (duplicates !== null) report.duplicates = duplicates;
   tell(report, formats, performance.now() - began, target);
   return report;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 function isServerError(error: unknown): boolean {

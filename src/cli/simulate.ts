@@ -1,11 +1,10 @@
 // `forechain simulate FILE…`: what Forechain would have done for the user's own log, beside other policies. Nothing is sent anywhere.
-import { readdirSync, statSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { writeFileSync } from "node:fs";
 import Table from "cli-table3";
 import { Command, InvalidArgumentError, Option } from "commander";
-import type { RunRecord } from "../core/records.ts";
-import { recordOf } from "../importers/format.ts";
-import { READ_DEFAULTS, readLog } from "../importers/read.ts";
+import type { Columns } from "../importers/format.ts";
+import { READ_DEFAULTS, recordsOf } from "../importers/read.ts";
+import { filesOf } from "../importers/source.ts";
 import type { PolicyResult } from "../sim/accounting.ts";
 import { RUNS_DEFAULT } from "../sim/arrivals.ts";
 import { readLambdaPerf } from "../sim/cold-starts.ts";
@@ -24,6 +23,8 @@ import {
 } from "../sim/simulate.ts";
 import { type Workload, workloadFault, workloadOf } from "../sim/workload.ts";
 import { engineModule } from "./build.ts";
+import { COLUMN_HELP, columnOption } from "./import.ts";
+import { progressTeller } from "./progress.ts";
 
 /** Seeds behind the confidence intervals of the report. */
 const REPORT_SEEDS = 10;
@@ -44,6 +45,7 @@ Examples:
   $ forechain simulate *.json.gz --arrivals poisson:1800 --html report.html`;
 
 interface Flags {
+  column?: Columns;
   arrivals: string;
   coldStarts: string;
   memory: number;
@@ -60,6 +62,7 @@ export function simulateCommand(): Command {
   return new Command("simulate")
     .description("Replays an execution log under Forechain and other policies, and tells overhead and memory of each.")
     .argument("<file...>", "execution logs of any format that `import` reads; of a folder all its files")
+    .option("--column <field=column>", COLUMN_HELP, columnOption)
     .option("--arrivals <how>", "trace, poisson:SECONDS or azure-llm:FILE", "trace")
     .option("--cold-starts <what>", "log (as measured there), lambda-perf:FILE_OR_FOLDER, or a number of ms", "log")
     .addOption(
@@ -101,7 +104,7 @@ function atLeast(least: number) {
 async function run(paths: string[], flags: Flags): Promise<void> {
   const policies = policyAsks(flags.policies);
   const files = paths.flatMap(filesOf);
-  const { workload, formats } = await workloadFrom(files, flags.memory * BYTES_PER_MB);
+  const { workload, formats } = await workloadFrom(files, flags);
   const spec: SimulationSpec = {
     arrivals: flags.arrivals,
     coldStarts: coldStartsFrom(flags.coldStarts),
@@ -150,35 +153,16 @@ async function simulated(workload: Workload, spec: SimulationSpec): Promise<Simu
   return simulation;
 }
 
-/** The file, or what a folder and those below it hold; hidden ones are left out. */
-function filesOf(path: string): string[] {
-  if (path === "-" || !statSync(path, { throwIfNoEntry: false })?.isDirectory()) return [path];
-  const below = readdirSync(path, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile() && !join(entry.parentPath, entry.name).slice(path.length).includes("/."))
-    .map((entry) => join(entry.parentPath, entry.name))
-    .sort();
-  if (below.length === 0) throw new Error(`${path} is a folder without files`);
-  return below;
-}
-
-async function workloadFrom(files: string[], memoryBytes: number) {
-  const records: RunRecord[] = [];
-  const formats = new Set<string>();
-  const skipped = new Map<string, number>();
-  for (const file of files) {
-    for await (const { format, items } of readLog(file, READ_DEFAULTS)) {
-      if (format !== null) formats.add(format);
-      for await (const item of items) {
-        if (item.kind === "skipped") skipped.set(item.reason, (skipped.get(item.reason) ?? 0) + item.count);
-        const record = recordOf(item);
-        if (record !== null) records.push(record);
-      }
-    }
-  }
+async function workloadFrom(files: string[], flags: Flags) {
+  const reading = progressTeller();
+  const options = { ...READ_DEFAULTS, columns: flags.column ?? {} };
+  const { records, formats, skipped } = await recordsOf(files, options, (count) =>
+    reading(() => `${count} records read`),
+  );
   for (const [reason, count] of skipped) process.stderr.write(`skipped ${count}: ${reason}\n`);
-  const workload = workloadOf(records, memoryBytes);
+  const workload = workloadOf(records, flags.memory * BYTES_PER_MB);
   if ("reason" in workload) throw new Error(workloadFault(workload));
-  return { workload, formats: [...formats] };
+  return { workload, formats };
 }
 
 function coldStartsFrom(text: string): SimulationSpec["coldStarts"] {

@@ -60,40 +60,96 @@ async function* one(item: Imported): AsyncGenerator<Imported> {
 export interface LogRun {
   runId: string;
   run: AssembledRun;
+  /** Of its first execution; NaN where the log does not tell. */
+  startMs: number;
+  /** Of its first execution among all records. */
+  place: number;
+}
+
+export interface LogRecords {
+  /** In order of the files; a later one of the same run and execution replaces an earlier one at assembly. */
+  records: RunRecord[];
+  formats: FormatName[];
+  /** Reasons and how often. */
+  skipped: Map<string, number>;
 }
 
 /**
- * All runs of a log, assembled, in order of their first execution: by its time, at the same instant by its place in the files. Holds
- * the log in memory: for evaluation, not for import.
+ * Everything some logs hold, in memory: for evaluation, not for import. `told` hears how many records there are so far. Of a file
+ * that breaks off what came before the break stays. Errors: throws where a file cannot be read at all.
  */
+export async function recordsOf(
+  paths: string[],
+  options: ReadOptions = READ_DEFAULTS,
+  told: (records: number) => void = () => {},
+): Promise<LogRecords> {
+  const records: RunRecord[] = [];
+  const formats = new Set<FormatName>();
+  const skipped = new Map<string, number>();
+  const skip = (reason: string, count: number) => skipped.set(reason, (skipped.get(reason) ?? 0) + count);
+  for (const path of paths) {
+    const before = records.length;
+    try {
+      for await (const { format, items } of readLog(path, options)) {
+        if (format !== null) formats.add(format);
+        for await (const item of items) {
+          if (item.kind === "skipped") skip(item.reason, item.count);
+          const record = recordOf(item);
+          if (record !== null) told(records.push(record));
+        }
+      }
+    } catch (error) {
+      if (records.length === before) throw error;
+      skip(breakReason(error), 1);
+    }
+  }
+  return { records, formats: [...formats], skipped };
+}
+
+/** Why the rest of a file is missing. */
+export function breakReason(error: unknown): string {
+  return `the rest of the file, unreadable: ${error instanceof Error ? error.message : String(error)}`;
+}
+
+/** The runs of `records`, assembled one by one in order of their first record. Empties the array: only what is kept of a run is held. */
+export function* assembled(records: RunRecord[]): Generator<LogRun> {
+  const last = new Map<string, number>();
+  /** The record of the same run before each, or -1. */
+  const before = new Int32Array(records.length);
+  for (const [place, { runId }] of records.entries()) {
+    before[place] = last.get(runId) ?? -1;
+    last.set(runId, place);
+  }
+  const held: (RunRecord | null)[] = records.splice(0);
+  for (const [runId, end] of last) {
+    const places: number[] = [];
+    for (let place = end; place >= 0; place = before[place] as number) places.push(place);
+    const placeOf = new Map<RunRecord, number>();
+    const byId = new Map<string, RunRecord>();
+    for (const place of places.reverse()) {
+      const record = held[place] as RunRecord;
+      held[place] = null;
+      placeOf.set(record, place);
+      byId.set(record.executionId, record);
+    }
+    const run = assembleRun(byId.values());
+    const first = run.executions[0];
+    if (first !== undefined) yield { runId, run, startMs: first.startMs, place: placeOf.get(first.record) as number };
+  }
+}
+
+/** Order of a log: by the time of the first execution, at the same instant by its place. Unknown times are equal, before all others. */
+export function inLogOrder(a: { startMs: number; place: number }, b: { startMs: number; place: number }): number {
+  if (a.startMs === b.startMs || (Number.isNaN(a.startMs) && Number.isNaN(b.startMs))) return a.place - b.place;
+  if (Number.isNaN(a.startMs)) return -1;
+  return Number.isNaN(b.startMs) ? 1 : a.startMs - b.startMs;
+}
+
+/** All runs of some logs, assembled, in the log's order. */
 export async function runsOf(
   paths: string[],
   options: ReadOptions = READ_DEFAULTS,
 ): Promise<{ runs: LogRun[]; formats: FormatName[]; skipped: Map<string, number> }> {
-  const records = new Map<string, Map<string, RunRecord>>();
-  const places = new Map<RunRecord, number>();
-  const formats = new Set<FormatName>();
-  const skipped = new Map<string, number>();
-  for (const path of paths) {
-    for await (const { format, items } of readLog(path, options)) {
-      if (format !== null) formats.add(format);
-      for await (const item of items) {
-        if (item.kind === "skipped") skipped.set(item.reason, (skipped.get(item.reason) ?? 0) + item.count);
-        const record = recordOf(item);
-        if (record === null) continue;
-        places.set(record, places.size);
-        const run = records.get(record.runId);
-        if (run === undefined) records.set(record.runId, new Map([[record.executionId, record]]));
-        else run.set(record.executionId, record);
-      }
-    }
-  }
-  const runs = [...records].map(([runId, run]) => ({ runId, run: assembleRun(run.values()) }));
-  const first = ({ run }: LogRun) => run.executions[0] as AssembledRun["executions"][0];
-  // Unknown times are equal, before all others.
-  const time = (run: LogRun) => (Number.isNaN(first(run).startMs) ? Number.NEGATIVE_INFINITY : first(run).startMs);
-  const place = (run: LogRun) => places.get(first(run).record) as number;
-  const whole = runs.filter(({ run }) => run.executions.length > 0);
-  whole.sort((a, b) => time(a) - time(b) || place(a) - place(b));
-  return { runs: whole, formats: [...formats], skipped };
+  const { records, ...read } = await recordsOf(paths, options);
+  return { runs: [...assembled(records)].sort(inLogOrder), ...read };
 }

@@ -1,7 +1,7 @@
 // Files as contents. In: a path, or "-" for standard input. Out: one content per file, several for a tar archive, decompressed
 // on the way; nothing is held whole. Compression and archives are told by their magic bytes, not by names.
-import { createReadStream } from "node:fs";
-import { basename } from "node:path";
+import { createReadStream, readdirSync, statSync } from "node:fs";
+import { basename, join } from "node:path";
 import { PassThrough, Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createGunzip } from "node:zlib";
@@ -20,6 +20,17 @@ interface NamedContent {
 const HEAD_BYTES = 64 * 1024;
 const TAR_MAGIC_AT = 257;
 const TAR_MAGIC = "ustar";
+
+/** The file, or what a folder and those below it hold; hidden ones are left out. */
+export function filesOf(path: string): string[] {
+  if (path === "-" || !statSync(path, { throwIfNoEntry: false })?.isDirectory()) return [path];
+  const below = readdirSync(path, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && !join(entry.parentPath, entry.name).slice(path.length).includes("/."))
+    .map((entry) => join(entry.parentPath, entry.name))
+    .sort();
+  if (below.length === 0) throw new Error(`${path} is a folder without files`);
+  return below;
+}
 
 /** The contents of a file. Errors: throws what opening, gunzip or tar throw, with the name in front. */
 export async function* contentsOf(path: string): AsyncGenerator<NamedContent> {
@@ -55,23 +66,31 @@ async function* membersOf(archive: string, content: Content): AsyncGenerator<Nam
   }
 }
 
-/** Reads ahead until there is a head; `content` then gives everything from the start, once. */
+/** Reads ahead until there is a head; `content` then gives everything from the start, once, and a fault met on the way where it came. */
 async function peek(source: AsyncIterable<Uint8Array>): Promise<{ head: Uint8Array; content: Content }> {
   const iterator = source[Symbol.asyncIterator]();
   const held: Uint8Array[] = [];
   let size = 0;
   let done = false;
+  let fault: unknown = null;
   while (size < HEAD_BYTES && !done) {
-    const next = await iterator.next();
-    if (next.done) done = true;
-    else {
-      held.push(next.value);
-      size += next.value.byteLength;
+    try {
+      const next = await iterator.next();
+      if (next.done) done = true;
+      else {
+        held.push(next.value);
+        size += next.value.byteLength;
+      }
+    } catch (error) {
+      if (held.length === 0) throw error;
+      fault = error;
+      done = true;
     }
   }
   const head = Buffer.concat(held).subarray(0, HEAD_BYTES);
   async function* content(): AsyncGenerator<Uint8Array> {
     while (held.length > 0) yield held.shift()!;
+    if (fault !== null) throw fault;
     while (!done) {
       const next = await iterator.next();
       if (next.done) done = true;

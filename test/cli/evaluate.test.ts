@@ -1,6 +1,6 @@
 // `forechain evaluate` as a process, on small logs of known content.
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync, spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -17,10 +17,10 @@ function evaluate(...args: string[]): string {
   });
 }
 
-/** 60 cases a → b → c, an hour apart. */
-function chainCsv(): string {
+/** Cases a → b → c, an hour apart. */
+function chainCsv(cases = 60): string {
   const lines = ["order,step,at"];
-  for (let i = 0; i < 60; i++) {
+  for (let i = 0; i < cases; i++) {
     for (const [k, step] of ["a", "b", "c"].entries()) {
       lines.push(`${i},${step},${new Date(1.7e12 + i * 3.6e6 + k * 1000).toISOString()}`);
     }
@@ -141,6 +141,39 @@ test("--reach on spans: what executes is told, with both baselines", () => {
   expect(product?.brier).toBeLessThan(0.25);
   // Of a run's five pairs, three of the root's and two of left's, four are a coin's: p (1 − p) = 1/4 each.
   expect(result.hindsightBrier).toBeCloseTo((4 * 0.25) / 5, 5);
+});
+
+test("the order of rows in the file changes nothing; a folder is all its files", () => {
+  const [head, ...rows] = chainCsv().split("\n") as [string, ...string[]];
+  const parts = join(folder, "parts");
+  mkdirSync(parts);
+  const [plain, turned] = [join(folder, "plain.csv"), join(folder, "turned.csv")];
+  writeFileSync(plain, [head, ...rows].join("\n"));
+  writeFileSync(turned, [head, ...rows.toReversed()].join("\n"));
+  writeFileSync(join(parts, "2.csv"), [head, ...rows.slice(0, 80)].join("\n"));
+  writeFileSync(join(parts, "1.csv"), [head, ...rows.slice(80)].join("\n"));
+  const [first, ...others] = [plain, turned, parts].map((file) => {
+    const { file: _, microsPerPrediction: __, ...scores } = JSON.parse(evaluate(file, ...COLUMNS, "--json"));
+    return scores;
+  });
+  for (const other of others) expect(other).toEqual(first);
+});
+
+test("of a file that breaks off what came before is evaluated, and the break is told, as is thin evidence", () => {
+  const file = join(folder, "broken.csv.gz");
+  // More than gunzip holds back: what it had not handed on at the break is lost.
+  const whole = gzipSync(chainCsv(3_000));
+  writeFileSync(file, whole.subarray(0, Math.floor(whole.length * 0.6)));
+  const { stdout, stderr } = spawnSync(
+    process.execPath,
+    [join(ROOT, "src/cli/main.ts"), "evaluate", file, ...COLUMNS, "--split", "0.99", "--json"],
+    { encoding: "utf8" },
+  );
+  const { cases } = JSON.parse(stdout);
+  expect(cases).toBeGreaterThan(1_000);
+  expect(cases).toBeLessThan(3_000);
+  expect(stderr).toContain("skipped 1: the rest of the file, unreadable: unexpected end of file");
+  expect(stderr).toMatch(/note: only \d+ cases tested/);
 });
 
 test("a file without a case fails with one clear line", () => {

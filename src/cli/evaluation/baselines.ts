@@ -3,42 +3,10 @@
 // Sources: Witten and Bell, IEEE Trans. Inf. Theory 1991 (interpolation by the number of novel symbols); the soft vote (mean of
 // n-gram distributions) and the frequency prefix tree are the usual baselines of next-activity prediction.
 import type { Guess } from "./score.ts";
+import { ROOT, Trie } from "./trie.ts";
 
 const ORDER_MAX = 7;
 const WITTEN_BELL_ORDER = 5;
-
-interface Node {
-  total: number;
-  counts: Map<number | null, number>;
-  children: Map<number, Node> | null;
-}
-
-function node(): Node {
-  return { total: 0, counts: new Map(), children: null };
-}
-
-function descend(from: Node, task: number): Node | undefined {
-  return from.children?.get(task);
-}
-
-function grow(from: Node, task: number): Node {
-  from.children ??= new Map();
-  let child = from.children.get(task);
-  if (child === undefined) {
-    child = node();
-    from.children.set(task, child);
-  }
-  return child;
-}
-
-function count(at: Node, symbol: number | null): void {
-  at.total++;
-  at.counts.set(symbol, (at.counts.get(symbol) ?? 0) + 1);
-}
-
-function distribution(at: Node | undefined): Guess[] {
-  return at === undefined ? [] : [...at.counts].map(([symbol, n]) => ({ symbol, probability: n / at.total }));
-}
 
 export const BASELINES: string[] = [
   ...Array.from({ length: ORDER_MAX }, (_, k) => `back-off ${k + 1}-gram`),
@@ -48,41 +16,42 @@ export const BASELINES: string[] = [
 ];
 
 export class Baselines {
-  readonly #suffixes = node();
-  readonly #prefixes = node();
+  readonly #suffixes = new Trie();
+  readonly #prefixes = new Trie();
+  /** The path that was walked last, and the context it came to. */
+  #walked: Uint32Array = new Uint32Array();
+  #at: number = ROOT;
 
   /** The distributions of all BASELINES for a path. */
   predict(path: Uint32Array): Guess[][] {
     const contexts = this.#contexts(path);
-    const orders = Array.from({ length: ORDER_MAX }, (_, k) =>
-      distribution(contexts[Math.min(k + 1, contexts.length - 1)]),
-    );
+    const orders = contexts.map((context) => distribution(this.#suffixes, context));
     return [
-      ...orders,
-      wittenBell(contexts.slice(0, WITTEN_BELL_ORDER + 1)),
-      mean(contexts.slice(1)),
+      ...Array.from({ length: ORDER_MAX }, (_, k) => orders[Math.min(k + 1, orders.length - 1)] as Guess[]),
+      wittenBell(this.#suffixes, contexts.slice(0, WITTEN_BELL_ORDER + 1)),
+      mean(orders.slice(1)),
       this.#prefix(path),
     ];
   }
 
   learn(path: Uint32Array, actual: number | null): void {
-    let at = this.#suffixes;
-    count(at, actual);
+    let at = ROOT;
+    this.#suffixes.count(at, actual);
     for (let k = 1; k <= Math.min(ORDER_MAX, path.length); k++) {
-      at = grow(at, path[path.length - k] as number);
-      count(at, actual);
+      at = this.#suffixes.grow(at, path[path.length - k] as number);
+      if (at < 0) break;
+      this.#suffixes.count(at, actual);
     }
-    at = this.#prefixes;
-    for (const task of path) at = grow(at, task);
-    count(at, actual);
+    const prefix = this.#grown(path);
+    if (prefix >= 0) this.#prefixes.count(prefix, actual);
   }
 
   /** Known contexts of order 0, 1, … as far as they have been seen. */
-  #contexts(path: Uint32Array): Node[] {
-    const contexts = [this.#suffixes];
+  #contexts(path: Uint32Array): number[] {
+    const contexts: number[] = [ROOT];
     for (let k = 1; k <= Math.min(ORDER_MAX, path.length); k++) {
-      const next = descend(contexts.at(-1) as Node, path[path.length - k] as number);
-      if (next === undefined) break;
+      const next = this.#suffixes.descend(contexts.at(-1) as number, path[path.length - k] as number);
+      if (next < 0) break;
       contexts.push(next);
     }
     return contexts;
@@ -90,33 +59,56 @@ export class Baselines {
 
   /** Of the whole path; where that is new, of everything. */
   #prefix(path: Uint32Array): Guess[] {
-    let at: Node | undefined = this.#prefixes;
-    for (const task of path) {
-      at = descend(at, task);
-      if (at === undefined) break;
-    }
-    return distribution(at !== undefined && at.total > 0 ? at : this.#suffixes);
+    const from = this.#known(path);
+    let at = from === 0 ? ROOT : this.#at;
+    for (let i = from; i < path.length && at >= 0; i++) at = this.#prefixes.descend(at, path[i] as number);
+    return at >= 0 && this.#prefixes.total(at) > 0
+      ? distribution(this.#prefixes, at)
+      : distribution(this.#suffixes, ROOT);
+  }
+
+  #grown(path: Uint32Array): number {
+    const from = this.#known(path);
+    let at = from === 0 ? ROOT : this.#at;
+    for (let i = from; i < path.length && at >= 0; i++) at = this.#prefixes.grow(at, path[i] as number);
+    this.#walked = path;
+    this.#at = at;
+    return at;
+  }
+
+  /** How much of the path the last walk went: a long case whose paths are views of one another would else cost the square of its length. */
+  #known(path: Uint32Array): number {
+    const { buffer, byteOffset, length } = this.#walked;
+    const isLonger = path.buffer === buffer && path.byteOffset === byteOffset && path.length >= length;
+    return isLonger ? length : 0;
   }
 }
 
+function distribution(trie: Trie, context: number): Guess[] {
+  const total = trie.total(context);
+  return Array.from(trie.symbols(context), ([symbol, n]) => ({ symbol, probability: n / total }));
+}
+
 /** P_k = (n + d · P_{k-1}) / (total + d), d the distinct symbols of the context; P_{-1} is uniform over what order 0 has seen. */
-function wittenBell(contexts: Node[]): Guess[] {
-  const symbols = [...(contexts[0]?.counts.keys() ?? [])];
+function wittenBell(trie: Trie, contexts: number[]): Guess[] {
+  const symbols = Array.from(trie.symbols(ROOT), ([symbol]) => symbol);
   let lower = symbols.map(() => 1 / symbols.length);
-  for (const { total, counts } of contexts) {
+  for (const context of contexts) {
+    const total = trie.total(context);
     if (total === 0) continue;
+    const distinct = trie.distinct(context);
     lower = symbols.map(
-      (symbol, i) => ((counts.get(symbol) ?? 0) + counts.size * (lower[i] as number)) / (total + counts.size),
+      (symbol, i) => (trie.countOf(context, symbol) + distinct * (lower[i] as number)) / (total + distinct),
     );
   }
   return symbols.map((symbol, i) => ({ symbol, probability: lower[i] as number }));
 }
 
-function mean(contexts: Node[]): Guess[] {
+function mean(orders: Guess[][]): Guess[] {
   const sums = new Map<number | null, number>();
-  for (const context of contexts) {
-    for (const { symbol, probability } of distribution(context)) {
-      sums.set(symbol, (sums.get(symbol) ?? 0) + probability / contexts.length);
+  for (const order of orders) {
+    for (const { symbol, probability } of order) {
+      sums.set(symbol, (sums.get(symbol) ?? 0) + probability / orders.length);
     }
   }
   return [...sums].map(([symbol, probability]) => ({ symbol, probability }));

@@ -2,8 +2,9 @@
 // starts first after it; for `--reach` also what executes among its descendants.
 import { type History, PATH_TASKS_MAX } from "../../core/engine.ts";
 import { hashVersion } from "../../core/predict.ts";
-import type { LogRun } from "../../importers/read.ts";
+import { inLogOrder, type LogRun } from "../../importers/read.ts";
 
+/** Its arrays are views of the log's columns: a million cases of five events would cost more in arrays than in numbers. */
 export interface Case {
   name: string;
   tasks: Uint32Array;
@@ -12,38 +13,112 @@ export interface Case {
   coldStartMs: Float64Array;
   /** The one trigger that the path follows, -1 at a root. */
   pathTriggers: Int32Array;
-  triggers: number[][];
+  triggersOf(i: number): Uint32Array;
   /** Of a case log each event's trigger is the one before: paths are then views, not copies. */
   isChain: boolean;
 }
 
-export interface Cases {
-  cases: Case[];
+/** The cases of a log in its order. */
+export interface Cases extends Iterable<Case> {
+  length: number;
   /** Names of the interned tasks. */
   tasks: string[];
   events: number;
 }
 
-export function casesOf(runs: LogRun[]): Cases {
-  const ids = new Map<string, number>();
-  const intern = (task: string): number => {
-    const known = ids.get(task);
-    if (known !== undefined) return known;
-    ids.set(task, ids.size);
-    return ids.size - 1;
+/** `events`: of all runs together, at most. */
+export function casesOf(runs: Iterable<LogRun>, events: number): Cases {
+  const columns = new Columns(events);
+  const keys: { name: string; startMs: number; place: number; from: number; to: number }[] = [];
+  for (const { runId: name, run, startMs, place } of runs) {
+    const from = columns.length;
+    columns.add(run);
+    keys.push({ name, startMs, place, from, to: columns.length });
+  }
+  keys.sort(inLogOrder);
+  const names = columns.renumber(keys);
+  const triggers = Uint32Array.from(columns.triggers);
+  return {
+    length: keys.length,
+    tasks: names,
+    events: columns.length,
+    *[Symbol.iterator]() {
+      for (const { name, from, to } of keys) yield columns.view(name, from, to, triggers);
+    },
   };
-  const version = (text: string | undefined) => (text === undefined ? 0 : hashVersion(text));
-  const cases = runs.map(({ runId, run: { executions } }) => ({
-    name: runId,
-    tasks: Uint32Array.from(executions, ({ task }) => intern(task)),
-    versions: Uint32Array.from(executions, ({ record }) => version(record.rest.version)),
-    startMs: Float64Array.from(executions, ({ startMs }) => startMs),
-    coldStartMs: Float64Array.from(executions, ({ coldStartMs }) => coldStartMs ?? 0),
-    pathTriggers: Int32Array.from(executions, ({ pathTrigger }) => pathTrigger),
-    triggers: executions.map(({ triggers }) => triggers),
-    isChain: executions.every(({ pathTrigger }, i) => pathTrigger === i - 1),
-  }));
-  return { cases, tasks: [...ids.keys()], events: cases.reduce((sum, { tasks }) => sum + tasks.length, 0) };
+}
+
+/** The executions of all runs, one run after another. Triggers are counted within their run. */
+class Columns {
+  length = 0;
+  readonly #ids = new Map<string, number>();
+  readonly tasks: Uint32Array;
+  readonly versions: Uint32Array;
+  readonly startMs: Float64Array;
+  readonly coldStartMs: Float64Array;
+  readonly pathTriggers: Int32Array;
+  /** Those of execution i end at triggerEnds[i + 1], and begin at triggerEnds[i]. */
+  readonly triggerEnds: Uint32Array;
+  readonly triggers: number[] = [];
+
+  constructor(size: number) {
+    this.tasks = new Uint32Array(size);
+    this.versions = new Uint32Array(size);
+    this.startMs = new Float64Array(size);
+    this.coldStartMs = new Float64Array(size);
+    this.pathTriggers = new Int32Array(size);
+    this.triggerEnds = new Uint32Array(size + 1);
+  }
+
+  add({ executions }: LogRun["run"]): void {
+    for (const { task, record, startMs, coldStartMs, pathTrigger, triggers } of executions) {
+      const i = this.length++;
+      const { version } = record.rest;
+      this.tasks[i] = this.#intern(task);
+      this.versions[i] = version === undefined ? 0 : hashVersion(version);
+      this.startMs[i] = startMs;
+      this.coldStartMs[i] = coldStartMs ?? 0;
+      this.pathTriggers[i] = pathTrigger;
+      for (const trigger of triggers) this.triggers.push(trigger);
+      this.triggerEnds[i + 1] = this.triggers.length;
+    }
+  }
+
+  view(name: string, from: number, to: number, triggers: Uint32Array): Case {
+    const pathTriggers = this.pathTriggers.subarray(from, to);
+    return {
+      name,
+      tasks: this.tasks.subarray(from, to),
+      versions: this.versions.subarray(from, to),
+      startMs: this.startMs.subarray(from, to),
+      coldStartMs: this.coldStartMs.subarray(from, to),
+      pathTriggers,
+      triggersOf: (i) => triggers.subarray(this.triggerEnds[from + i], this.triggerEnds[from + i + 1]),
+      isChain: pathTriggers.every((trigger, i) => trigger === i - 1),
+    };
+  }
+
+  /** Numbers the tasks by their coming in the log's order, so that the order of the file changes nothing. Out: their names. */
+  renumber(order: { from: number; to: number }[]): string[] {
+    const names = [...this.#ids.keys()];
+    const numbers = new Map<number, number>();
+    for (const { from, to } of order) {
+      for (let i = from; i < to; i++) {
+        const task = this.tasks[i] as number;
+        const number = numbers.get(task) ?? numbers.size;
+        numbers.set(task, number);
+        this.tasks[i] = number;
+      }
+    }
+    return Array.from(numbers.keys(), (task) => names[task] as string);
+  }
+
+  #intern(task: string): number {
+    const known = this.#ids.get(task);
+    if (known !== undefined) return known;
+    this.#ids.set(task, this.#ids.size);
+    return this.#ids.size - 1;
+  }
 }
 
 /** The path of execution i as the engine takes it: of a longer one its last PATH_TASKS_MAX tasks. */
@@ -77,7 +152,7 @@ function pathTo(run: Case, i: number): number[] {
 export function successorsOf(run: Case): (number | null)[] {
   const successors: (number | null)[] = new Array(run.tasks.length).fill(null);
   for (let i = run.tasks.length - 1; i >= 0; i--) {
-    for (const trigger of run.triggers[i] as number[]) successors[trigger] = run.tasks[i] as number;
+    for (const trigger of run.triggersOf(i)) successors[trigger] = run.tasks[i] as number;
   }
   return successors;
 }
@@ -88,7 +163,7 @@ export function reachedFrom(run: Case, source: number): Map<number, number> {
   const reached = new Map<number, number>();
   for (let i = source + 1; i < run.tasks.length; i++) {
     const path = run.pathTriggers[i] as number;
-    const via = coldBefore.has(path) ? path : run.triggers[i]?.find((trigger) => coldBefore.has(trigger));
+    const via = coldBefore.has(path) ? path : run.triggersOf(i).find((trigger) => coldBefore.has(trigger));
     if (via === undefined) continue;
     const cold = (coldBefore.get(via) as number) + (run.coldStartMs[via] as number);
     coldBefore.set(i, cold);

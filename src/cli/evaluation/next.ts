@@ -2,7 +2,7 @@
 // Online: after each event predict, then learn from the answer before the next; the first part of the cases only teaches.
 import type { WasmEngine } from "../../core/engine.ts";
 import { BASELINES, Baselines } from "./baselines.ts";
-import { type Case, historyOf, successorsOf, tasksTo } from "./cases.ts";
+import { type Cases, historyOf, successorsOf, tasksTo } from "./cases.ts";
 import { type Guess, Score, topThree } from "./score.ts";
 
 /** Everything that is proposed: the probability of the actual task is needed, however far down it stands. */
@@ -29,16 +29,17 @@ export interface NextRow {
 }
 
 export async function evaluateNext(
-  cases: Case[],
+  cases: Cases,
   split: number,
   engine: WasmEngine,
   write: ((row: NextRow) => Promise<void>) | null,
-  progress: (done: number) => void,
+  progress: (done: number, what: string) => void,
 ): Promise<NextResult> {
   const trained = Math.floor(cases.length * split);
   const score = new Score();
   let spentMs = 0;
-  for (const [index, run] of cases.entries()) {
+  let index = 0;
+  for (const run of cases) {
     for (const [i, actual] of successorsOf(run).entries()) {
       const history = historyOf(run, i);
       if (index >= trained) {
@@ -54,7 +55,7 @@ export async function evaluateNext(
       }
       engine.learnNext(history, actual);
     }
-    progress(index + 1);
+    progress(++index, "predicted and learned");
   }
   return {
     predictions: score.predictions,
@@ -65,10 +66,15 @@ export async function evaluateNext(
 }
 
 /** The same protocol for the baselines, in a pass of its own: their tables would push the engine's out of the caches. */
-function evaluateBaselines(cases: Case[], trained: number, progress: (done: number) => void): NextResult["baselines"] {
+function evaluateBaselines(
+  cases: Cases,
+  trained: number,
+  progress: (done: number, what: string) => void,
+): NextResult["baselines"] {
   const baselines = new Baselines();
   const scores = BASELINES.map(() => new Score());
-  for (const [index, run] of cases.entries()) {
+  let index = 0;
+  for (const run of cases) {
     for (const [i, actual] of successorsOf(run).entries()) {
       const path = tasksTo(run, i);
       if (index >= trained) {
@@ -78,7 +84,7 @@ function evaluateBaselines(cases: Case[], trained: number, progress: (done: numb
       }
       baselines.learn(path, actual);
     }
-    progress(index + 1);
+    progress(++index, "of the baselines");
   }
   return BASELINES.map((name, k) => {
     const { top1, top3, logLoss } = (scores[k] as Score).summary();

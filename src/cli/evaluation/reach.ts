@@ -2,7 +2,7 @@
 // part of them, and the Brier scores of two baselines over the same pairs of (execution, task).
 // A pair counts where anyone gives it a probability or the task did execute; all other pairs are rightly 0 for everyone.
 import type { WasmEngine } from "../../core/engine.ts";
-import { type Case, historyOf, reachedFrom } from "./cases.ts";
+import { type Case, type Cases, historyOf, reachedFrom } from "./cases.ts";
 import { calibrationError } from "./score.ts";
 
 const ROWS = 255;
@@ -92,7 +92,7 @@ function add<Key>(counters: Map<Key, Counts>, key: Key, tasks: number[]): void {
 function causedBy(run: Case, source: number): number[] {
   const caused = new Set<number>();
   for (let i = source + 1; i < run.tasks.length; i++) {
-    if (run.triggers[i]?.includes(source)) caused.add(run.tasks[i] as number);
+    if (run.triggersOf(i).includes(source)) caused.add(run.tasks[i] as number);
   }
   return [...caused];
 }
@@ -146,16 +146,17 @@ class Tally {
 }
 
 export function evaluateReach(
-  cases: Case[],
+  cases: Cases,
   split: number,
   engine: WasmEngine,
   observe: (index: number) => void,
-  progress: (done: number) => void,
+  progress: (done: number, what: string) => void,
 ): ReachResult {
   const trained = Math.floor(cases.length * split);
   const baselines = new ReachBaselines();
   const tally = new Tally();
-  for (const [index, run] of cases.entries()) {
+  let index = 0;
+  for (const run of cases) {
     const reached = [...run.tasks.keys()].map((i) => reachedFrom(run, i));
     const histories = [...run.tasks.keys()].map((i) => historyOf(run, i));
     for (const [i, history] of index >= trained ? histories.entries() : []) {
@@ -172,7 +173,7 @@ export function evaluateReach(
     for (const [i, history] of histories.entries()) {
       baselines.learn(history.tasks, [...(reached[i] as Map<number, number>).keys()], causedBy(run, i));
     }
-    progress(index + 1);
+    progress(++index, "predicted and learned");
   }
   return tally.result();
 }
