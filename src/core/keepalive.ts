@@ -10,20 +10,27 @@
 //   fixed       the operator's keep-alive
 //   histogram   the hold of least expected cost over the bins (survival estimate of Kaplan and Meier 1958)
 //   keep-warm   RANGE: for tasks whose lead time is shorter than their start
+// The contest begins when the histogram has seen enough to have a say, and nothing is held for longer than the task has been watched, save by the operator's
+// word: who has been watched for a minute says nothing of hours.
 // Cost = ms waited + price × GB·s held (price.ts). Whoever found a warm runtime under the operator's keep-alive is not made to wait:
 // a shorter hold is taken only where next to no call would notice.
 // State is plain JSON, so that it can be stored, exported and reset; when it is frozen, holds stay as they are.
 // Sources: M. Herbster, M. Warmuth, "Tracking the best expert" (1998); M. Shahrad et al., "Serverless in the Wild" (ATC 2020).
-import { MemoryPrice, type PriceState } from "./price.ts";
+import {
+  BIN_ENDS_MS,
+  BINS,
+  HOLD_POLICIES,
+  type HoldPolicy,
+  type KeepAliveState,
+  RANGE_MS,
+  restored,
+  scale,
+  stored,
+  type TaskState,
+} from "./keepalive-state.ts";
+import { MemoryPrice } from "./price.ts";
 import { remember } from "./remember.ts";
 
-/** Upper ends of the bins of idle time, ms. The last is the range: nothing is held longer. */
-const BIN_ENDS_MS = [
-  1_000, 2_000, 5_000, 10_000, 20_000, 30_000, 60_000, 120_000, 300_000, 600_000, 1_200_000, 2_400_000, 4_800_000,
-  9_600_000, 14_400_000,
-] as const;
-const BINS = BIN_ENDS_MS.length;
-const RANGE_MS = BIN_ENDS_MS[BINS - 1]!;
 /** Releases remembered per task: bounds memory; the oldest beyond it count as never called again. */
 const RELEASES_MAX = 4_096;
 /** Tasks remembered; beyond, the one met first gives way. */
@@ -32,6 +39,8 @@ const TASKS_MAX = 8_192;
 const EVIDENCE_MIN = 10;
 /** At so many the counts are halved: the last few hundred count. */
 const EVIDENCE_HALVED_AT = 1_024;
+/** Calls after longer idle times than the operator's keep-alive before a longer hold is believed to pay: one or two may be chance. */
+const LONG_CALLS_MIN = 3;
 /** Share of calls that a hold shorter than the operator's may make wait: a run has a dozen of them, and at most one run in a hundred may notice. */
 const HARM_MAX = 0.0003;
 /** A wait counts at least so much, however rarely it reached the end of a run: whoever is late is on the critical path more often. */
@@ -43,8 +52,6 @@ const RATE = 0.1;
 /** Share of the weight that is spread evenly at each step: the best may change. */
 const SPREAD = 0.01;
 
-export const HOLD_POLICIES = ["none", "fixed", "histogram", "keep-warm"] as const;
-export type HoldPolicy = (typeof HOLD_POLICIES)[number];
 const HISTOGRAM = HOLD_POLICIES.indexOf("histogram");
 const KEEP_WARM = HOLD_POLICIES.indexOf("keep-warm");
 /** Weights within this factor, as a logarithm, are alike. */
@@ -64,37 +71,6 @@ export interface LearnedHold {
   holdMs: number;
   weights: Record<HoldPolicy, number>;
 }
-
-interface TaskState {
-  gb: number;
-  /** The operator's keep-alive. */
-  fixedMs: number;
-  /** Release times of what would be idle now, oldest first. */
-  releasesMs: number[];
-  /** How many of them have passed each bin's end. */
-  passed: Int32Array;
-  atRisk: Float64Array;
-  called: Float64Array;
-  savedMs: Float64Array;
-  harmed: Float64Array;
-  calls: number;
-  /** Calls that would have waited without a warm runtime, whatever their idle time was. */
-  waiting: number;
-  seen: number;
-  /** By HOLD_POLICIES. */
-  logWeights: Float64Array;
-  meanCostMs: number;
-  histogramMs: number;
-  holdMs: number;
-}
-
-export interface KeepAliveState {
-  frozen: boolean;
-  price?: PriceState;
-  tasks: Record<string, StoredTask>;
-}
-/** TaskState with plain arrays. */
-type StoredTask = { [field in keyof TaskState]: TaskState[field] extends number ? number : number[] };
 
 export class KeepAlive {
   frozen: boolean;
@@ -123,7 +99,7 @@ export class KeepAlive {
     gb: number,
   ): void {
     if (this.frozen) return;
-    const state = this.#stateOf(task, gb);
+    const state = this.#stateOf(task, nowMs, gb);
     this.#age(state, nowMs);
     state.calls++;
     const harm = wait.atMostMs > HARM_MS ? Math.max(sensitivity, HARM_SENSITIVITY_MIN) : 0;
@@ -148,7 +124,7 @@ export class KeepAlive {
   /** A runtime of the task became idle. */
   released(task: string, nowMs: number, gb: number): void {
     if (this.frozen) return;
-    const state = this.#stateOf(task, gb);
+    const state = this.#stateOf(task, nowMs, gb);
     this.#age(state, nowMs);
     state.releasesMs.push(nowMs);
     if (state.releasesMs.length > RELEASES_MAX) this.#forgetOldest(state);
@@ -175,7 +151,10 @@ export class KeepAlive {
   /** After a change: of all evidence this share (0–1) is kept. */
   fade(kept: number): void {
     if (this.frozen) return;
-    for (const state of this.#tasks.values()) scale(state, kept);
+    for (const state of this.#tasks.values()) {
+      scale(state, kept);
+      state.sinceMs = state.untilMs - kept * (state.untilMs - state.sinceMs);
+    }
   }
 
   /** Of one task, or of all. */
@@ -192,13 +171,15 @@ export class KeepAlive {
     };
   }
 
-  #stateOf(task: string, gb: number): TaskState {
+  #stateOf(task: string, nowMs: number, gb: number): TaskState {
     let state = this.#tasks.get(task);
     const fixedMs = this.#fixedMs(task);
     if (state === undefined) {
       state = {
         gb,
         fixedMs,
+        sinceMs: nowMs,
+        untilMs: nowMs,
         releasesMs: [],
         passed: new Int32Array(BINS),
         atRisk: new Float64Array(BINS),
@@ -217,6 +198,7 @@ export class KeepAlive {
     }
     state.gb = gb;
     state.fixedMs = fixedMs;
+    state.untilMs = Math.max(state.untilMs, nowMs);
     return state;
   }
 
@@ -258,6 +240,7 @@ export class KeepAlive {
     const msPerMs = (state.gb * this.price.msPerGbSecond) / 1000;
     const heldUpTo = (holdMs: number) => Math.max(0, Math.min(spentMs, holdMs - fromMs));
     this.price.held(state.gb * heldUpTo(state.fixedMs), state.gb * heldUpTo(state.holdMs));
+    if (state.seen < EVIDENCE_MIN) return;
     const { logWeights } = state;
     let most = Number.NEGATIVE_INFINITY;
     let costs = 0;
@@ -293,8 +276,9 @@ export class KeepAlive {
   #decide(state: TaskState): void {
     if (state.seen < EVIDENCE_MIN) return;
     state.histogramMs = this.#cheapest(state);
+    const { fixedMs } = state;
     const holdMs = this.#holdOf(bestOf(state), state);
-    state.holdMs = holdMs >= state.fixedMs ? holdMs : Math.max(holdMs, this.#harmless(state));
+    state.holdMs = holdMs > fixedMs ? Math.min(holdMs, longestOf(state)) : Math.max(holdMs, this.#harmless(state));
   }
 
   /** The bin's end up to which holding costs least, by the survival estimate. */
@@ -349,52 +333,13 @@ function bestOf({ logWeights }: TaskState): number {
   return best === KEEP_WARM && isAlike ? HISTOGRAM : best;
 }
 
+/** Longer than the operator's keep-alive only where that has been needed, and for no longer than the task has been watched. */
+function longestOf({ fixedMs, sinceMs, untilMs, called }: TaskState): number {
+  const longCalls = called.reduce((sum, count, bin) => sum + (BIN_ENDS_MS[bin]! > fixedMs ? count : 0), 0);
+  return longCalls < LONG_CALLS_MIN ? fixedMs : Math.max(fixedMs, untilMs - sinceMs);
+}
+
 function weightsOf(state: TaskState): Float64Array {
   const sum = state.logWeights.reduce((total, log) => total + Math.exp(log), 0);
   return state.logWeights.map((log) => Math.exp(log) / sum);
-}
-
-function scale(state: TaskState, kept: number): void {
-  for (const counts of [state.atRisk, state.called, state.savedMs, state.harmed]) {
-    for (let bin = 0; bin < BINS; bin++) counts[bin]! *= kept;
-  }
-  state.calls *= kept;
-  state.waiting *= kept;
-  state.seen *= kept;
-}
-
-function stored(state: TaskState): StoredTask {
-  const { releasesMs, passed, atRisk, called, savedMs, harmed, logWeights } = state;
-  return {
-    ...state,
-    releasesMs: [...releasesMs],
-    passed: [...passed],
-    atRisk: [...atRisk],
-    called: [...called],
-    savedMs: [...savedMs],
-    harmed: [...harmed],
-    logWeights: [...logWeights],
-  };
-}
-
-/** For another place or time: what was idle where it comes from is not idle here. */
-export function withoutReleases(state: KeepAliveState): KeepAliveState {
-  const tasks = Object.entries(state.tasks).map(([task, known]) => [
-    task,
-    { ...known, releasesMs: [], passed: new Array<number>(BINS).fill(0) },
-  ]);
-  return { ...state, tasks: Object.fromEntries(tasks) };
-}
-
-function restored(task: StoredTask): TaskState {
-  return {
-    ...task,
-    releasesMs: [...task.releasesMs],
-    passed: Int32Array.from(task.passed),
-    atRisk: Float64Array.from(task.atRisk),
-    called: Float64Array.from(task.called),
-    savedMs: Float64Array.from(task.savedMs),
-    harmed: Float64Array.from(task.harmed),
-    logWeights: Float64Array.from(task.logWeights),
-  };
 }

@@ -6,7 +6,7 @@ import { DurationMs, LearnedPart, PlaceName, TaskName } from "../protocol.ts";
 import { type CorrectionState, FACTOR_MAX, FACTOR_MIN } from "./corrections.ts";
 import type { DriftState } from "./drift.ts";
 import type { GateState } from "./gate.ts";
-import type { KeepAliveState } from "./keepalive.ts";
+import { BINS, HOLD_POLICIES, type KeepAliveState } from "./keepalive-state.ts";
 import type { MarginState } from "./margins.ts";
 import type { StartsText } from "./starts.ts";
 
@@ -15,9 +15,6 @@ export const EXPORT_FORMAT = 1;
 /** Of any list or record in it: twice what the parts remember, so that a whole export always fits. */
 const ENTRIES_MAX = 16_384;
 const CLUSTERS_MAX = 64;
-/** Hold states have bins and policies, which EXPORT_FORMAT fixes. */
-const BINS = 15;
-const POLICIES = 4;
 const TERMS = 5;
 
 const Count = z.number().nonnegative();
@@ -78,6 +75,8 @@ const Holds = z.object({
     z.object({
       gb: Count,
       fixedMs: DurationMs,
+      sinceMs: z.number(),
+      untilMs: z.number(),
       releasesMs: z.array(z.number()).max(4_096),
       passed: Counts(BINS),
       atRisk: Counts(BINS),
@@ -87,7 +86,7 @@ const Holds = z.object({
       calls: Count,
       waiting: Count,
       seen: Count,
-      logWeights: z.array(z.number().max(0)).length(POLICIES),
+      logWeights: z.array(z.number().max(0)).length(HOLD_POLICIES.length),
       meanCostMs: Count,
       histogramMs: DurationMs,
       holdMs: DurationMs,

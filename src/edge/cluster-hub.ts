@@ -6,7 +6,8 @@
 // wakes who waits, and survives eviction: whatever must last is in SQLite, and one alarm stands for the earliest thing that will
 // be due.
 import { DurableObject } from "cloudflare:workers";
-import type { KeepAliveState, LearnedHold } from "../core/keepalive.ts";
+import type { LearnedHold } from "../core/keepalive.ts";
+import type { KeepAliveState } from "../core/keepalive-state.ts";
 import type { Admission, Offer } from "../core/pipeline.ts";
 import type { AgentReport, AgentReportAnswer, CommandsAnswer, Heartbeat } from "../protocol.ts";
 import type { Env } from "./env.ts";

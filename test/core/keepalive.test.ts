@@ -56,6 +56,64 @@ describe("learned holds", () => {
     expect(holds.holdMs("T")).toBeLessThan(200_000);
   });
 
+  it.each([
+    // A demo of a minute: runtimes are called again after 1.2 to 4.2 s, the operator's keep-alive is 1 s.
+    { calls: 12, fixedMs: 1_000, gapMs: 3_000, longestMs: 5_000 },
+    { calls: 60, fixedMs: 1_000, gapMs: 3_000, longestMs: 5_000 },
+    // Idle times within the operator's keep-alive give no reason for a longer one, however dear a wait is.
+    { calls: 60, fixedMs: 60_000, gapMs: 3_000, longestMs: 60_000 },
+  ])("do not reach further than what was seen: $calls calls", ({ calls, fixedMs, gapMs, longestMs }) => {
+    const holds = new KeepAlive({ msPerGbSecond: 0.1, fixedMs });
+    const wait = { expectedMs: 700, atMostMs: 700 };
+    let nowMs = 1e12;
+    for (let call = 0; call < calls; call++) {
+      holds.called("T", nowMs, wait, 1, GB);
+      holds.released("T", nowMs + 100, GB);
+      nowMs += gapMs * (0.6 + 0.8 * ((call * 0.618) % 1));
+    }
+    expect(holds.holdMs("T")).toBeLessThanOrEqual(longestMs);
+    expect(holds.learned()[0]!.policy).not.toBe("keep-warm");
+  });
+
+  it("are never longer than the task was watched, also where keeping it warm pays", () => {
+    for (const count of [4, 6, 8, 12, 30, 100]) {
+      const heldMs = heldAfter(90_000, 5_000, 0.01, count);
+      expect(heldMs).toBeLessThanOrEqual(Math.max(60_000, count * 90_000));
+    }
+    expect(heldAfter(90_000, 5_000, 0.01, 100)).toBeGreaterThanOrEqual(90_000);
+  });
+
+  it("are not longer than the operator's for one or two calls that came late", () => {
+    const holds = new KeepAlive({ msPerGbSecond: 0.01, fixedMs: 60_000 });
+    const wait = { expectedMs: 5_000, atMostMs: 5_000 };
+    let nowMs = 0;
+    const call = (gapMs: number) => {
+      nowMs += gapMs;
+      holds.called("T", nowMs, wait, 1, GB);
+      holds.released("T", nowMs, GB);
+    };
+    for (let i = 0; i < 20; i++) call(10_000);
+    for (let i = 0; i < 2; i++) call(200_000);
+    expect(holds.holdMs("T")).toBe(60_000);
+    for (let i = 0; i < 2; i++) call(200_000);
+    expect(holds.holdMs("T")).toBeGreaterThanOrEqual(200_000);
+  });
+
+  it("go on from what was stored as if it had not been", () => {
+    const options = { msPerGbSecond: 0.1, fixedMs: 60_000 };
+    let holds = new KeepAlive(options);
+    const whole = new KeepAlive(options);
+    for (let call = 0; call < 50; call++) {
+      for (const each of [holds, whole]) {
+        each.called("T", call * 100_000, { expectedMs: 200, atMostMs: 200 }, 1, GB);
+        each.released("T", call * 100_000 + 100, GB);
+      }
+      holds = new KeepAlive(options, JSON.parse(JSON.stringify(holds.state())));
+    }
+    expect(holds.state()).toEqual(whole.state());
+    expect(holds.holdMs("T")).toBeGreaterThanOrEqual(100_000);
+  });
+
   it("tell what was learned", () => {
     const holds = new KeepAlive({ msPerGbSecond: 20, fixedMs: 60_000 });
     holds.released("T", 0, GB);

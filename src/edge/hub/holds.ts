@@ -3,7 +3,8 @@
 // Tasks go by the names that the agents know them by. Calls are known at once and releases up to a heartbeat later: both wait until every agent has told of their time, and are then taken in
 // order. What waits is in memory; what was learned is a row per task, written at most once a minute.
 
-import { KeepAlive, type KeepAliveState, type LearnedHold } from "../../core/keepalive.ts";
+import { KeepAlive, type LearnedHold } from "../../core/keepalive.ts";
+import type { KeepAliveState } from "../../core/keepalive-state.ts";
 import type { Offer } from "../../core/pipeline.ts";
 import type { Hidden } from "../../core/plan.ts";
 import type { Heartbeat, TaskDeclaration } from "../../protocol.ts";

@@ -2,7 +2,7 @@
 // is frozen is the operator's word, kept by Fleet like all his others and told to both.
 import { type Context, Hono } from "hono";
 import { z } from "zod";
-import { withoutReleases } from "../../core/keepalive.ts";
+import { withoutReleases } from "../../core/keepalive-state.ts";
 import { EXPORT_FORMAT, LearnedExport, partsOf } from "../../core/learned-export.ts";
 import {
   type LearnedPart,
