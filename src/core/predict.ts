@@ -85,8 +85,13 @@ export function predict(input: PredictInput, model: Model, withPaths = true, wit
   const alone: PredictedChain = { shape: "task", tasks: [input.task], probability: 1 };
   const whole = tree ?? alone;
   if (!withPaths) return { modelVersion: model.version, next, reach, chains: [whole] };
-  const paths = pathsOf(input.task, history, model);
+  // Where one path is all there is, it is the tree: told once, weighed once.
+  const paths = pathsOf(input.task, history, model).filter(({ tasks }) => !isSameSet(tasks, whole.tasks));
   return { modelVersion: model.version, next, reach, chains: [...(tree === null ? [] : [tree]), ...paths, alone] };
+}
+
+function isSameSet(some: string[], others: string[]): boolean {
+  return some.length === others.length && some.every((task) => others.includes(task));
 }
 
 /** Null where the model has never seen the task. Unknown tasks inside the path end the known history there. */
