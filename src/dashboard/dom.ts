@@ -65,9 +65,26 @@ export function taskLink(task: string): string {
 }
 
 /** Cut in the middle: long names often differ in their ends only. */
-export function shortened(name: string, charactersMax: number): string {
+function shortened(name: string, charactersMax: number): string {
   const characters = [...name];
   if (characters.length <= charactersMax) return name;
   const head = Math.floor((charactersMax - 1) / 2);
   return `${characters.slice(0, head).join("")}…${characters.slice(head + 1 - charactersMax).join("")}`;
+}
+
+const pen = document.createElement("canvas").getContext("2d");
+
+/** Of a text in a picture, px; `size` is its font's, px. */
+export function textWidth(text: string, size: number): number {
+  if (pen === null) return text.length * size * 0.6;
+  pen.font = `${size}px system-ui, sans-serif`;
+  return pen.measureText(text).width;
+}
+
+/** The name, shortened until it is `room` px wide at most: names in capitals take twice the room of others. */
+export function fitted(name: string, room: number, size: number): string {
+  let characters = [...name].length;
+  let text = name;
+  while (characters > 3 && textWidth(text, size) > room) text = shortened(name, --characters);
+  return text;
 }

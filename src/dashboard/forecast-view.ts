@@ -1,7 +1,7 @@
 // What follows a task: its prediction drawn on a time line. One row per task that is reached, from
 // the p10 to the p90 of its lead time, the darker the likelier; a table tells the same to whoever cannot see it.
 import type { Prediction, Reach } from "../protocol.ts";
-import { bytes, el, ms, percent, quiet, shortened, svg, table } from "./dom.ts";
+import { bytes, el, fitted, ms, percent, quiet, svg, table } from "./dom.ts";
 
 const ROWS_MAX = 24;
 const NEXT_MAX = 4;
@@ -10,7 +10,8 @@ const NEXT_PROBABILITY_MIN = 0.005;
 const ROW_HEIGHT = 26;
 const AXIS_HEIGHT = 24;
 const NAME_WIDTH = 250;
-const NAME_CHARACTERS_MAX = 36;
+/** Between a name and the line, px. */
+const NAME_GAP = 12;
 const LINE_WIDTH = 560;
 const SHARE_WIDTH = 110;
 const TICKS = 5;
@@ -78,7 +79,7 @@ function timeRow({ task, probability, leadTimeMs, multiplicity, route }: Timed, 
     "g",
     {},
     svg("title", {}, told),
-    svg("text", { x: 0, y: y + 17 }, shortened(task, NAME_CHARACTERS_MAX)),
+    svg("text", { x: 0, y: y + 17 }, fitted(task, NAME_WIDTH - NAME_GAP, 12)),
     svg("rect", { ...bar, opacity: Math.max(OPACITY_MIN, probability) }),
     svg("line", { class: "median", x1: x(p50), x2: x(p50), y1: y + 3, y2: y + ROW_HEIGHT - 3 }),
     svg("text", { x: NAME_WIDTH + LINE_WIDTH + 12, y: y + 17 }, percent(probability) + times),

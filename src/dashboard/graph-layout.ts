@@ -93,7 +93,16 @@ function layOutPart(tasks: Task[], transitions: Transition[]): Drawing {
     }),
     edges: transitions.map((transition) => {
       const { points } = graph.edge(transition.source, transition.target, transition.kind) as { points: Point[] };
-      return { transition, points };
+      const source = graph.node(transition.source) as Point;
+      const target = graph.node(transition.target) as Point;
+      return { transition, points: atSides(points, source, target) };
     }),
   };
+}
+
+/** A transition to a later layer leaves at the right side's middle and enters at the left one's: dagre cuts at any side. */
+function atSides(points: Point[], source: Point, target: Point): Point[] {
+  if (source.x + NODE_WIDTH > target.x) return points;
+  const leaves = { x: source.x + NODE_WIDTH / 2, y: source.y };
+  return [leaves, ...points.slice(1, -1), { x: target.x - NODE_WIDTH / 2, y: target.y }];
 }

@@ -1,14 +1,14 @@
 // The graph as a picture and, for whoever cannot see it, as a table. A task links to what follows it.
 import type { GraphAnswer } from "../protocol.ts";
-import { bytes, el, ms, percent, quiet, shortened, svg, table, taskLink } from "./dom.ts";
+import { bytes, el, fitted, ms, percent, quiet, svg, table, taskLink, textWidth } from "./dom.ts";
 import { layOut, NODE_HEIGHT, NODE_WIDTH, type Point, type Task, type Transition } from "./graph-layout.ts";
 
 /** The most frequent ones: beyond, a picture tells nothing. */
 const TASKS_DRAWN_MAX = 60;
 const TRANSITIONS_DRAWN_MAX = 160;
 const TRANSITIONS_LISTED_MAX = 300;
-const NAME_CHARACTERS_MAX = 25;
-const SERVICE_CHARACTERS_MAX = 16;
+/** Left and right of a name in its box, px. */
+const PADDING = 8;
 
 export function graphView(graph: GraphAnswer): Node[] {
   if (graph.tasks.length === 0) return [quiet("Nothing has been learned yet: no executions have come in.")];
@@ -62,29 +62,28 @@ function node({ task, count }: Task, { x, y }: Point): SVGElement {
   const cut = task.indexOf("/");
   const [service, operation] =
     cut > 0 && cut < task.length - 1 ? [task.slice(0, cut), task.slice(cut + 1)] : ["", task];
-  const below = service === "" ? `${count}×` : `${shortened(service, SERVICE_CHARACTERS_MAX)} · ${count}×`;
+  const room = NODE_WIDTH - 2 * PADDING;
+  const times = `${count}×`;
+  const below = service === "" ? times : `${fitted(service, room - textWidth(` · ${times}`, 11), 11)} · ${times}`;
   return svg(
     "a",
     { href: taskLink(task) },
     svg("title", {}, `${task}: ${count} executions`),
     svg("rect", { x, y, width: NODE_WIDTH, height: NODE_HEIGHT, rx: 6 }),
-    svg("text", { x: x + 8, y: y + 17 }, shortened(operation, NAME_CHARACTERS_MAX)),
-    svg("text", { x: x + 8, y: y + 32, class: "quiet" }, below),
+    svg("text", { x: x + PADDING, y: y + 17 }, fitted(operation, room, 12)),
+    svg("text", { x: x + PADDING, y: y + 32, class: "quiet" }, below),
   );
 }
 
 function edge(transition: Transition, points: Point[]): SVGElement {
-  // Through the middles of dagre's bends, so that the line is smooth.
-  const middle = (a: Point, b: Point) => `${(a.x + b.x) / 2},${(a.y + b.y) / 2}`;
-  const first = points[0]!;
-  const last = points.at(-1)!;
-  const bends = points.slice(1, -1);
-  let path = `M${first.x},${first.y}`;
-  for (const [i, bend] of bends.entries()) {
-    const next = bends[i + 1];
-    path += ` Q${bend.x},${bend.y} ${next === undefined ? `${last.x},${last.y}` : middle(bend, next)}`;
+  let { x, y } = points[0]!;
+  let path = `M${x},${y}`;
+  // Level at each of dagre's bends, so that lines leave and enter the boxes straight and cross between the layers.
+  for (const bend of points.slice(1)) {
+    const half = (x + bend.x) / 2;
+    path += ` C${half},${y} ${half},${bend.y} ${bend.x},${bend.y}`;
+    ({ x, y } = bend);
   }
-  if (bends.length === 0) path += ` L${last.x},${last.y}`;
   const name = points[Math.floor((points.length - 1) / 2)]!;
   const { source, target, count, delayMs, probability, kind } = transition;
   const delay = delayMs === null ? "" : `, after ${ms(delayMs.p50)}`;

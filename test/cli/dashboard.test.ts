@@ -244,6 +244,7 @@ describe.skipIf(missing !== "")(`the first page${missing}`, () => {
   it("tells a wrong key and asks again", async () => {
     const page = await browser.newPage();
     await page.goto(url);
+    expect(await page.getByRole("heading", { name: "Clusters" }).isVisible()).toBe(false);
     await page.getByLabel(/A key with scope/).fill("fck_wrong");
     await page.getByRole("button", { name: "Show" }).click();
     await page.getByText("unknown key").waitFor();
@@ -330,6 +331,13 @@ describe.skipIf(missing !== "")(`the first page${missing}`, () => {
       .locator("svg.graph rect")
       .evaluateAll((rects) => rects.map((rect) => `${rect.getAttribute("x")},${rect.getAttribute("y")}`));
     expect(new Set(boxes).size).toBe(5);
+    // Names end inside their boxes, whatever font the system has.
+    const room = (await page.evaluate(`[...document.querySelectorAll("svg.graph a")].map((node) => {
+      const right = (element) => element.getBoundingClientRect().right;
+      return right(node.querySelector("rect")) - Math.max(...[...node.querySelectorAll("text")].map(right));
+    })`)) as number[];
+    expect(room).toHaveLength(5);
+    expect(Math.min(...room)).toBeGreaterThan(0);
     if (process.env.SCREENSHOTS)
       await page.screenshot({ path: join(process.env.SCREENSHOTS, "desk.png"), fullPage: true });
     await page.close();
