@@ -68,8 +68,8 @@ export function reach(length: i32, version: u32, floor: f64, limit: i32): i32 {
   return reachOut(floor, limit);
 }
 
-/** Learns RUN_*[0 .. count). */
-export function observe(count: i32): void {
-  observeRun(count);
+/** Learns RUN_*[0 .. count); `endMs` is when the last of them ended, NaN where unknown. */
+export function observe(count: i32, endMs: f64): void {
+  observeRun(count, endMs);
   modelCount(<u32>count);
 }

@@ -1,4 +1,4 @@
-// The model and its image: header | run before | lead levels | weights of next | biases | weights of reach | lines. In: a capacity in bytes. Out: addresses, checksum.
+// The model and its image: header | run before | runs ended | lead levels | weights of next | biases | weights of reach | lines. In: a capacity in bytes. Out: addresses, checksum.
 // The image is this memory byte for byte and holds no address, so loading is a copy.
 // Header, u32 each: magic, format, image bytes, lines, observed runs, observed executions, checksum low, checksum high.
 
@@ -8,11 +8,12 @@ import { LEAD_LEVEL_BYTES, leadInit, leadReset } from "./lead";
 import { nextInit, nextReset, nextWeightBytes } from "./next";
 import { reachInit, reachReset, reachWeightBytes } from "./reach";
 import { RUN_BEFORE_BYTES, runBeforeInit, runBeforeReset } from "./runBefore";
+import { RUN_ENDED_BYTES, runEndedInit, runEndedReset } from "./runEnded";
 import { tableInit } from "./table";
 
 /** "FCE1" read as little-endian u32. */
 const MAGIC: u32 = 0x31454346;
-export const FORMAT: u32 = 2;
+export const FORMAT: u32 = 3;
 const PAGE_BYTES: usize = 65536;
 
 let bytes: usize = 0;
@@ -23,13 +24,13 @@ const SMALL_BYTES_MAX: usize = 2 << 20;
 const DEFAULT_BYTES_MAX: usize = 16 << 20;
 
 /** Grows memory once and lays out an empty model of exactly `capacityBytes`; false where memory is refused or too small. */
-export function modelCreate(capacityBytes: usize): bool {
+export function modelCreate(capacityBytes: usize, knownAfterMs: f64): bool {
   const isSmall = capacityBytes <= SMALL_BYTES_MAX;
   const isDefault = !isSmall && capacityBytes <= DEFAULT_BYTES_MAX;
   const lastSets = isSmall ? 16 : isDefault ? 64 : 256;
   const biasBits = isSmall ? 12 : isDefault ? 14 : 16;
   // The weights of a context lie in one cache line, the biases of a key in two neighbours.
-  const nextAt = aligned(HEADER_BYTES + RUN_BEFORE_BYTES + LEAD_LEVEL_BYTES);
+  const nextAt = aligned(HEADER_BYTES + RUN_BEFORE_BYTES + RUN_ENDED_BYTES + LEAD_LEVEL_BYTES);
   const biasAt = aligned(nextAt + nextWeightBytes(lastSets));
   const reachAt = biasAt + biasBytes(biasBits);
   // Pairs of lines are 128 bytes.
@@ -40,13 +41,15 @@ export function modelCreate(capacityBytes: usize): bool {
   bytes = capacityBytes;
   lines = <u32>((capacityBytes - linesAt) / LINE_BYTES) & ~1;
   runBeforeInit(MODEL + HEADER_BYTES);
-  leadInit(MODEL + HEADER_BYTES + RUN_BEFORE_BYTES);
+  runEndedInit(MODEL + HEADER_BYTES + RUN_BEFORE_BYTES);
+  leadInit(MODEL + HEADER_BYTES + RUN_BEFORE_BYTES + RUN_ENDED_BYTES);
   nextInit(MODEL + nextAt, lastSets);
   biasInit(MODEL + biasAt, biasBits);
   reachInit(MODEL + reachAt, lastSets);
   tableInit(MODEL + linesAt, lines);
   memory.fill(MODEL, 0, bytes);
-  runBeforeReset();
+  runBeforeReset(knownAfterMs);
+  runEndedReset();
   leadReset();
   nextReset();
   reachReset();

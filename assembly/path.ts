@@ -30,6 +30,25 @@ export function pathReset(): void {
   pathRun3 = 0;
 }
 
+// @ts-ignore: decorator
+@inline
+export function taskBits(task: u32): u64 {
+  return fold(BITS_SEED, <u64>task + 1);
+}
+
+/** A task's bit in the first word of a set. */
+// @ts-ignore: decorator
+@inline
+export function bitA(bits: u64): u64 {
+  return (<u64>1) << (bits & 63);
+}
+
+// @ts-ignore: decorator
+@inline
+export function bitB(bits: u64): u64 {
+  return (<u64>1) << ((bits >> 6) & 63);
+}
+
 /** Folds PATH_TASKS[pathLength .. length); false where one of them cannot be a task. */
 export function pathExtend(length: i32): bool {
   let largest: u32 = 0;
@@ -37,10 +56,10 @@ export function pathExtend(length: i32): bool {
     const task = load<u32>(PATH_TASKS + (<usize>i << 2));
     largest = max(largest, task);
     pathWhole = fold(pathWhole, <u64>task + 1);
-    const bits = fold(BITS_SEED, <u64>task + 1);
+    const bits = taskBits(task);
     pathBag += bits;
-    pathSetA |= (<u64>1) << (bits & 63);
-    pathSetB |= (<u64>1) << ((bits >> 6) & 63);
+    pathSetA |= bitA(bits);
+    pathSetB |= bitB(bits);
     if (task + 1 == pathRun1) continue;
     pathRun3 = pathRun2;
     pathRun2 = pathRun1;

@@ -3,7 +3,8 @@
 // A root may reach a hundred tasks and more, so a context may have 17 lines of thirteen.
 // Algorithm: a context line holds how often the context came (total) and in how many of those a task followed (counts).
 // Evidence = ln((hits + A) / (misses + A)), for absent tasks ln(A / (total + A)). Layer 1: four logistic mixers with weights by
-// confidence and by another view each; layer 2: one logistic mixer over their logits. Both descend binary log-loss.
+// confidence and by another view each; layer 2: one logistic mixer over their logits. Both descend binary log-loss. Where no run
+// before is known, all weights are others: its views would leave theirs to the rest.
 // Source: logistic mixing of PAQ (M. Mahoney), one yes/no per task.
 
 import { CANDIDATE_SCORES, CANDIDATE_SYMBOL, candidateIfAny, candidateOf, candidates, candidatesReset } from "./candidates";
@@ -15,15 +16,15 @@ import {
   claimLine, COUNT_MASK, COUNT_ONE, COUNTS, countPlace, countSymbol, findLine, halveContext, holdLine, LINE_PLACE_LAST, LINE_PLACES,
   LINE_TOTAL, placeCount, placeSymbol, SYMBOLS_PER_LINE, TOTAL_MAX, WIDE_LINES_MAX, wideHash,
 } from "./table";
-import { runBeforeEnd, runBeforeFind, runBeforeGap, runBeforeIs, runBeforeMixed } from "./runBefore";
+import { runEndedFind, runEndedGap, runEndedIs, runEndedMixed, runEndedTasks } from "./runEnded";
 import { halfOctave, isTime, octave, periodOf } from "./time";
 import { WEIGHT_BYTES, weightsBytes, weightsLearn, weightsLoad, weightsReset } from "./weights";
 
 const CONTEXTS: i32 = 12;
 const ORDERS_MASK: u32 = 7;
 const CONTEXT_WHOLE: i32 = 3;
-/** This and the next two speak of the run before. */
-const CONTEXT_RUN_BEFORE: i32 = 9;
+/** This and the next two speak of the run that ended last before this one. */
+const CONTEXT_RUN_ENDED: i32 = 9;
 const HASH: usize = memory.data(12 * 8, 64);
 const SALT: u64 = 0x7ea;
 /** The load of the last minutes tells which work is going on: contexts of the whole path within a period of event time. */
@@ -35,8 +36,8 @@ const PRIOR: f32 = 0.15;
 const CONFIDENCES: i32 = 10;
 const SET_WEIGHTS: i32 = 12 * 10;
 const SET_BYTES: i32 = 12 * 10 * 4;
-/** Whether the run before is known. */
-const BEFORE_SETS: i32 = 2;
+/** Whether a run before is known: all sets are chosen by that, and these by nothing else. */
+const ENDED_SETS: i32 = 2;
 /** The same × longest known order (0–3) × whole path known. */
 const KNOWN_SETS: i32 = 16;
 const DEPTH_SETS: i32 = 16;
@@ -46,7 +47,7 @@ const WEIGHT_INITIAL: f32 = 0.18;
 const FINAL_INITIAL: f32 = 0.25;
 
 function weightCount(lastSets: i32): i32 {
-  return SET_WEIGHTS * (BEFORE_SETS + lastSets + KNOWN_SETS + DEPTH_SETS);
+  return SET_WEIGHTS * (ENDED_SETS * (1 + lastSets + DEPTH_SETS) + KNOWN_SETS);
 }
 
 export function reachWeightBytes(lastSets: i32): usize {
@@ -59,7 +60,7 @@ let squares: usize = 0;
 let finalWeights: usize = 0;
 let lastMask: u32 = 0;
 // Addresses of the weight sets that this path chose.
-let setBefore: usize = 0;
+let setEnded: usize = 0;
 let setLast: usize = 0;
 let setKnown: usize = 0;
 let setDepth: usize = 0;
@@ -140,7 +141,7 @@ function hashReachContexts(version: u32, isLearning: bool): void {
   if (version != 0) put(5, fold(order1, <u64>version));
   else drop(5);
   hashReachTimes();
-  hashRunBefore(isLearning);
+  hashRunEnded(isLearning);
 }
 
 function hashReachTimes(): void {
@@ -155,18 +156,18 @@ function hashReachTimes(): void {
   else drop(8);
 }
 
-function hashRunBefore(isLearning: bool): void {
-  runBeforeFind(isLearning);
-  if (!runBeforeIs) {
-    drop(CONTEXT_RUN_BEFORE);
-    drop(CONTEXT_RUN_BEFORE + 1);
-    drop(CONTEXT_RUN_BEFORE + 2);
+function hashRunEnded(isLearning: bool): void {
+  runEndedFind(isLearning);
+  if (!runEndedIs) {
+    drop(CONTEXT_RUN_ENDED);
+    drop(CONTEXT_RUN_ENDED + 1);
+    drop(CONTEXT_RUN_ENDED + 2);
     return;
   }
-  const before = fold(pathWhole, runBeforeEnd);
-  put(CONTEXT_RUN_BEFORE, fold(pathWhole, halfOctave(runBeforeGap)));
-  put(CONTEXT_RUN_BEFORE + 1, before);
-  put(CONTEXT_RUN_BEFORE + 2, fold(before, octave(runBeforeGap)));
+  const ended = fold(pathWhole, runEndedTasks);
+  put(CONTEXT_RUN_ENDED, fold(pathWhole, halfOctave(runEndedGap)));
+  put(CONTEXT_RUN_ENDED + 1, ended);
+  put(CONTEXT_RUN_ENDED + 2, fold(ended, octave(runEndedGap)));
 }
 
 // @ts-ignore: decorator
@@ -189,8 +190,8 @@ export function reachMix(version: u32, isLearning: bool): void {
     store<u32>(CONTEXT_LINE + (<usize>c << 2), <u32>line);
     known |= u32(line != 0) << c;
   }
-  if (!runBeforeMixed) {
-    for (let c = CONTEXT_RUN_BEFORE; c < CONTEXTS; c++) store<u32>(CONTEXT_LINE + (<usize>c << 2), 0);
+  if (!runEndedMixed) {
+    for (let c = CONTEXT_RUN_ENDED; c < CONTEXTS; c++) store<u32>(CONTEXT_LINE + (<usize>c << 2), 0);
   }
   chooseSets(known);
   let base = f32x4.splat(0);
@@ -218,14 +219,14 @@ function sigmoid4(x: v128): v128 {
 }
 
 function chooseSets(known: u32): void {
-  const before = u32(runBeforeMixed);
+  const ended = u32(runEndedMixed);
   const order = 32 - clz(known & ORDERS_MASK);
-  const view = (<u32>order << 2) | (before << 1) | ((known >> CONTEXT_WHOLE) & 1);
-  setBefore = weights + <usize>(<u32>SET_BYTES * before);
-  setLast = weights + <usize>(<u32>SET_BYTES * (BEFORE_SETS + (pathBack(0) & lastMask)));
-  setKnown = weights + <usize>(<u32>SET_BYTES * (BEFORE_SETS + lastMask + 1 + view));
-  const depth = <u32>min(DEPTH_SETS - 1, pathLength);
-  setDepth = weights + <usize>(<u32>SET_BYTES * (BEFORE_SETS + lastMask + 1 + KNOWN_SETS + depth));
+  const view = (<u32>order << 2) | (ended << 1) | ((known >> CONTEXT_WHOLE) & 1);
+  setKnown = weights + <usize>(<u32>SET_BYTES * view);
+  const half = weights + <usize>(<u32>SET_BYTES * (KNOWN_SETS + ended * (1 + DEPTH_SETS + lastMask + 1)));
+  setEnded = half;
+  setDepth = half + <usize>(SET_BYTES * (1 + min(DEPTH_SETS - 1, pathLength)));
+  setLast = half + <usize>(<u32>SET_BYTES * (1 + DEPTH_SETS + (pathBack(0) & lastMask)));
   finalSet = finalWeights + <usize>(view << 4);
 }
 
@@ -240,7 +241,7 @@ function gather(context: i32, first: usize): v128 {
   const total = load<f32>(first, LINE_TOTAL);
   const offset = <usize>((context * CONFIDENCES + confidenceOf(total)) * WEIGHT_BYTES);
   store<u32>(CONTEXT_OFFSET + (<usize>context << 2), <u32>offset);
-  const w4 = weightsLoad(setBefore + offset, setLast + offset, setKnown + offset, setDepth + offset);
+  const w4 = weightsLoad(setEnded + offset, setLast + offset, setKnown + offset, setDepth + offset);
   // Totals, like counts, are eighths; what a forged image may hold beyond them is cut.
   const seen = min(COUNT_MASK, <u32>(total * <f32>COUNT_ONE));
   const absent = lnCount(0) - lnCount(seen);
@@ -318,7 +319,7 @@ function learnContext(context: i32, errors: v128): void {
     gradient = f32x4.add(gradient, f32x4.mul(error, v128.load32_splat(ENTRY_F + (<usize>e << 2))));
   }
   const offset = <usize>load<u32>(CONTEXT_OFFSET + (<usize>context << 2));
-  weightsLearn(setBefore + offset, setLast + offset, setKnown + offset, setDepth + offset, squares, gradient, RATE);
+  weightsLearn(setEnded + offset, setLast + offset, setKnown + offset, setDepth + offset, squares, gradient, RATE);
 }
 
 function countContext(context: i32, hash: u64, count: i32): void {

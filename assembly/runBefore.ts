@@ -1,9 +1,11 @@
 // The run before this one. In: the folded path, and every path that is learned. Out: the time from the start of the run learned
 // before to the start of this one, and where that run had come to.
-// Callers have a rhythm: a user's next page, a retry, the job after the job. But a run is learned when it is sealed, so between
-// quick runs the one before is not known in serving. Then the time is much longer than it was in learning, and the views that
-// need it are left out; and so that the mixers know what to do without, a fourth of the runs are learned as if it were unknown.
-// State in the model: start of the run and of the one before, f64 each, where they had come to, u64 each, mean time between, f64.
+// Callers have a rhythm: a user's next page, a retry, the job after the job. But in service a run is known only some time after its
+// end: sealed, published, fetched. So the model is told that time (known after), and what lies nearer is left out in learning as it
+// is missing in serving. Where even so the time is much longer than it was in learning, runs between are not known yet: the views
+// are left out again; and so that the mixers know what to do without, a fourth of the runs are learned as if it were unknown.
+// State in the model: start of the run and of the one before, f64 each, where they had come to, u64 each, mean time between, f64,
+// known after, f64.
 
 import { fold } from "./hash";
 import { pathStart, pathWhole } from "./path";
@@ -14,11 +16,14 @@ const START_BEFORE: usize = 8;
 const END: usize = 16;
 const END_BEFORE: usize = 24;
 const MEAN_GAP: usize = 32;
+const KNOWN_AFTER: usize = 40;
 
 /** A gap of so many times the mean says that runs between were not learned. */
 const GAPS_MAX: f64 = 8;
 /** The mean follows the last few dozen runs. */
 const MEAN_RATE: f64 = 0.03;
+/** Of no gap, so that the mean can grow again, ms. */
+const MEAN_MIN: f64 = 1;
 /** One run in so many is learned without. */
 const WITHOUT_MASK: u64 = 3;
 
@@ -38,10 +43,32 @@ export function runBeforeInit(address: usize): void {
   base = address;
 }
 
-export function runBeforeReset(): void {
+export function runBeforeReset(knownAfterMs: f64): void {
   store<f64>(base, NaN, START);
   store<f64>(base, NaN, START_BEFORE);
   store<f64>(base, NaN, MEAN_GAP);
+  store<f64>(base, knownAfterMs, KNOWN_AFTER);
+}
+
+/** A run is known so long after its end, ms. */
+// @ts-ignore: decorator
+@inline
+export function runKnownAfterMs(): f64 {
+  return load<f64>(base, KNOWN_AFTER);
+}
+
+/** The longest time, ms, that a run may lie back and still be the one before. */
+// @ts-ignore: decorator
+@inline
+export function runGapMax(): f64 {
+  return GAPS_MAX * load<f64>(base, MEAN_GAP);
+}
+
+/** Whether a run that started then is learned as if nothing were known of those before. */
+// @ts-ignore: decorator
+@inline
+export function runIsWithout(start: f64): bool {
+  return (fold(0, reinterpret<u64>(start)) & WITHOUT_MASK) == 0;
 }
 
 export function runBeforeFind(isLearning: bool): void {
@@ -50,10 +77,9 @@ export function runBeforeFind(isLearning: bool): void {
   const isSame = start == load<f64>(base, START);
   runBeforeGap = start - load<f64>(base + select<usize>(START_BEFORE, START, isSame));
   runBeforeEnd = load<u64>(base + select<usize>(END_BEFORE, END, isSame));
-  // Of unknown times the comparison is false.
-  runBeforeIs = runBeforeGap <= GAPS_MAX * load<f64>(base, MEAN_GAP);
-  const isWithout = isLearning && (fold(0, reinterpret<u64>(start)) & WITHOUT_MASK) == 0;
-  runBeforeMixed = runBeforeIs && !isWithout;
+  // Of unknown times the comparisons are false.
+  runBeforeIs = runBeforeGap <= runGapMax() && runBeforeGap >= runKnownAfterMs();
+  runBeforeMixed = runBeforeIs && !(isLearning && runIsWithout(start));
 }
 
 /** After each answer that is learned: the path has come to `symbol`. */
@@ -61,12 +87,18 @@ export function runBeforeLearn(symbol: u32): void {
   const start = pathStart(0);
   const known = load<f64>(base, START);
   if (start != known) {
-    const gap = max(0, start - known);
-    const mean = load<f64>(base, MEAN_GAP);
-    if (gap == gap) store<f64>(base, mean == mean ? mean + (gap - mean) * MEAN_RATE : gap, MEAN_GAP);
+    learnGap(max(0, start - known));
     store<f64>(base, known, START_BEFORE);
     store<f64>(base, start, START);
     store<u64>(base, load<u64>(base, END), END_BEFORE);
   }
   store<u64>(base, fold(pathWhole, <u64>symbol), END);
+}
+
+/** The mean takes a longer gap for the longest that counts: one night would hide for hundreds of runs what is not known. */
+function learnGap(gap: f64): void {
+  if (gap != gap) return;
+  const mean = load<f64>(base, MEAN_GAP);
+  const next = mean == mean ? mean + (min(gap, runGapMax()) - mean) * MEAN_RATE : gap;
+  store<f64>(base, max(MEAN_MIN, next), MEAN_GAP);
 }

@@ -6,6 +6,7 @@ import { createWriteStream } from "node:fs";
 import { finished } from "node:stream/promises";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { type Capacity, createEngine } from "../core/engine.ts";
+import { KNOWN_AFTER_MS } from "../core/ledger.ts";
 import { hashVersion } from "../core/predict.ts";
 import { observedRun } from "../core/profile.ts";
 import { assembled, inLogOrder, type ReadOptions, recordsOf } from "../importers/read.ts";
@@ -46,12 +47,21 @@ interface Flags {
   split?: number;
   predictions?: string;
   reach?: boolean;
+  knownAfter: number;
   json?: boolean;
 }
 
 function share(text: string): number {
   const value = Number(text);
   if (!(value > 0 && value < 1)) throw new InvalidArgumentError("want a number between 0 and 1");
+  return value;
+}
+
+function milliseconds(text: string): number {
+  const value = Number(text);
+  if (!(value >= 0 && value < Number.POSITIVE_INFINITY) || text.trim() === "") {
+    throw new InvalidArgumentError("want milliseconds, 0 or more");
+  }
   return value;
 }
 
@@ -74,12 +84,20 @@ export function evaluateCommand(): Command {
     .option("--split <share>", `of the cases that only teach (${SPLIT_NEXT}; with --reach ${SPLIT_REACH})`, share)
     .option("--predictions <out>", "write every prediction as a line of JSON")
     .option("--reach", "ask which tasks execute at all, instead of which starts next")
+    .option(
+      "--known-after <ms>",
+      `with --reach: a case is learned only so long after its end (in service: ${KNOWN_AFTER_MS})`,
+      milliseconds,
+      0,
+    )
     .option("--json", "print one JSON value")
     .addHelpText("after", HELP)
     .action(evaluate);
 }
 
 async function evaluate(paths: string[], flags: Flags): Promise<void> {
+  const { knownAfter: knownAfterMs } = flags;
+  if (knownAfterMs > 0 && flags.reach !== true) throw new Error("--known-after goes with --reach");
   const columns = { run: flags.case, task: flags.activity, start: flags.time };
   const given = Object.fromEntries(Object.entries(columns).filter(([, column]) => column !== undefined));
   const options: ReadOptions = { format: null, columns: given, lifecycle: LIFECYCLES[flags.lifecycle] };
@@ -95,7 +113,7 @@ async function evaluate(paths: string[], flags: Flags): Promise<void> {
   if (log.length === 0) throw new Error(`no case was found in ${file}`);
   const split = flags.split ?? (flags.reach === true ? SPLIT_REACH : SPLIT_NEXT);
   for (const note of evidenceNotes(log.length, split)) process.stderr.write(`note: ${note}\n`);
-  const engine = createEngine(await engineModule(), flags.capacity);
+  const engine = createEngine(await engineModule(), flags.capacity, knownAfterMs);
   const evaluating = progressTeller();
   const progress = (done: number, what: string) => evaluating(() => `${done} of ${log.length} cases ${what}`);
   const described = { file, cases: log.length, events: log.events, tasks: log.tasks.length };
@@ -105,7 +123,7 @@ async function evaluate(paths: string[], flags: Flags): Promise<void> {
       const run = runs[index]?.run;
       if (run !== undefined) engine.observe(observedRun(run, (task) => ids.get(task) as number, hashVersion));
     };
-    const result = evaluateReach(log, split, engine, observe, progress);
+    const result = evaluateReach(log, { split, knownAfterMs }, engine, observe, progress);
     print(flags, { ...described, ...result }, reachText(result));
     return;
   }

@@ -116,12 +116,15 @@ export const ROWS_MAX = 255;
 
 const CAPACITY_BYTES: Record<Capacity, number> = { small: 1 << 20, default: 8 << 20, large: 32 << 20 };
 const IMAGE_MAGIC = 0x31454346;
-const IMAGE_FORMAT = 2;
+const IMAGE_FORMAT = 3;
 const IMAGE_HEADER_BYTES = 64;
 
-/** An empty model. `module` is the compiled assembly/: imported in Workers, read from build/engine.wasm in Node. */
-export function createEngine(module: WebAssembly.Module, capacity: Capacity): WasmEngine {
-  return new WasmEngine(module, capacity);
+/**
+ * An empty model. `module` is the compiled assembly/: imported in Workers, read from build/engine.wasm in Node. `knownAfterMs`: how
+ * long after its end a run is known where predictions are made (KNOWN_AFTER_MS in service); nothing nearer is learned to be of use.
+ */
+export function createEngine(module: WebAssembly.Module, capacity: Capacity, knownAfterMs = 0): WasmEngine {
+  return new WasmEngine(module, capacity, knownAfterMs);
 }
 
 /** The model that `exportImage` gave. Throws EngineError "bad-image" on anything else. */
@@ -159,7 +162,7 @@ function capacityOf(image: Uint8Array): Capacity {
 /** The exports of assembly/index.ts. Pointers are byte addresses in `memory`. */
 interface Exports {
   readonly memory: { readonly buffer: ArrayBuffer };
-  modelCreate(capacityBytes: number): number;
+  modelCreate(capacityBytes: number, knownAfterMs: number): number;
   modelLines(): number;
   modelSeal(): void;
   modelChecksum(): bigint;
@@ -185,7 +188,7 @@ interface Exports {
   next(length: number, version: number, limit: number): number;
   learnNext(length: number, version: number, task: number): number;
   reach(length: number, version: number, floor: number, limit: number): number;
-  observe(count: number): void;
+  observe(count: number, endMs: number): void;
 }
 
 // Node's types know the namespace only as types; the constructor is there in Node, Workers and browsers alike.
@@ -197,6 +200,7 @@ const { Instance } = (
 
 export class WasmEngine implements ChainEngine {
   readonly capacity: Capacity;
+  readonly #knownAfterMs: number;
   readonly #wasm: Exports;
   // Memory grows once, at creation, so views on it stay valid.
   readonly #pathTasks: Uint32Array;
@@ -207,13 +211,14 @@ export class WasmEngine implements ChainEngine {
   readonly #outLeadMs: Float64Array;
   readonly #answers = new AnswerArrays();
 
-  constructor(module: WebAssembly.Module, capacity: Capacity) {
+  constructor(module: WebAssembly.Module, capacity: Capacity, knownAfterMs = 0) {
     const wasm = new Instance(module, { env: { abort: refuseAbort } }).exports as unknown as Exports;
-    if (!wasm.modelCreate(CAPACITY_BYTES[capacity])) {
+    if (!wasm.modelCreate(CAPACITY_BYTES[capacity], knownAfterMs)) {
       throw new Error(`no memory for a model of ${CAPACITY_BYTES[capacity]} bytes`);
     }
     const buffer = wasm.memory.buffer;
     this.capacity = capacity;
+    this.#knownAfterMs = knownAfterMs;
     this.#wasm = wasm;
     this.#pathTasks = new Uint32Array(buffer, wasm.addressPathTasks(), PATH_TASKS_MAX);
     this.#pathStartMs = new Float64Array(buffer, wasm.addressPathStartMs(), PATH_TASKS_MAX);
@@ -273,7 +278,7 @@ export class WasmEngine implements ChainEngine {
     new Uint32Array(memory.buffer, this.#wasm.addressRunTriggerOffsets(), count + 1).set(run.triggerOffsets);
     new Uint32Array(memory.buffer, this.#wasm.addressRunTriggers(), run.triggers.length).set(run.triggers);
     new Int32Array(memory.buffer, this.#wasm.addressRunPathTriggers(), count).set(run.pathTriggers);
-    this.#wasm.observe(count);
+    this.#wasm.observe(count, endOf(run));
   }
 
   learnNext(history: History, actual: number | null): void {
@@ -300,7 +305,7 @@ export class WasmEngine implements ChainEngine {
     const got = BigInt.asUintN(64, this.#wasm.modelChecksum());
     const expected = header.getBigUint64(24, true);
     if (got !== expected) {
-      this.#wasm.modelCreate(CAPACITY_BYTES[this.capacity]);
+      this.#wasm.modelCreate(CAPACITY_BYTES[this.capacity], this.#knownAfterMs);
       throw badImage("checksum", got.toString(16), expected.toString(16));
     }
   }
@@ -408,6 +413,17 @@ export function checkTask(task: number): void {
   if (!Number.isInteger(task) || task < 0 || task >= TASKS_MAX) {
     throw new EngineError({ reason: "task-out-of-range", got: task, limit: TASKS_MAX - 1 });
   }
+}
+
+/** When the run's last execution ended, ms; what has no known end ended when it started. NaN where nothing is known. */
+export function endOf({ startMs, endMs }: Pick<ObservedRun, "startMs" | "endMs">): number {
+  let last = Number.NEGATIVE_INFINITY;
+  for (let i = 0; i < startMs.length; i++) {
+    const end = endMs[i] as number;
+    const known = Number.isNaN(end) ? (startMs[i] as number) : end;
+    if (known > last) last = known;
+  }
+  return last === Number.NEGATIVE_INFINITY ? Number.NaN : last;
 }
 
 /** Throws EngineError where the run breaks a rule of ObservedRun. */

@@ -16,6 +16,11 @@ import type { GraphRows } from "./rows.ts";
 
 /** A run is never sealed sooner after its last record, ms. */
 export const QUIET_MIN_MS = 5_000;
+/**
+ * In service the model that predicts has a run so long after its last record, ms: quiet for 5 s, published every 10 s, asked for every
+ * 2 s, and something for the ways.
+ */
+export const KNOWN_AFTER_MS = 20_000;
 /** Nor kept open longer than this without a record, ms. */
 const QUIET_MAX_MS = 24 * 3_600_000;
 /** A run waits this many times the longest gap that was seen in runs of its root task. */

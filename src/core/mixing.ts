@@ -49,7 +49,7 @@ const QUESTIONS = {
   },
   reach: {
     confidences: 10,
-    mixers: ["run before", "last task", "known views", "depth"],
+    mixers: ["run before known", "last task", "known views", "depth"],
     views: [
       "last task",
       "last 2",
@@ -60,9 +60,9 @@ const QUESTIONS = {
       "whole path + gap",
       "whole path + elapsed time",
       "whole path + five minutes",
-      "since the run before",
-      "run before's end",
-      "run before's end + since",
+      "since the end of the run before",
+      "tasks of the run before",
+      "tasks of the run before + since",
     ],
   },
 } as const;

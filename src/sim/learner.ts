@@ -6,6 +6,7 @@ import { contributionOf } from "../core/contribution.ts";
 import { createEngine, RUN_EXECUTIONS_MAX, RUN_TRIGGERS_MAX, type WasmEngine } from "../core/engine.ts";
 import { type Model, profilesOf, type TaskProfile } from "../core/graph.ts";
 import { Learning } from "../core/learning.ts";
+import { KNOWN_AFTER_MS } from "../core/ledger.ts";
 import { hashVersion } from "../core/predict.ts";
 import { type AssembledRun, observedRun } from "../core/profile.ts";
 import { GraphRows } from "../core/rows.ts";
@@ -42,7 +43,7 @@ export class Learner {
 
   constructor(module: WebAssembly.Module, parts: LearnerParts) {
     this.#parts = parts;
-    this.#engine = createEngine(module, "default");
+    this.#engine = createEngine(module, "default", KNOWN_AFTER_MS);
     this.#model = this.#publish();
   }
 

@@ -134,6 +134,12 @@ test("--reach on spans: what executes is told, with both baselines", () => {
   expect(result.brier).toBeLessThan(0.2);
   expect(result.leadCoverage).toBeGreaterThan(0.5);
   expect(result.baselines.map(({ name }: { name: string }) => name)).toEqual(["longest context", "product of edges"]);
+  // Runs lie 10 s apart and are known 5 s or 25 s after their end: the one before is, or is not.
+  const late = JSON.parse(evaluate(file, "--reach", "--json", "--known-after", "25000"));
+  const soon = JSON.parse(evaluate(file, "--reach", "--json", "--known-after", "5000"));
+  expect(late.predictions).toBe(60);
+  expect(soon.brier).toBeLessThan(0.2);
+  expect(late.brier).toBeGreaterThan(soon.brier);
   // "left" always, "right" and "other" in turn: a counter is off by 1/2 twice of three pairs at the root, and nowhere else much.
   const [longest, product] = result.baselines as { brier: number }[];
   expect(longest?.brier).toBeGreaterThan(0.1);

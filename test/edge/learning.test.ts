@@ -164,7 +164,7 @@ describe("what sealed runs teach", () => {
     const { next, reach } = model.mixing;
     expect(next.views.find(({ view }) => view === "last task")!.weight).toBeGreaterThan(0.083);
     expect(next.views.find(({ view }) => view === "last 6")).toMatchObject({ evidence: 0 });
-    expect(reach.mixers.map(({ mixer }) => mixer)).toEqual(["run before", "last task", "known views", "depth"]);
+    expect(reach.mixers.map(({ mixer }) => mixer)).toEqual(["run before known", "last task", "known views", "depth"]);
     expect(scores.predictions).toBeGreaterThan(30);
     // b always follows a: confident and right in the last bin, wrong nowhere.
     expect(scores.logLoss).toBeLessThan(0.2);

@@ -1,5 +1,6 @@
 // The WASM engine and the oracle learn the same seeded runs and must give the same answers, to 1e-3.
-// Runs are few and the model large, so that no context gives way to another: forgetting is the engine's alone.
+// Runs are few and the model large, so that no context gives way to another: forgetting is the engine's alone. (Seed 7 has three
+// contexts in one pair of lines.)
 
 import { expect, test } from "vitest";
 import { engineModule } from "../../src/cli/build.ts";
@@ -12,6 +13,8 @@ const RUNS = 24;
 const TOLERANCE = 1e-3;
 /** Weights of a model that has learned nothing. */
 const INITIAL = { next: 0.08, reach: 0.18 };
+/** Starts of random runs lie this far apart, ms: with the half of it some of the runs before are known and some are not. */
+const SPREAD_MS = 1e9;
 const module = await engineModule();
 
 /** Largest difference of a column, matched by task; infinite where the tasks differ. */
@@ -48,10 +51,19 @@ function reachDifference(a: ReachPrediction, b: ReachPrediction): number {
   );
 }
 
-test.each([1, 2, 3, 4, 5, 6, 7, 8])("agrees with the oracle on random runs, seed %i", (seed) => {
+test.each([
+  [1, 0],
+  [2, 0],
+  [3, 0],
+  [4, 0],
+  [5, 0],
+  [6, SPREAD_MS / 10],
+  [8, SPREAD_MS / 10],
+  [9, SPREAD_MS / 2],
+])("agrees with the oracle on random runs, seed %i, runs known %i ms after their end", (seed, knownAfterMs) => {
   const random = seededRandom(seed);
-  const wasm = createEngine(module, "large");
-  const oracle = new OracleEngine("large");
+  const wasm = createEngine(module, "large", knownAfterMs);
+  const oracle = new OracleEngine("large", knownAfterMs);
   for (let k = 0; k < RUNS; k++) {
     const run = randomRun(random, 12, 25);
     for (let i = 0; i < run.tasks.length; i++) {

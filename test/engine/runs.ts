@@ -8,6 +8,8 @@ export interface Row {
   triggers: number[];
   version?: number;
   coldMs?: number;
+  /** 1 where absent, NaN: the end is unknown. */
+  durationMs?: number;
 }
 
 export function runOf(rows: Row[]): ObservedRun {
@@ -17,7 +19,7 @@ export function runOf(rows: Row[]): ObservedRun {
     tasks: Uint32Array.from(rows, (row) => row.task),
     versions: Uint32Array.from(rows, (row) => row.version ?? 0),
     startMs: Float64Array.from(rows, (row) => row.startMs),
-    endMs: Float64Array.from(rows, (row) => row.startMs + 1),
+    endMs: Float64Array.from(rows, (row) => row.startMs + (row.durationMs ?? 1)),
     coldStartMs: Float64Array.from(rows, (row) => row.coldMs ?? 0),
     triggerOffsets: Uint32Array.from(offsets),
     triggers: Uint32Array.from(rows.flatMap((row) => row.triggers)),
@@ -53,6 +55,7 @@ export function randomRun(random: () => number, tasks: number, executionsMax: nu
       triggers,
       version: random() < 0.3 ? 1 + Math.floor(random() * 2) : 0,
       coldMs: random() < 0.1 ? random() * 50 : 0,
+      durationMs: random() < 0.1 ? Number.NaN : random() * 300,
     });
   }
   return runOf(rows);

@@ -15,10 +15,10 @@ import { OracleEngine } from "../oracle/engine.ts";
 import { chainRun, type Row, runOf } from "./runs.ts";
 
 const module = await engineModule();
-const engines: [string, () => ChainEngine][] = [
+const engines: [string, (knownAfterMs?: number) => ChainEngine][] = [
   // Large enough that no context gives way to another: forgetting is the table's, and has tests of its own (hostile.test.ts).
-  ["WASM", () => createEngine(module, "default")],
-  ["oracle", () => new OracleEngine("small")],
+  ["WASM", (knownAfterMs) => createEngine(module, "default", knownAfterMs)],
+  ["oracle", (knownAfterMs) => new OracleEngine("small", knownAfterMs)],
 ];
 
 function path(...tasks: number[]): History {
@@ -75,6 +75,39 @@ describe.each(engines)("%s engine", (_name, create) => {
     for (let i = 0; i < 40; i++) engine.observe(chainRun(i % 2 ? [0, 2, 3] : [1, 2, 4], i * 1000));
     expect(probabilityOf(engine.next(path(0, 2), 5), 3)).toBeGreaterThan(0.9);
     expect(probabilityOf(engine.next(path(1, 2), 5), 4)).toBeGreaterThan(0.9);
+  });
+
+  test("what follows the end of a run is told by that run, whatever it took, only if it is known by then", () => {
+    const known = create();
+    const late = create(60_000);
+    const random = seededRandom(5);
+    let now = 1.8e12;
+    // A form (0 → 1) is answered by a redirect 6 ms after it ends; a page (0 → 2) by nothing. A third client asks in between.
+    const ask = (startMs: number, task: number, durationMs: number) =>
+      runOf([
+        { task: 0, startMs, triggers: [], durationMs },
+        { task, startMs: startMs + 1, triggers: [0], durationMs: 1 },
+      ]);
+    for (let i = 0; i < 150; i++) {
+      const durationMs = 20 + random() * 400;
+      const isForm = random() < 0.5;
+      const first = ask(now, isForm ? 1 : 2, durationMs);
+      const between = ask(now + random() * 10, 2, 700);
+      const second = ask(now + durationMs + (isForm ? 6 : 400), isForm ? 3 : 2, 30);
+      for (const engine of [known, late]) for (const run of [first, between, second]) engine.observe(run);
+      now += 3_000 + random() * 4_000;
+    }
+    for (const engine of [known, late]) {
+      engine.observe(ask(now, 1, 300));
+      engine.observe(ask(now + 290, 2, 500));
+    }
+    const redirect = { tasks: Uint32Array.of(0), startMs: Float64Array.of(now + 306) };
+    expect(probabilityOf(known.reach(redirect, 0, 10), 3)).toBeGreaterThan(0.8);
+    const page = { tasks: Uint32Array.of(0), startMs: Float64Array.of(now + 250) };
+    expect(probabilityOf(known.reach(page, 0, 10), 3)).toBeLessThan(0.1);
+    const unknown = probabilityOf(late.reach(redirect, 0, 10), 3);
+    expect(unknown).toBeGreaterThan(0.05);
+    expect(unknown).toBeLessThan(0.35);
   });
 
   test("XOR: reach shares the probability between the branches, and knows better once one is taken", () => {

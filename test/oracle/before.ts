@@ -3,6 +3,7 @@ import type { History } from "../../src/core/engine.ts";
 
 const GAPS_MAX = 8;
 const MEAN_RATE = 0.03;
+const MEAN_MIN_MS = 1;
 
 export interface Before {
   /** The run before belongs to this one's past: its views are counted. */
@@ -15,17 +16,26 @@ export interface Before {
 }
 
 export class BeforeOracle {
+  readonly knownAfterMs: number;
   #start = Number.NaN;
   #startBefore = Number.NaN;
   #end = "";
   #endBefore = "";
   #meanGapMs = Number.NaN;
 
+  constructor(knownAfterMs: number) {
+    this.knownAfterMs = knownAfterMs;
+  }
+
+  get gapMaxMs(): number {
+    return GAPS_MAX * this.#meanGapMs;
+  }
+
   find(history: History, isLearning: boolean): Before {
     const start = history.startMs?.[0] ?? Number.NaN;
     const isSame = start === this.#start;
     const gapMs = start - (isSame ? this.#startBefore : this.#start);
-    const is = gapMs <= GAPS_MAX * this.#meanGapMs;
+    const is = gapMs <= this.gapMaxMs && gapMs >= this.knownAfterMs;
     return { is, mixed: is && !(isLearning && isWithout(start)), gapMs, end: isSame ? this.#endBefore : this.#end };
   }
 
@@ -34,8 +44,11 @@ export class BeforeOracle {
     const start = history.startMs?.[0] ?? Number.NaN;
     if (start !== this.#start) {
       const gapMs = Math.max(0, start - this.#start);
-      const mean = this.#meanGapMs;
-      if (!Number.isNaN(gapMs)) this.#meanGapMs = Number.isNaN(mean) ? gapMs : mean + (gapMs - mean) * MEAN_RATE;
+      if (!Number.isNaN(gapMs)) {
+        const mean = this.#meanGapMs;
+        const next = Number.isNaN(mean) ? gapMs : mean + (Math.min(gapMs, this.gapMaxMs) - mean) * MEAN_RATE;
+        this.#meanGapMs = Math.max(MEAN_MIN_MS, next);
+      }
       this.#startBefore = this.#start;
       this.#start = start;
       this.#endBefore = this.#end;
@@ -45,7 +58,7 @@ export class BeforeOracle {
 }
 
 /** One run in four, chosen by the bits of its start: the engine's hash (assembly/hash.ts). */
-function isWithout(startMs: number): boolean {
+export function isWithout(startMs: number): boolean {
   const bits = new BigUint64Array(Float64Array.of(startMs).buffer)[0] as bigint;
   const product = BigInt.asUintN(64, bits * 0x9e3779b97f4a7c15n);
   return ((product ^ (product >> 32n)) & 3n) === 0n;

@@ -12,6 +12,7 @@ import {
   type ReachPrediction,
 } from "../../src/core/engine.ts";
 import { BeforeOracle } from "./before.ts";
+import { EndedOracle } from "./ended.ts";
 import { LeadOracle } from "./lead.ts";
 import { END, NextOracle } from "./next.ts";
 import { ReachOracle } from "./reach.ts";
@@ -24,12 +25,14 @@ export class OracleEngine implements ChainEngine {
   readonly #next: NextOracle;
   readonly #reach: ReachOracle;
   readonly #lead = new LeadOracle();
+  readonly #ended: EndedOracle;
 
-  constructor(capacity: Capacity) {
+  constructor(capacity: Capacity, knownAfterMs = 0) {
     this.capacity = capacity;
-    const before = new BeforeOracle();
+    const before = new BeforeOracle(knownAfterMs);
+    this.#ended = new EndedOracle(before);
     this.#next = new NextOracle(LAST_SETS[capacity], before);
-    this.#reach = new ReachOracle(LAST_SETS[capacity], before);
+    this.#reach = new ReachOracle(LAST_SETS[capacity], this.#ended);
   }
 
   next(history: History, limit: number): NextPrediction {
@@ -87,6 +90,7 @@ export class OracleEngine implements ChainEngine {
       this.#reach.learn(histories[i] as History, [...reached.keys()]);
       for (const [task, { leadMs, times }] of reached) this.#lead.learn(histories[i] as History, task, leadMs, times);
     }
+    this.#ended.learn(run);
   }
 
   exportImage(): Uint8Array<ArrayBuffer> {

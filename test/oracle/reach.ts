@@ -1,6 +1,6 @@
 // The oracle of `reach`: assembly/reach.ts in plain TypeScript.
 import type { History } from "../../src/core/engine.ts";
-import type { BeforeOracle } from "./before.ts";
+import type { EndedOracle } from "./ended.ts";
 import { type Counter, count, FinalWeights, halve, sigmoid, Weights } from "./mixing.ts";
 import { pathFacts, reachKeys } from "./views.ts";
 
@@ -10,8 +10,8 @@ const RATE_FINAL = 0.00005;
 const COUNT_LIMIT = 255;
 const LINES_MAX = 17;
 const WHOLE = 3;
-/** This context and the next two speak of the run before. */
-const RUN_BEFORE = 9;
+/** This context and the next two speak of the run that ended last. */
+const RUN_ENDED = 9;
 
 interface Mixed {
   keys: (string | null)[];
@@ -27,11 +27,11 @@ export class ReachOracle {
   readonly #weights = new Weights(0.18);
   readonly #finals = new FinalWeights();
   readonly #lastSets: number;
-  readonly #before: BeforeOracle;
+  readonly #ended: EndedOracle;
 
-  constructor(lastSets: number, before: BeforeOracle) {
+  constructor(lastSets: number, ended: EndedOracle) {
     this.#lastSets = lastSets;
-    this.#before = before;
+    this.#ended = ended;
   }
 
   /** By view, as Weights says. */
@@ -41,15 +41,16 @@ export class ReachOracle {
 
   mix(history: History, isLearning: boolean): Mixed {
     const facts = pathFacts(history);
-    const before = this.#before.find(history, isLearning);
-    const keys = reachKeys(history, facts, before).map((key, c) => (key === null ? null : `${c}:${key}`));
+    const ended = this.#ended.find(history, isLearning);
+    const keys = reachKeys(history, facts, ended).map((key, c) => (key === null ? null : `${c}:${key}`));
     const lines = keys.map((key, c) =>
-      key === null || (c >= RUN_BEFORE && !before.mixed) ? undefined : this.#counters.get(key),
+      key === null || (c >= RUN_ENDED && !ended.mixed) ? undefined : this.#counters.get(key),
     );
     const order = [2, 1, 0].find((c) => lines[c] !== undefined) ?? -1;
-    const view = `${order},${before.mixed},${lines[WHOLE] !== undefined}`;
+    const view = `${order},${ended.mixed},${lines[WHOLE] !== undefined}`;
     const depth = Math.min(15, facts.length);
-    const sets = [`before${before.mixed}`, `last${facts.back(0) % this.#lastSets}`, `known${view}`, `depth${depth}`];
+    const last = facts.back(0) % this.#lastSets;
+    const sets = [`${ended.mixed}`, `last${last},${ended.mixed}`, `known${view}`, `depth${depth},${ended.mixed}`];
     const tasks: number[] = [];
     const scores: number[][] = [];
     const active: Mixed["active"] = [];

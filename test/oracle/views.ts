@@ -2,6 +2,7 @@
 // In: a history. Out: one key per context, null where the view is not available, in the engine's order.
 import type { History } from "../../src/core/engine.ts";
 import type { Before } from "./before.ts";
+import type { Ended } from "./ended.ts";
 
 const HALF_HOUR_MS = 1_800_000;
 const HOUR_MS = 3_600_000;
@@ -87,7 +88,7 @@ export function nextKeys(history: History, facts: PathFacts, before: Before): (s
 }
 
 /** The 12 contexts of `reach`. */
-export function reachKeys(history: History, facts: PathFacts, before: Before): (string | null)[] {
+export function reachKeys(history: History, facts: PathFacts, ended: Ended): (string | null)[] {
   const { length, back, start } = facts;
   const last = start(length - 1);
   const gap = length > 1 ? last - start(length - 2) : Number.NaN;
@@ -102,8 +103,8 @@ export function reachKeys(history: History, facts: PathFacts, before: Before): (
     Number.isNaN(gap) ? null : `${facts.whole}|${halfOctave(gap)}`,
     Number.isNaN(elapsed) ? null : `${facts.whole}|${halfOctave(elapsed)}`,
     facts.hour === null ? null : `${facts.whole}|${Math.floor(last / PERIOD_MS)}`,
-    before.is ? `${facts.whole}|${halfOctave(before.gapMs)}` : null,
-    before.is ? `${facts.whole}|${before.end}` : null,
-    before.is ? `${facts.whole}|${before.end}|${octave(before.gapMs)}` : null,
+    ended.is ? `${facts.whole}|${halfOctave(ended.gapMs)}` : null,
+    ended.is ? `${facts.whole}|${ended.tasks}` : null,
+    ended.is ? `${facts.whole}|${ended.tasks}|${octave(ended.gapMs)}` : null,
   ];
 }

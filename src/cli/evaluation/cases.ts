@@ -1,6 +1,6 @@
 // Cases of an assembled log, as the engine asks and learns them. In: assembled runs. Out: for each execution its path and what
 // starts first after it; for `--reach` also what executes among its descendants.
-import { type History, PATH_TASKS_MAX } from "../../core/engine.ts";
+import { endOf, type History, PATH_TASKS_MAX } from "../../core/engine.ts";
 import { hashVersion } from "../../core/predict.ts";
 import { inLogOrder, type LogRun } from "../../importers/read.ts";
 
@@ -10,6 +10,8 @@ export interface Case {
   tasks: Uint32Array;
   versions: Uint32Array;
   startMs: Float64Array;
+  /** When its last execution ended; NaN where unknown. */
+  endMs: number;
   coldStartMs: Float64Array;
   /** The one trigger that the path follows, -1 at a root. */
   pathTriggers: Int32Array;
@@ -55,6 +57,7 @@ class Columns {
   readonly tasks: Uint32Array;
   readonly versions: Uint32Array;
   readonly startMs: Float64Array;
+  readonly endMs: Float64Array;
   readonly coldStartMs: Float64Array;
   readonly pathTriggers: Int32Array;
   /** Those of execution i end at triggerEnds[i + 1], and begin at triggerEnds[i]. */
@@ -65,18 +68,20 @@ class Columns {
     this.tasks = new Uint32Array(size);
     this.versions = new Uint32Array(size);
     this.startMs = new Float64Array(size);
+    this.endMs = new Float64Array(size);
     this.coldStartMs = new Float64Array(size);
     this.pathTriggers = new Int32Array(size);
     this.triggerEnds = new Uint32Array(size + 1);
   }
 
   add({ executions }: LogRun["run"]): void {
-    for (const { task, record, startMs, coldStartMs, pathTrigger, triggers } of executions) {
+    for (const { task, record, startMs, endMs, coldStartMs, pathTrigger, triggers } of executions) {
       const i = this.length++;
       const { version } = record.rest;
       this.tasks[i] = this.#intern(task);
       this.versions[i] = version === undefined ? 0 : hashVersion(version);
       this.startMs[i] = startMs;
+      this.endMs[i] = endMs;
       this.coldStartMs[i] = coldStartMs ?? 0;
       this.pathTriggers[i] = pathTrigger;
       for (const trigger of triggers) this.triggers.push(trigger);
@@ -86,11 +91,13 @@ class Columns {
 
   view(name: string, from: number, to: number, triggers: Uint32Array): Case {
     const pathTriggers = this.pathTriggers.subarray(from, to);
+    const startMs = this.startMs.subarray(from, to);
     return {
       name,
       tasks: this.tasks.subarray(from, to),
       versions: this.versions.subarray(from, to),
-      startMs: this.startMs.subarray(from, to),
+      startMs,
+      endMs: endOf({ startMs, endMs: this.endMs.subarray(from, to) }),
       coldStartMs: this.coldStartMs.subarray(from, to),
       pathTriggers,
       triggersOf: (i) => triggers.subarray(this.triggerEnds[from + i], this.triggerEnds[from + i + 1]),

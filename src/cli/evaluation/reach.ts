@@ -1,5 +1,6 @@
 // How well is it told what executes at all? In: cases in order. Out: Brier score, calibration and lead-time coverage over the last
-// part of them, and the Brier scores of two baselines over the same pairs of (execution, task).
+// part of them, and the Brier scores of two baselines over the same pairs of (execution, task). Everyone learns a case before the
+// next begins, or, where `knownAfterMs` says so, only that long after its end, as in service.
 // A pair counts where anyone gives it a probability or the task did execute; all other pairs are rightly 0 for everyone.
 import type { WasmEngine } from "../../core/engine.ts";
 import { type Case, type Cases, historyOf, reachedFrom } from "./cases.ts";
@@ -145,18 +146,48 @@ class Tally {
   }
 }
 
+/**
+ * Before a case is predicted, those before it are learned: all of them, or with `knownAfterMs` in order of their ends those that ended
+ * at least so long before it starts.
+ */
+function inOrderOfKnowing(
+  cases: Case[],
+  knownAfterMs: number,
+  learn: (index: number) => void,
+): (index: number) => void {
+  const isKnownAtOnce = knownAfterMs === 0;
+  const endMs = (index: number) => (cases[index] as Case).endMs || Number.NEGATIVE_INFINITY;
+  const order = [...cases.keys()];
+  if (!isKnownAtOnce) order.sort((a, b) => endMs(a) - endMs(b));
+  let learned = 0;
+  return (index) => {
+    const latest = ((cases[index] as Case).startMs[0] as number) - knownAfterMs;
+    const isKnown = (other: number) => (isKnownAtOnce ? other < index : endMs(other) <= latest);
+    while (learned < order.length && isKnown(order[learned] as number)) learn(order[learned++] as number);
+  };
+}
+
 export function evaluateReach(
   cases: Cases,
-  split: number,
+  { split, knownAfterMs }: { split: number; knownAfterMs: number },
   engine: WasmEngine,
   observe: (index: number) => void,
   progress: (done: number, what: string) => void,
 ): ReachResult {
-  const trained = Math.floor(cases.length * split);
+  const all = [...cases];
+  const trained = Math.floor(all.length * split);
   const baselines = new ReachBaselines();
   const tally = new Tally();
-  let index = 0;
-  for (const run of cases) {
+  const learn = (index: number) => {
+    const run = all[index] as Case;
+    observe(index);
+    for (const i of run.tasks.keys()) {
+      baselines.learn(historyOf(run, i).tasks, [...reachedFrom(run, i).keys()], causedBy(run, i));
+    }
+  };
+  const learnKnown = inOrderOfKnowing(all, knownAfterMs, learn);
+  for (const [index, run] of all.entries()) {
+    learnKnown(index);
     const reached = [...run.tasks.keys()].map((i) => reachedFrom(run, i));
     const histories = [...run.tasks.keys()].map((i) => historyOf(run, i));
     for (const [i, history] of index >= trained ? histories.entries() : []) {
@@ -169,11 +200,7 @@ export function evaluateReach(
         tally.addLead(actual.get(task), answer.leadP10Ms[k] as number, answer.leadP90Ms[k] as number);
       });
     }
-    observe(index);
-    for (const [i, history] of histories.entries()) {
-      baselines.learn(history.tasks, [...(reached[i] as Map<number, number>).keys()], causedBy(run, i));
-    }
-    progress(++index, "predicted and learned");
+    progress(index + 1, "predicted and learned");
   }
   return tally.result();
 }

@@ -4,7 +4,7 @@ import engineModule from "../../../build/engine.wasm";
 import { createEngine, EngineError, loadEngine, type WasmEngine } from "../../core/engine.ts";
 import type { TaskProfile } from "../../core/graph.ts";
 import { Learned, type LearnedText } from "../../core/learned.ts";
-import { type KeptRun, Ledger } from "../../core/ledger.ts";
+import { type KeptRun, KNOWN_AFTER_MS, Ledger } from "../../core/ledger.ts";
 import { assembleRun } from "../../core/profile.ts";
 import { taskCountsOf } from "../../core/rows.ts";
 import { readRows } from "../graph-store.ts";
@@ -132,7 +132,7 @@ export function adoptModel(state: State, { tasks, image }: { tasks: string[]; im
 }
 
 function emptyModel(): Pick<State, "engine" | "tasks" | "taskIds"> {
-  return { engine: createEngine(engineModule, CAPACITY), tasks: [], taskIds: new Map() };
+  return { engine: createEngine(engineModule, CAPACITY, KNOWN_AFTER_MS), tasks: [], taskIds: new Map() };
 }
 
 function replay(state: State, store: WriterStore, model: LoadedModel, nowMs: number): void {

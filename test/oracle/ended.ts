@@ -1,0 +1,42 @@
+// The oracle of the run that ended last before this one began: assembly/runEnded.ts in plain TypeScript.
+import { endOf, type History, type ObservedRun } from "../../src/core/engine.ts";
+import { type BeforeOracle, isWithout } from "./before.ts";
+
+const RUNS = 16;
+
+export interface Ended {
+  /** There is one that belongs to this run's past: its views are counted. */
+  is: boolean;
+  /** They are also mixed. */
+  mixed: boolean;
+  /** From its end to this run's start. */
+  gapMs: number;
+  /** The set of its tasks. */
+  tasks: string;
+}
+
+export class EndedOracle {
+  #runs: { endMs: number; tasks: string }[] = [];
+  readonly #before: BeforeOracle;
+
+  constructor(before: BeforeOracle) {
+    this.#before = before;
+  }
+
+  find(history: History, isLearning: boolean): Ended {
+    const start = history.startMs?.[0] ?? Number.NaN;
+    const past = this.#runs.filter(({ endMs }) => endMs <= start - this.#before.knownAfterMs);
+    const nearest = past.reduce((best, run) => (run.endMs >= best.endMs ? run : best), { endMs: -Infinity, tasks: "" });
+    const gapMs = start - nearest.endMs;
+    const is = gapMs <= this.#before.gapMaxMs;
+    return { is, mixed: is && !(isLearning && isWithout(start)), gapMs, tasks: nearest.tasks };
+  }
+
+  /** After a run is learned. */
+  learn(run: ObservedRun): void {
+    const endMs = endOf(run);
+    if (Number.isNaN(endMs)) return;
+    this.#runs.push({ endMs, tasks: [...new Set(run.tasks)].sort((a, b) => a - b).join() });
+    this.#runs = this.#runs.slice(-RUNS);
+  }
+}
