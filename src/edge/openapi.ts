@@ -316,6 +316,7 @@ export function openApi(): object {
       description: "Predicts chains of tasks and prepares VMs before the later tasks are called.",
       license: { name: "Apache-2.0", identifier: "Apache-2.0" },
     },
+    servers: [{ url: "/" }],
     components: {
       securitySchemes: { key: { type: "http", scheme: "bearer", description: "fck_<id>_<secret>" } },
       schemas: { Problem: jsonSchema(protocol.Problem, "output") },
@@ -350,6 +351,7 @@ function operation(call: CallDescription): object {
     schema: { type: "string" },
   }));
   return {
+    operationId: operationId(call),
     summary: call.does,
     ...(call.scopes.length > 0
       ? { security: [{ key: [] }], description: `Needs scope ${call.scopes.join(" or ")}.` }
@@ -367,6 +369,20 @@ function operation(call: CallDescription): object {
       },
     },
   };
+}
+
+/** What client generators name the call: `putClustersByCluster`. */
+function operationId({ method, path }: CallDescription): string {
+  const words = path
+    .replace(/^\/v1\//, "")
+    .split(/[/-]/)
+    .filter((word) => word !== "")
+    .map((word) => word.replace(/^\{(\w+)\}$/, (_, name: string) => `By${capital(name)}`));
+  return method + words.map(capital).join("");
+}
+
+function capital(word: string): string {
+  return `${word.charAt(0).toUpperCase()}${word.slice(1)}`;
 }
 
 function json(schema: object): object {
