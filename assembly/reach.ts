@@ -36,7 +36,7 @@ const PRIOR: f32 = 0.15;
 const CONFIDENCES: i32 = 10;
 const SET_WEIGHTS: i32 = 12 * 10;
 const SET_BYTES: i32 = 12 * 10 * 4;
-/** Whether a run before is known: all sets are chosen by that, and these by nothing else. */
+/** Whether any view of a run before is known: all sets are chosen by that, and these by nothing else. */
 const ENDED_SETS: i32 = 2;
 /** The same × longest known order (0–3) × whole path known. */
 const KNOWN_SETS: i32 = 16;
@@ -192,6 +192,7 @@ export function reachMix(version: u32, isLearning: bool): void {
   }
   if (!runEndedMixed) {
     for (let c = CONTEXT_RUN_ENDED; c < CONTEXTS; c++) store<u32>(CONTEXT_LINE + (<usize>c << 2), 0);
+    known &= (1 << CONTEXT_RUN_ENDED) - 1;
   }
   chooseSets(known);
   let base = f32x4.splat(0);
@@ -219,7 +220,8 @@ function sigmoid4(x: v128): v128 {
 }
 
 function chooseSets(known: u32): void {
-  const ended = u32(runEndedMixed);
+  // Where many runs overlap, those that ended before a run are forgotten when it is learned, and known when the next is asked about.
+  const ended = u32(known >> CONTEXT_RUN_ENDED != 0);
   const order = 32 - clz(known & ORDERS_MASK);
   const view = (<u32>order << 2) | (ended << 1) | ((known >> CONTEXT_WHOLE) & 1);
   setKnown = weights + <usize>(<u32>SET_BYTES * view);

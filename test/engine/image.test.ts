@@ -145,6 +145,27 @@ describe("image", () => {
     engine.importImage(image);
   });
 
+  test(`whatever an image says of the runs before, answers are sound (seed ${SEED})`, () => {
+    const random = seededRandom(SEED + 2);
+    const values = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, -1, 0, 5e-324, 1.8e12, 1.7e308];
+    const engine = createEngine(module, "small");
+    for (let i = 0; i < 60; i++) {
+      const image = trained(i % 7, 4).exportImage();
+      // Behind the header: the run before (64 bytes) and the ring of runs that ended (320).
+      const state = new Float64Array(image.buffer, 64, (64 + 320) / 8);
+      for (let w = 0; w < state.length; w++) {
+        if (random() < 0.5) state[w] = values[Math.floor(random() * values.length)] as number;
+      }
+      signImage(image);
+      engine.importImage(image);
+      for (let k = 0; k < 3; k++) {
+        const run = randomRun(random, 40, 12);
+        expectSound(engine, { tasks: run.tasks, startMs: run.startMs }, `seed ${SEED + 2}, image ${i}`);
+        engine.observe(run);
+      }
+    }
+  });
+
   test(`a hostile image with a right checksum cannot trap or give NaN (seed ${SEED})`, () => {
     const random = seededRandom(SEED + 1);
     for (let i = 0; i < 5; i++) {

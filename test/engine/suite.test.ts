@@ -110,6 +110,19 @@ describe.each(engines)("%s engine", (_name, create) => {
     expect(unknown).toBeLessThan(0.35);
   });
 
+  test("runs that overlap too much to know of one another in learning change nothing in serving", () => {
+    const engine = create();
+    const random = seededRandom(5);
+    const startMs = (run: number) => 1.8e12 + 40_000 + run * 1_000;
+    for (let i = 0; i < 200; i++) {
+      const later = { task: random() < 0.3 ? 1 : 2, startMs: startMs(i) + random() * 50_000, triggers: [0] };
+      engine.observe(runOf([{ task: 0, startMs: startMs(i), triggers: [], durationMs: 60_000 }, later]));
+    }
+    // The last run ended 4 s before, and this one begins another five minutes.
+    const told = engine.reach({ tasks: Uint32Array.of(0), startMs: Float64Array.of(startMs(263)) }, 0, 10);
+    expect(told).toEqual(engine.reach(path(0), 0, 10));
+  });
+
   test("XOR: reach shares the probability between the branches, and knows better once one is taken", () => {
     const engine = create();
     const random = seededRandom(7);

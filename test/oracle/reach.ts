@@ -47,10 +47,11 @@ export class ReachOracle {
       key === null || (c >= RUN_ENDED && !ended.mixed) ? undefined : this.#counters.get(key),
     );
     const order = [2, 1, 0].find((c) => lines[c] !== undefined) ?? -1;
-    const view = `${order},${ended.mixed},${lines[WHOLE] !== undefined}`;
+    const isEnded = lines.slice(RUN_ENDED).some((line) => line !== undefined);
+    const view = `${order},${isEnded},${lines[WHOLE] !== undefined}`;
     const depth = Math.min(15, facts.length);
     const last = facts.back(0) % this.#lastSets;
-    const sets = [`${ended.mixed}`, `last${last},${ended.mixed}`, `known${view}`, `depth${depth},${ended.mixed}`];
+    const sets = [`${isEnded}`, `last${last},${isEnded}`, `known${view}`, `depth${depth},${isEnded}`];
     const tasks: number[] = [];
     const scores: number[][] = [];
     const active: Mixed["active"] = [];
