@@ -6,6 +6,7 @@ import { unpackRecords } from "../src/core/records.ts";
 import { GraphRows } from "../src/core/rows.ts";
 import { prepareFlush } from "../src/edge/graph-store.ts";
 import { takeMeasures } from "../src/edge/writer/measures.ts";
+import { sealRuns } from "../src/edge/writer/seal.ts";
 import { isFlushDue, isPublishDue, modelOf, profilesFor, type State, sealing } from "../src/edge/writer/state.ts";
 import { WriterStore } from "../src/edge/writer/writer-store.ts";
 
@@ -62,15 +63,14 @@ export class Writer {
     const { state, store } = this;
     const due = state.ledger.due(nowMs);
     if (due.length > 0) store.appendSeals(due, nowMs);
-    state.ledger.seal(due, sealing(state, due.length, nowMs));
-    if (state.ledger.isPackDue) store.writePack(store.lastSeq, state.ledger.takeSealed(), nowMs);
+    sealRuns(state, store, due, sealing(state, due.length, nowMs), { nowMs, seq: store.lastSeq });
   }
 
   #publish(nowMs: number): void {
     const { state, store } = this;
     const profiles = profilesFor(state, state.ledger.rows.rows);
     const learned = JSON.stringify(state.learned.text());
-    const image = state.engine.exportImage();
+    const image = state.engine.sealedImage();
     store.writeModel({
       version: ++state.modelVersion,
       seq: store.lastSeq,

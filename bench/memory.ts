@@ -1,6 +1,7 @@
-// `npm run bench -- memory [--json] [--runs=1000000]`: what a GraphWriter holds in memory while runs of ten come in as fast as a worker
+// `npm run bench -- memory [--json] [--runs=1000000] [--workerd]`: what a GraphWriter holds in memory while runs of ten come in as fast as a worker
 // can take them: 20 s for 100,000 runs. In: nothing. Out: megabytes at the fullest, by part, and what the storage holds. The parts are those that the
 // Durable Object is made of (ledger, rows, engine, journal, packs with their index); only its SQLite is Node's.
+// With --workerd: the isolate of the local worker instead, whole, as its debugger tells (memory-workerd.ts).
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,6 +11,7 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { engineModule } from "../src/cli/build.ts";
 import { packRecords, type RunRecord } from "../src/core/records.ts";
+import { isolateUnder } from "./memory-workerd.ts";
 
 const MIB = 2 ** 20;
 const BATCH_RECORDS = 500;
@@ -99,9 +101,19 @@ function sumOf({ heapBytes, externalBytes }: Held): number {
 export async function run(args: string[]): Promise<void> {
   const { values } = parseArgs({
     args,
-    options: { json: { type: "boolean", default: false }, runs: { type: "string", default: "100000" } },
+    options: {
+      json: { type: "boolean", default: false },
+      runs: { type: "string", default: "100000" },
+      workerd: { type: "boolean", default: false },
+    },
   });
   const runs = Number(values.runs);
+  if (values.workerd) {
+    const report = await isolateUnder(runs);
+    if (values.json) process.stdout.write(`${JSON.stringify(report)}\n`);
+    else console.log(report);
+    return;
+  }
   const folder = mkdtempSync(join(tmpdir(), "forechain-memory-"));
   try {
     const { Writer } = (await import(new URL("memory-worker.ts", import.meta.url).href)) as { Writer: NewWriter };

@@ -32,6 +32,8 @@ export interface LocalWorkerOptions {
   stateFolder: string;
   /** Worker's entry instead of wrangler.toml's: benchmarks serve bare routes beside the real ones. */
   entry?: string;
+  /** Where a debugger finds it; absent: nowhere that anybody knows. */
+  inspectorPort?: number;
   /** Told what is being done, for people. */
   onProgress(line: string): void;
 }
@@ -58,7 +60,7 @@ export async function startLocalWorker(options: LocalWorkerOptions): Promise<Loc
     const logPath = join(state, "worker.log");
     writeFileSync(logPath, "", { mode: 0o600 });
     const adminKey = await prepareDatabase(state, logPath);
-    const group = await startWrangler(state, port, logPath, options.entry);
+    const group = await startWrangler(state, port, logPath, options);
     const url = `http://${HOST}:${port}`;
     try {
       await waitUntilHealthy(url, group, logPath);
@@ -172,7 +174,12 @@ async function wrangler(operands: string[], state: string, logPath: string): Pro
   }
 }
 
-async function startWrangler(state: string, port: number, logPath: string, entry?: string): Promise<ProcessGroup> {
+async function startWrangler(
+  state: string,
+  port: number,
+  logPath: string,
+  { entry, inspectorPort = 0 }: LocalWorkerOptions,
+): Promise<ProcessGroup> {
   const operands = [
     "dev",
     ...(entry === undefined ? [] : [entry]),
@@ -181,7 +188,7 @@ async function startWrangler(state: string, port: number, logPath: string, entry
     "--port",
     String(port),
     "--inspector-port",
-    "0",
+    String(inspectorPort),
   ];
   operands.push("--persist-to", join(state, "storage"), "--env-file", join(state, "worker.env"));
   operands.push("--show-interactive-dev-session=false", "--log-level", "info");

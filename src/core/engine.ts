@@ -288,9 +288,13 @@ export class WasmEngine implements ChainEngine {
   }
 
   exportImage(): Uint8Array<ArrayBuffer> {
+    return this.sealedImage().slice();
+  }
+
+  /** The image where it lies: to be copied, whole or in parts, before anything else is asked of the engine. */
+  sealedImage(): Uint8Array<ArrayBuffer> {
     this.#wasm.modelSeal();
-    const address = this.#wasm.addressModel();
-    return new Uint8Array(this.#wasm.memory.buffer.slice(address, address + CAPACITY_BYTES[this.capacity]));
+    return new Uint8Array(this.#wasm.memory.buffer, this.#wasm.addressModel(), CAPACITY_BYTES[this.capacity]);
   }
 
   /** Replaces everything learned. `image` must be of this engine's capacity. */

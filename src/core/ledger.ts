@@ -54,7 +54,7 @@ export interface Archive {
 /** A sealed run in memory: just sealed, or brought back by a late record. */
 interface SealedRun {
   records: Map<string, RunRecord>;
-  aliases: Set<string>;
+  aliases: readonly string[];
   /** What the rows hold of it. */
   applied: Contribution;
   /** Records came since. */
@@ -206,7 +206,7 @@ export class Ledger {
     const { runId, aliases, records, keptMs } = found;
     const sealed: SealedRun = {
       records: new Map(records.map((record) => [record.executionId, record])),
-      aliases: new Set(aliases),
+      aliases,
       applied: contributionOf(assembleRun(records)),
       isChanged: false,
       isKept: true,
@@ -227,14 +227,14 @@ export class Ledger {
     if (run === null || run === "expired" || other === "expired" || run.runId === other?.runId) return;
     const into = run.open ?? run.sealed!;
     if (other === null) {
-      if (into.aliases.size >= ALIASES_MAX) return;
-      into.aliases.add(otherId);
+      if (into.aliases.length >= ALIASES_MAX) return;
+      into.aliases = [...into.aliases, otherId];
       this.#aliases.set(otherId, run.runId);
       if (run.sealed !== undefined) run.sealed.isKept = false;
       return;
     }
     const from = other.open ?? other.sealed!;
-    if (into.aliases.size + from.aliases.size + 1 > ALIASES_MAX) return;
+    if (into.aliases.length + from.aliases.length + 1 > ALIASES_MAX) return;
     if (into.records.size + from.records.size > RUN_RECORDS_MAX) return;
     // A sealed one takes in an open one; of two alike the larger takes in the smaller.
     const isSwapped =
@@ -254,10 +254,8 @@ export class Ledger {
       if (into.open !== undefined) this.#putOpen(into.open, renamed, moved);
       else if (put(target.records, renamed, moved) === null) this.#sealedRecords++;
     }
-    for (const alias of [from.runId, ...source.aliases]) {
-      target.aliases.add(alias);
-      this.#aliases.set(alias, into.runId);
-    }
+    target.aliases = [...new Set([...target.aliases, from.runId, ...source.aliases])];
+    for (const alias of target.aliases) this.#aliases.set(alias, into.runId);
     target.lastArrivalMs = Math.max(target.lastArrivalMs, source.lastArrivalMs);
     if (into.sealed !== undefined) {
       Object.assign(into.sealed, { isChanged: true, isKept: false });
@@ -378,10 +376,8 @@ export class Ledger {
     if (first === undefined) return;
     const run = newRun(first, lastArrivalMs);
     this.open.set(runId, run);
-    for (const alias of aliases) {
-      run.aliases.add(alias);
-      this.#aliases.set(alias, runId);
-    }
+    if (aliases.length > 0) run.aliases = aliases;
+    for (const alias of aliases) this.#aliases.set(alias, runId);
     for (const record of records) {
       run.records.set(record.executionId, record);
       if (record.task !== null) this.#tasks.add(record.task);

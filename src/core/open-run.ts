@@ -6,11 +6,11 @@ export const RUN_RECORDS_MAX = 110_000;
 
 export interface OpenRun {
   records: Map<string, RunRecord>;
-  /** Other ids of the run. */
-  aliases: Set<string>;
+  /** Other ids of the run; never changed in place, most runs share one empty list. */
+  aliases: readonly string[];
   lastArrivalMs: number;
-  /** Parents named by records and not there yet. */
-  missing: Set<string>;
+  /** Parents named by records and not there yet; null where none is: of ten thousand open runs most are whole and wait for quiet. */
+  missing: Set<string> | null;
   hasRoot: boolean;
   /** Task of the earliest record: whose gaps are looked up. The root's own name is not known before the root is. */
   first: RunRecord;
@@ -25,8 +25,10 @@ export interface Ingested {
   changes: number;
 }
 
+const NO_ALIASES: readonly string[] = Object.freeze([]);
+
 export function newRun(first: RunRecord, nowMs: number): OpenRun {
-  return { records: new Map(), aliases: new Set(), lastArrivalMs: nowMs, missing: new Set(), hasRoot: false, first };
+  return { records: new Map(), aliases: NO_ALIASES, lastArrivalMs: nowMs, missing: null, hasRoot: false, first };
 }
 
 /** Puts a record in its place, or tells why not. */
@@ -49,14 +51,17 @@ export function put(records: Map<string, RunRecord>, record: RunRecord, result: 
 
 export function addToOpen(run: OpenRun, record: RunRecord): void {
   if (record.parentId === null) run.hasRoot = true;
-  else if (!run.records.has(record.parentId)) run.missing.add(record.parentId);
-  run.missing.delete(record.executionId);
+  else if (!run.records.has(record.parentId)) {
+    run.missing ??= new Set();
+    run.missing.add(record.parentId);
+  }
+  if (run.missing?.delete(record.executionId) && run.missing.size === 0) run.missing = null;
   if ((record.startMs ?? 0) < (run.first.startMs ?? 0)) run.first = record;
 }
 
 /** Root and all named parents are there. */
 export function isWhole(run: OpenRun): boolean {
-  return run.hasRoot && run.missing.size === 0;
+  return run.hasRoot && run.missing === null;
 }
 
 /** Of two records of one execution the later-ended stands (a span in progress, then whole); ties go by text: order plays no part. */

@@ -117,8 +117,8 @@ export function knownInstant(ms: number): number | null {
 
 const STATUSES = ["ok", "error", "timeout"] as const;
 
-/** Positional: id, parent or 0, index of the task or -1, start or null, duration in µs or null, status, rest if any. */
-type PackedRecord = [string, string | 0, number, number | null, number | null, number, RecordRest?];
+/** Positional: id, parent (0: none, n > 0: record n of this run's, else its id), index of the task or -1, start or null, duration in µs or null, status, rest if any. */
+type PackedRecord = [string, string | number, number, number | null, number | null, number, RecordRest?];
 /** A batch: names once, then runs with their records. */
 interface Packed {
   tasks: string[];
@@ -154,26 +154,41 @@ export function packRecords(records: Iterable<RunRecord>): string {
     if (run === undefined) runs.set(record.runId, [packed]);
     else run.push(packed);
   }
+  for (const packed of runs.values()) nameParents(packed);
   const whole: Packed = { tasks: [...taskIds.keys()], runs: [...runs] };
   return JSON.stringify(whole);
+}
+
+/** Most parents are in the batch: their number is shorter, and what is unpacked shares one text of each id. */
+function nameParents(packed: PackedRecord[]): void {
+  if (packed.length < 2) return;
+  const numbers = new Map<string | number, number>();
+  for (let i = 0; i < packed.length; i++) numbers.set(packed[i]![0], i + 1);
+  for (const record of packed) record[1] = numbers.get(record[1]) ?? record[1];
 }
 
 /** The records of a text that packRecords made. */
 export function unpackRecords(text: string): RunRecord[] {
   const { tasks, runs } = JSON.parse(text) as Packed;
   const records: RunRecord[] = [];
-  for (const [runId, packed] of runs) for (const record of packed) records.push(unpackRecord(runId, record, tasks));
+  for (const [runId, packed] of runs) {
+    for (const record of packed) {
+      const parent = record[1];
+      const parentId = parent === 0 ? null : typeof parent === "string" ? parent : packed[parent - 1]![0];
+      records.push(unpackRecord(runId, record, parentId, tasks));
+    }
+  }
   return records;
 }
 
-function unpackRecord(runId: string, packed: PackedRecord, tasks: string[]): RunRecord {
+function unpackRecord(runId: string, packed: PackedRecord, parentId: string | null, tasks: string[]): RunRecord {
   const startMs = packed[3];
   const span = packed[4];
   const endMs = span === null ? null : startMs === null ? span : Math.round(startMs * 1000 + span) / 1000;
   return {
     runId,
     executionId: packed[0],
-    parentId: packed[1] === 0 ? null : packed[1],
+    parentId,
     task: packed[2] < 0 ? null : tasks[packed[2]]!,
     startMs,
     endMs,

@@ -20,7 +20,8 @@ import type { LearnedPart, MinedChain, Rebuilt } from "../protocol.ts";
 import type { Env } from "./env.ts";
 import { type Flush, prepareFlush, writeFlush } from "./graph-store.ts";
 import { giveBack, takeMeasures } from "./writer/measures.ts";
-import { adoptModel, checkpointTexts, forgetModel, packIfDue, rebuild, recover } from "./writer/recovery.ts";
+import { adoptModel, checkpointTexts, forgetModel, rebuild, recover } from "./writer/recovery.ts";
+import { pack, sealRuns } from "./writer/seal.ts";
 import {
   FLUSH_MIN_MS,
   flushAtMs,
@@ -268,10 +269,12 @@ export class GraphWriter extends DurableObject<Env> {
       const due = ledger.due(nowMs);
       if (due.length > 0) {
         this.#journal(() => this.#store.appendSeals(due, nowMs));
-        ledger.seal(due, sealing(state, due.length, nowMs));
+        const at = { nowMs, seq: this.#store.lastSeq };
+        sealRuns(state, this.#store, due, sealing(state, due.length, nowMs), at);
       }
     }
-    packIfDue(state, this.#store, nowMs, this.#store.lastSeq);
+    // Late records bring sealed runs back.
+    if (ledger.isPackDue) pack(ledger, this.#store, { nowMs, seq: this.#store.lastSeq });
   }
 
   /** Memory is ahead of storage where this fails: start anew from storage. */
@@ -288,7 +291,7 @@ export class GraphWriter extends DurableObject<Env> {
     state.ledger.settle();
     const version = state.modelVersion + 1;
     const profiles = profilesFor(state, state.ledger.rows.rows);
-    const image = state.engine.exportImage();
+    const image = state.engine.sealedImage();
     const learned = JSON.stringify(state.learned.text());
     const texts = { profiles: JSON.stringify(profiles), learned };
     this.#store.writeModel({ version, seq: this.#store.lastSeq, image, tasks: state.tasks, ...texts });

@@ -8,6 +8,7 @@ import { type KeptRun, KNOWN_AFTER_MS, Ledger } from "../../core/ledger.ts";
 import { assembleRun } from "../../core/profile.ts";
 import { taskCountsOf } from "../../core/rows.ts";
 import { readRows } from "../graph-store.ts";
+import { pack, sealRuns } from "./seal.ts";
 import { learnOutcomes, learnRun, modelOf, noteEnded, type State, sealing } from "./state.ts";
 import { runsOfText, textOfRuns, type WriterStore } from "./writer-store.ts";
 
@@ -96,7 +97,7 @@ function loadModel(store: WriterStore): LoadedModel {
 
 /** Puts a model of the kept runs in the place of the model, late records included. Null, and nothing changed, where none is kept. */
 export function rebuild(state: State, store: WriterStore, nowMs: number): { runs: number; executions: number } | null {
-  packNow(state, store, nowMs, store.lastSeq);
+  pack(state.ledger, store, { nowMs, seq: store.lastSeq });
   const before = { engine: state.engine, tasks: state.tasks, taskIds: state.taskIds };
   Object.assign(state, emptyModel());
   const learned = { runs: 0, executions: 0 };
@@ -142,7 +143,9 @@ function replay(state: State, store: WriterStore, model: LoadedModel, nowMs: num
         state.recordsSince += state.ledger.ingest(entry.records, entry.atMs).changes;
         break;
       case "seals":
-        state.ledger.seal(
+        sealRuns(
+          state,
+          store,
           entry.runIds,
           entry.seq > model.learnedSeq
             ? sealing(state, entry.runIds.length, entry.atMs)
@@ -151,8 +154,8 @@ function replay(state: State, store: WriterStore, model: LoadedModel, nowMs: num
                 // A model that was lost has not learned what the other values have.
                 if (entry.seq > model.seq) learnRun(state, run);
               },
+          { nowMs, seq: entry.seq },
         );
-        packIfDue(state, store, nowMs, entry.seq);
         break;
       case "outcomes":
         if (entry.seq > model.learnedSeq) learnOutcomes(state, entry.batch);
@@ -161,38 +164,24 @@ function replay(state: State, store: WriterStore, model: LoadedModel, nowMs: num
   }
 }
 
-/** Sealed runs that fill memory go to a pack, where late records find them. */
-export function packIfDue(state: State, store: WriterStore, nowMs: number, seq: number): void {
-  if (state.ledger.isPackDue) packNow(state, store, nowMs, seq);
-}
-
-function packNow(state: State, store: WriterStore, nowMs: number, seq: number): void {
-  const sealed = state.ledger.takeSealed();
-  store.transaction(() => store.writePack(seq, sealed, nowMs));
-}
-
 // ── Open runs as of a flush ──────────────────────────────────────────────────────────────────────────────────────────
 
-/** Open runs as text: a line of arrivals by run, then the runs. */
-export function checkpointTexts(ledger: Ledger): string[] {
-  const texts: string[] = [];
+/** Open runs as text, item by item: a line of arrivals by run, then the runs. */
+export function* checkpointTexts(ledger: Ledger): Generator<string> {
   let arrivals: [string, number][] = [];
   let runs: KeptRun[] = [];
   let records = 0;
-  const close = () => {
-    if (runs.length > 0) texts.push(`${JSON.stringify(arrivals)}\n${textOfRuns(runs)}`);
-    arrivals = [];
-    runs = [];
-    records = 0;
-  };
   for (const [runId, run] of ledger.open) {
     arrivals.push([runId, run.lastArrivalMs]);
     runs.push({ runId, aliases: [...run.aliases], records: [...run.records.values()] });
     records += run.records.size;
-    if (records >= CHECKPOINT_RECORDS) close();
+    if (records < CHECKPOINT_RECORDS) continue;
+    yield `${JSON.stringify(arrivals)}\n${textOfRuns(runs)}`;
+    arrivals = [];
+    runs = [];
+    records = 0;
   }
-  close();
-  return texts;
+  if (runs.length > 0) yield `${JSON.stringify(arrivals)}\n${textOfRuns(runs)}`;
 }
 
 function restoreOpenRuns(ledger: Ledger, texts: string[]): void {

@@ -14,7 +14,7 @@ const PART_BYTES = 1 << 20;
 const CACHED_PACKS = 2;
 /** How long a sealed run can still be corrected, ms. */
 export const HORIZON_MS = 24 * 3_600_000;
-/** Runs whose ids are remembered, so that a repeated or late one is told and not counted as new: 16 MiB of index. */
+/** Runs whose ids are remembered, so that a repeated or late one is told and not counted as new: at most 20 MB of index. */
 export const RUNS_REMEMBERED_MAX = 1_500_000;
 
 const SCHEMA = `
@@ -171,12 +171,14 @@ export class WriterStore {
   // ── Flush ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** Open runs as of `seq`; they count once `commitFlush(seq)` was called. */
-  writeCheckpoint(seq: number, texts: string[]): void {
+  writeCheckpoint(seq: number, texts: Iterable<string>): void {
     this.#exec("DELETE FROM checkpoint WHERE seq = ?", seq);
-    for (const [item, text] of texts.entries()) {
+    let item = 0;
+    for (const text of texts) {
       for (const [part, piece] of pieces(text).entries()) {
         this.#exec("INSERT INTO checkpoint (seq, item, part, text) VALUES (?, ?, ?, ?)", seq, item, part, piece);
       }
+      item++;
     }
     this.setMeta("prepared", String(seq));
   }
