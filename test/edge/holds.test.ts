@@ -2,7 +2,7 @@
 import { evictDurableObject, runDurableObjectAlarm } from "cloudflare:test";
 import { beforeEach, describe, expect, test } from "vitest";
 import type { Heartbeat } from "../../src/protocol.ts";
-import { clockAhead, GIB, heartbeatOf, newWorld, offerOf, type World } from "./world.ts";
+import { clockAhead, commandOf, GIB, heartbeatOf, newWorld, offerOf, type World } from "./world.ts";
 
 const CLUSTER = "paris";
 const VM = "vm-1";
@@ -69,6 +69,44 @@ test("what a plan hides of the start is no reason to hold its runtime", async ()
   await runDurableObjectAlarm(world.hub(CLUSTER));
   await evictDurableObject(world.hub(CLUSTER));
   expect(await price()).toBeCloseTo(cheaper, 3);
+});
+
+test("what prepared runtimes hold before their use, or in vain, counts in the price of memory, once", async () => {
+  const start = { coldStartMs: 2_000, latencySensitivity: 1, memoryBytes: GIB / 16 };
+  await world.hub(CLUSTER).admit(world.workspace, offerOf([], { task: "b", start }));
+  const heldGbMs = async () => {
+    const { body } = await world.call("GET", "/v1/learning/export?model=false");
+    return body.holds[CLUSTER].price.heldGbMs as number;
+  };
+  const report = async (part: object) => {
+    const { body } = await world.call("POST", `/v1/agents/${CLUSTER}/${VM}/results`, part);
+    expect(body.refused).toEqual([]);
+  };
+  const warmed = async () => {
+    await world.hub(CLUSTER).admit(world.workspace, offerOf([commandOf()]));
+    const [command] = (await world.hub(CLUSTER).commands(world.workspace, CLUSTER, VM, 0, 16)).commands;
+    const { commandId, leaseId } = command!;
+    await report({ results: [{ commandId, leaseId, state: "done", readyMs: Date.now(), wholeStartMs: 100 }] });
+    return commandId;
+  };
+  const used = await warmed();
+  clock.aheadMs += 5_000;
+  const use = { commandId: used, runId: "r", executionId: "e", usedMs: Date.now(), waitedMs: 0, savedMs: 100 };
+  await report({ uses: [use] });
+  const seconds = async () => ((await heldGbMs()) * 16) / 1_000;
+  expect(await seconds()).toBeGreaterThan(4.9);
+  expect(await seconds()).toBeLessThan(6);
+  // Told again it is refused, and counts no more.
+  expect((await world.call("POST", `/v1/agents/${CLUSTER}/${VM}/results`, { uses: [use] })).body.refused).toHaveLength(
+    1,
+  );
+  expect(await seconds()).toBeLessThan(6);
+  const wasted = await warmed();
+  const end = { commandId: wasted, endedMs: Date.now() + 3_600_000, used: false, reason: "expired", bytes: 0 };
+  // An agent whose clock is an hour ahead: no longer than the command let it hold.
+  await report({ ends: [{ ...end, heldMs: 3_600_000, memoryBytes: 1 }] });
+  expect(await seconds()).toBeGreaterThan(60);
+  expect(await seconds()).toBeLessThan(70);
 });
 
 describe("is learned, and told only where it may be", () => {

@@ -83,6 +83,14 @@ export class Holds {
     this.#take(this.#waiting.length > WAITING_MAX ? nowMs : nowMs - BEATS_WAITED * everyMs);
   }
 
+  /** A runtime that a command had started was idle so long before its use, or in vain: part of what memory is held for. */
+  prepared(task: string, idleMs: number): void {
+    const gb = this.#gb.get(task);
+    if (gb === undefined) return;
+    this.#learner.price.prepared(gb * idleMs);
+    this.#touched.add(task);
+  }
+
   /** What the agent is told for a task; null: its own configuration stands. */
   keepAliveMs(task: string, declared: TaskDeclaration | undefined, config: HubConfig | null): number | null {
     if (declared?.keepAliveMs !== undefined) return declared.keepAliveMs;

@@ -4,6 +4,7 @@ import { type CommandFacts, settleEnd, settleFailure, settleMiss, settleUse } fr
 import type { AgentReport, AgentReportAnswer, CommandResult, Outcome, PreparedEnd } from "../../protocol.ts";
 import type { HourlySpending } from "./budget.ts";
 import type { CommandRow } from "./command-row.ts";
+import type { Holds } from "./holds.ts";
 import type { OutcomeBook } from "./outcomes.ts";
 import type { CommandQueue } from "./queue.ts";
 import type { ExpectedRuns } from "./runs.ts";
@@ -20,12 +21,20 @@ export class Settlement {
   readonly #book: OutcomeBook;
   readonly #spending: HourlySpending;
   readonly #runs: ExpectedRuns;
+  readonly #holds: Pick<Holds, "prepared">;
 
-  constructor(queue: CommandQueue, book: OutcomeBook, spending: HourlySpending, runs: ExpectedRuns) {
+  constructor(
+    queue: CommandQueue,
+    book: OutcomeBook,
+    spending: HourlySpending,
+    runs: ExpectedRuns,
+    holds: Pick<Holds, "prepared">,
+  ) {
     this.#queue = queue;
     this.#book = book;
     this.#spending = spending;
     this.#runs = runs;
+    this.#holds = holds;
   }
 
   report(cluster: string, vm: string, report: AgentReport, nowMs: number): Reported {
@@ -103,6 +112,11 @@ export class Settlement {
   #settle(command: CommandRow, outcome: Outcome, nowMs: number): string | null {
     if (command.settled === 1 || !this.#book.write(outcome)) return SETTLED;
     this.#queue.finish(command.command_id, nowMs);
+    const { kind, task, ready_ms: readyMs, expires_ms: expiresMs } = command;
+    // Idle from ready to its use or end. An agent's clock cannot make it longer than the command allowed.
+    if (kind === "warm" && task !== null && readyMs !== null && outcome.outcome !== "failed") {
+      this.#holds.prepared(task, Math.max(0, Math.min(outcome.atMs, expiresMs) - readyMs));
+    }
     return null;
   }
 }
