@@ -20,12 +20,12 @@ import { runEndedFind, runEndedGap, runEndedIs, runEndedMixed, runEndedTasks } f
 import { halfOctave, isTime, octave, periodOf } from "./time";
 import { WEIGHT_BYTES, weightsBytes, weightsLearn, weightsLoad, weightsReset } from "./weights";
 
-const CONTEXTS: i32 = 12;
+const CONTEXTS: i32 = 11;
 const ORDERS_MASK: u32 = 7;
 const CONTEXT_WHOLE: i32 = 3;
 /** This and the next two speak of the run that ended last before this one. */
-const CONTEXT_RUN_ENDED: i32 = 9;
-const HASH: usize = memory.data(12 * 8, 64);
+const CONTEXT_RUN_ENDED: i32 = 8;
+const HASH: usize = memory.data(11 * 8, 64);
 const SALT: u64 = 0x7ea;
 /** The load of the last minutes tells which work is going on: contexts of the whole path within a period of event time. */
 const PERIOD_MS: f64 = 300_000;
@@ -34,8 +34,8 @@ const PERIODS: i64 = 1 << 40;
 const PRIOR: f32 = 0.15;
 
 const CONFIDENCES: i32 = 10;
-const SET_WEIGHTS: i32 = 12 * 10;
-const SET_BYTES: i32 = 12 * 10 * 4;
+const SET_WEIGHTS: i32 = 11 * 10;
+const SET_BYTES: i32 = 11 * 10 * 4;
 /** Whether any view of a run before is known: all sets are chosen by that, and these by nothing else. */
 const ENDED_SETS: i32 = 2;
 /** The same × longest known order (0–3) × whole path known. */
@@ -74,11 +74,11 @@ const ENTRY_F: usize = memory.data(4096 * 4, 64);
 const LN_COUNT: usize = memory.data(2048 * 4, 64);
 /** Address of the entry's place in its line: its count is found again without a search. */
 const ENTRY_PLACE: usize = memory.data(4096 * 4, 64);
-const CONTEXT_ENTRIES: usize = memory.data(13 * 4, 64);
-const CONTEXT_LINE: usize = memory.data(12 * 4, 64);
-const CONTEXT_OFFSET: usize = memory.data(12 * 4, 64);
+const CONTEXT_ENTRIES: usize = memory.data(12 * 4, 64);
+const CONTEXT_LINE: usize = memory.data(11 * 4, 64);
+const CONTEXT_OFFSET: usize = memory.data(11 * 4, 64);
 /** Evidence of each context about a task that it has never seen follow. */
-const CONTEXT_ABSENT: usize = memory.data(12 * 4, 64);
+const CONTEXT_ABSENT: usize = memory.data(11 * 4, 64);
 /** Final probability of each candidate; padded to a multiple of four. */
 export const REACH_P: usize = memory.data(260 * 4, 64);
 /** 1 where the candidate executed. */
@@ -149,11 +149,8 @@ function hashReachTimes(): void {
   const gap = pathLength > 1 ? last - pathStart(pathLength - 2) : NaN;
   if (gap == gap) put(6, fold(pathWhole, halfOctave(gap)));
   else drop(6);
-  const elapsed = pathLength > 2 ? last - pathStart(0) : NaN;
-  if (elapsed == elapsed) put(7, fold(pathWhole, halfOctave(elapsed)));
+  if (isTime(last)) put(7, fold(pathWhole, periodOf(last, PERIOD_MS, PERIODS)));
   else drop(7);
-  if (isTime(last)) put(8, fold(pathWhole, periodOf(last, PERIOD_MS, PERIODS)));
-  else drop(8);
 }
 
 function hashRunEnded(isLearning: bool): void {

@@ -116,7 +116,7 @@ export const ROWS_MAX = 255;
 
 const CAPACITY_BYTES: Record<Capacity, number> = { small: 1 << 20, default: 8 << 20, large: 32 << 20 };
 const IMAGE_MAGIC = 0x31454346;
-const IMAGE_FORMAT = 3;
+const IMAGE_FORMAT = 4;
 const IMAGE_HEADER_BYTES = 64;
 
 /**

@@ -58,7 +58,6 @@ const QUESTIONS = {
       "set + last",
       "version",
       "whole path + gap",
-      "whole path + elapsed time",
       "whole path + five minutes",
       "since the end of the run before",
       "tasks of the run before",

@@ -11,7 +11,7 @@ const COUNT_LIMIT = 255;
 const LINES_MAX = 17;
 const WHOLE = 3;
 /** This context and the next two speak of the run that ended last. */
-const RUN_ENDED = 9;
+const RUN_ENDED = 8;
 
 interface Mixed {
   keys: (string | null)[];

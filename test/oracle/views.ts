@@ -87,12 +87,11 @@ export function nextKeys(history: History, facts: PathFacts, before: Before): (s
   ];
 }
 
-/** The 12 contexts of `reach`. */
+/** The 11 contexts of `reach`. */
 export function reachKeys(history: History, facts: PathFacts, ended: Ended): (string | null)[] {
   const { length, back, start } = facts;
   const last = start(length - 1);
   const gap = length > 1 ? last - start(length - 2) : Number.NaN;
-  const elapsed = length > 2 ? last - start(0) : Number.NaN;
   return [
     `${back(0)}`,
     length > 1 ? `${back(0)},${back(1)}` : null,
@@ -101,7 +100,6 @@ export function reachKeys(history: History, facts: PathFacts, ended: Ended): (st
     `${facts.set}|${back(0)}`,
     history.version ? `${back(0)}|${history.version}` : null,
     Number.isNaN(gap) ? null : `${facts.whole}|${halfOctave(gap)}`,
-    Number.isNaN(elapsed) ? null : `${facts.whole}|${halfOctave(elapsed)}`,
     facts.hour === null ? null : `${facts.whole}|${Math.floor(last / PERIOD_MS)}`,
     ended.is ? `${facts.whole}|${halfOctave(ended.gapMs)}` : null,
     ended.is ? `${facts.whole}|${ended.tasks}` : null,
