@@ -1,5 +1,5 @@
 // The views of a path that have their own counts for `next`. In: the folded path (path.ts) and the last task's version.
-// Out: CONTEXT_HASH, 0 where a view is not available, CONTEXT_LINE, and gapOctave.
+// Out: CONTEXT_HASH, 0 where a view is not available, gapOctave and hour; then CONTEXT_LINE.
 // A context's index chooses its weights. Which views help was measured on eight logs: docs/decisions/0011.
 
 import { fold } from "./hash";
@@ -7,12 +7,12 @@ import {
   pathBack, pathBag, pathLength, pathRun1, pathRun2, pathRun3, pathSetA, pathSetB, pathStart, pathWhole,
 } from "./path";
 import { runBeforeEnd, runBeforeFind, runBeforeGap, runBeforeIs } from "./runBefore";
-import { findLine } from "./table";
+import { findInPair, pairOf, touchPair } from "./table";
 import { halfOctave, isTime, octave, periodOf } from "./time";
 
 export const CONTEXTS: i32 = 18;
 export const CONTEXT_HASH: usize = memory.data(18 * 8, 64);
-/** First line of every context that has one, else 0. */
+/** First line of every context that has one, else 0; until findContexts, its pair of lines. */
 export const CONTEXT_LINE: usize = memory.data(18 * 4, 64);
 /** A bit for each context that has a line. */
 export let contextsFound: u32 = 0;
@@ -48,22 +48,19 @@ function put(index: i32, hash: u64): void {
   // The lowest bit keeps a hash from being 0, which means "not available".
   const own = fold(hash, <u64>index + INDEX_SALT) | 1;
   store<u64>(CONTEXT_HASH + (<usize>index << 3), own);
-  // Looked for at once: while one line comes from memory, the next context is hashed.
-  const line = findLine(own);
-  store<u32>(CONTEXT_LINE + (<usize>index << 2), <u32>line);
-  contextsFound |= u32(line != 0) << index;
+  store<u32>(CONTEXT_LINE + (<usize>index << 2), <u32>pairOf(own));
 }
 
 // @ts-ignore: decorator
 @inline
 function drop(index: i32): void {
   store<u64>(CONTEXT_HASH + (<usize>index << 3), 0);
-  store<u32>(CONTEXT_LINE + (<usize>index << 2), 0);
+  // No line has to come from memory, and none is found: there is no address like the check of hash 0.
+  store<u32>(CONTEXT_LINE + (<usize>index << 2), <u32>CONTEXT_LINE);
 }
 
-/** Hashes the views of the folded path and finds their lines. `isLearning` only chooses what runBefore.ts leaves out. */
+/** Hashes the views of the folded path. `isLearning` only chooses what runBefore.ts leaves out. */
 export function hashContexts(version: u32, isLearning: bool): void {
-  contextsFound = 0;
   const l1 = <u64>pathBack(0);
   const l2 = <u64>pathBack(1);
   const order1 = fold(0, l1);
@@ -80,6 +77,27 @@ export function hashContexts(version: u32, isLearning: bool): void {
   hashDurations(order1, order3, set);
   hashClock(order1);
   hashRunBefore(order1, isLearning);
+}
+
+/** Asks for the lines of the hashed views; returns a value that hangs on all of them. */
+// @ts-ignore: decorator
+@inline
+export function touchContexts(): u32 {
+  let touched: u32 = 0;
+  for (let c: usize = 0; c < <usize>CONTEXTS; c++) touched ^= touchPair(<usize>load<u32>(CONTEXT_LINE + (c << 2)));
+  return touched;
+}
+
+/** Finds the lines of the hashed views. */
+export function findContexts(): void {
+  let found: u32 = 0;
+  for (let c: usize = 0; c < <usize>CONTEXTS; c++) {
+    const hash = load<u64>(CONTEXT_HASH + (c << 3));
+    const line = findInPair(<usize>load<u32>(CONTEXT_LINE + (c << 2)), hash);
+    store<u32>(CONTEXT_LINE + (c << 2), <u32>line);
+    found |= u32(line != 0) << <u32>c;
+  }
+  contextsFound = found;
 }
 
 function hashOrders(order1: u64, order3: u64): void {

@@ -29,7 +29,7 @@ export function modelCreate(capacityBytes: usize, knownAfterMs: f64): bool {
   const isDefault = !isSmall && capacityBytes <= DEFAULT_BYTES_MAX;
   const lastSets = isSmall ? 16 : isDefault ? 64 : 256;
   const biasBits = isSmall ? 12 : isDefault ? 14 : 16;
-  // The weights of a context lie in one cache line, the biases of a key in two neighbours.
+  // A set of weights is five cache lines, the biases of a key are one.
   const nextAt = aligned(HEADER_BYTES + RUN_BEFORE_BYTES + RUN_ENDED_BYTES + LEAD_LEVEL_BYTES);
   const biasAt = aligned(nextAt + nextWeightBytes(lastSets));
   const reachAt = biasAt + biasBytes(biasBits);

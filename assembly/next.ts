@@ -3,18 +3,20 @@
 // Layer 1: four mixers, each choosing its weights by another view (run before, last task, known contexts, gap), give
 //   score = Σ weight[context, confidence] · f, softmax over the candidates. SIMD lanes are the four mixers.
 // Layer 2: score = Σ v[mixer] · ln p_mixer + bias, softmax. Each layer descends its own log-loss: w += step · (f(actual) − E_p[f]).
+// ln p differs from the score by what all candidates share, so the softmax of layer 1 is only computed where something is learned.
+// Most of the time is spent waiting for memory: what that means for the order of things is told in docs/decisions/0015.
 // Only the symbols that a context really has cost time: what all candidates share cancels in the softmax.
 // Source: the mixing of PAQ8 (M. Mahoney, "Adaptive Weighing of Context Models for Lossless Data Compression", 2005) in its
 // softmax form for many symbols (C. Mattern, "Mixing Strategies in Data Compression", DCC 2012).
 
-import { biasChoose, biasLearn, biasOf, gapBucket } from "./bias";
+import { biasChoose, biasLearn, biasOf, biasStep, biasStepsReset, biasSum, gapBucket } from "./bias";
 import { CANDIDATE_SCORES, CANDIDATE_SYMBOL, candidateIfAny, candidateOf, candidates, candidatesReset } from "./candidates";
 import {
   CONTEXT_HASH, CONTEXT_LINE, CONTEXT_ORDER_0, CONTEXT_ORDER_1, CONTEXT_ORDERS_MASK, CONTEXT_RUN_BEFORE, CONTEXT_SET, CONTEXT_WHOLE, CONTEXTS,
-  contextsFound, hashContexts,
+  contextsFound, findContexts, hashContexts, touchContexts,
 } from "./contexts";
 import { OUT_END, SYMBOL_END } from "./layout";
-import { exp4, ln4, max4, sum4 } from "./math";
+import { exp4, ln4, max4, sum4, sums4 } from "./math";
 import { pathBack } from "./path";
 import { runBeforeLearn, runBeforeMixed } from "./runBefore";
 import {
@@ -26,7 +28,7 @@ import { WEIGHT_BYTES, weightsBytes, weightsLearn, weightsLoad, weightsReset } f
 
 /** Count that an unseen symbol is taken to have. */
 const ALPHA: f32 = 0.02;
-const RATE: f32 = 0.1;
+const RATE: f32 = 0.12;
 const RATE_FINAL: f32 = 0.0005;
 /** With 18 contexts, most of which agree, the weights of a sure answer begin near a sum of 1.5. */
 const WEIGHT_INITIAL: f32 = 0.08;
@@ -38,11 +40,12 @@ const LINES_OTHER: i32 = 1;
 /** Where all four mixers gave the answer at least this probability, no weight would move visibly. */
 const SURE: f32 = 0.995;
 
-const OCTAVES: i32 = 8;
-/** Confidence of a context: octave of its total × whether it has seen a second symbol. */
-const CONFIDENCES: i32 = 16;
-const SET_WEIGHTS: i32 = 18 * 16;
-const SET_BYTES: i32 = 18 * 16 * 4;
+/** Confidence of a context: whether its total is large × whether it has seen a second symbol. */
+const CONFIDENCES: i32 = 4;
+const TOTAL_LARGE: f32 = 16;
+/** Few weights learn soon and, in five cache lines, are waited for less. */
+const SET_WEIGHTS: i32 = 18 * 4;
+const SET_BYTES: i32 = 18 * 4 * 4;
 /** Whether the run before is known. */
 const BEFORE_SETS: i32 = 2;
 /** The same × longest known order (0–3) × whole path known × set known. */
@@ -81,7 +84,11 @@ const CONTEXT_ENTRIES: usize = memory.data(18 * 4, 64);
 const CONTEXT_ENTRIES_END: usize = memory.data(18 * 4, 64);
 const CONTEXT_OFFSET: usize = memory.data(18 * 4, 64);
 const CONTEXT_WEIGHTS: usize = memory.data(18 * 16, 64);
-const CANDIDATE_LOGS: usize = memory.data(256 * 16, 64);
+/** Highest score of each mixer. */
+const TOP: usize = memory.data(16, 64);
+/** What was asked for before it was needed: stored, so that no compiler leaves the loads out. */
+const TOUCHED: usize = memory.data(4, 4);
+/** Only where something is learned: p of each mixer, then its error. */
 const CANDIDATE_SHARES: usize = memory.data(256 * 16, 64);
 /** Final probability of each candidate; padded to a multiple of four. */
 const CANDIDATE_P: usize = memory.data(260 * 4, 64);
@@ -113,11 +120,12 @@ export function nextReset(): void {
 /** Mixes the contexts of the folded path; leaves P(candidate) in CANDIDATE_P. Candidate 0 is the end. */
 export function nextMix(version: u32, isLearning: bool): void {
   hashContexts(version, isLearning);
+  touch();
+  findContexts();
   candidatesReset();
   candidateOf(SYMBOL_END);
   chooseContexts();
   chooseSets();
-  biasChoose();
   loadWeights();
   let entry = 0;
   for (let left = known; left != 0; left &= left - 1) {
@@ -129,8 +137,19 @@ export function nextMix(version: u32, isLearning: bool): void {
   mixLayers();
 }
 
-// Lines, then weights and biases, then symbols, each of all contexts before the next: their cache misses overlap, and no branch that
+// Weights and biases, then lines, then symbols, each of all contexts before the next: their cache misses overlap, and no branch that
 // hangs on one of them holds up the others.
+
+/**
+ * Asks for all that must come from memory and is known from the path alone: biases, weights of the last task, lines. A place of its
+ * own, and little in it: a processor looks a few hundred instructions ahead, and what it sees there is waited for together.
+ */
+function touch(): void {
+  setLast = weights + <usize>(<u32>SET_BYTES * (BEFORE_SETS + (pathBack(0) & lastMask)));
+  let touched = biasChoose();
+  for (let at: usize = 0; at < <usize>SET_BYTES; at += 64) touched ^= load<u32>(setLast + at);
+  store<u32>(TOUCHED, touched ^ touchContexts());
+}
 
 function chooseContexts(): void {
   let found = contextsFound;
@@ -150,7 +169,6 @@ function chooseSets(): void {
   const order = max(0, 31 - clz(known & CONTEXT_ORDERS_MASK));
   const view = (<u32>order << 3) | (before << 2) | (bit(known, CONTEXT_WHOLE) << 1) | bit(known, CONTEXT_SET);
   setBefore = weights + <usize>(<u32>SET_BYTES * before);
-  setLast = weights + <usize>(<u32>SET_BYTES * (BEFORE_SETS + (pathBack(0) & lastMask)));
   setKnown = weights + <usize>(<u32>SET_BYTES * (BEFORE_SETS + lastMask + 1 + view));
   setGap = weights + <usize>(<u32>SET_BYTES * (BEFORE_SETS + lastMask + 1 + KNOWN_SETS + <u32>gapBucket()));
   finalSet = finalWeights + <usize>(view << 4);
@@ -159,9 +177,7 @@ function chooseSets(): void {
 // @ts-ignore: decorator
 @inline
 function confidenceOf(line: usize): i32 {
-  // The exponent of the total is its octave; totals are at least 0.5.
-  const octave = min(OCTAVES - 1, max(0, <i32>(reinterpret<u32>(load<f32>(line, LINE_TOTAL)) >> 23) - 127));
-  return (octave << 1) | i32(load<u32>(line, LINE_PLACES + 4) == 0);
+  return (i32(load<f32>(line, LINE_TOTAL) >= TOTAL_LARGE) << 1) | i32(load<u32>(line, LINE_PLACES + 4) == 0);
 }
 
 // @ts-ignore: decorator
@@ -216,31 +232,39 @@ function gatherLine(line: usize, w4: v128, entry: i32): i32 {
   return entry;
 }
 
-/** A mixer may be this sure and no more, nats: one great surprise must not overturn layer 2. */
-const LOG_MIN: f32 = -20;
+/** Layer 2 hears of no candidate farther below a mixer's likeliest, nats: one great surprise must not overturn it. */
+const BELOW_MAX: f32 = -20;
+
+/** How far the candidate is below each mixer's likeliest. */
+// @ts-ignore: decorator
+@inline
+function below(candidate: usize, top: v128): v128 {
+  return f32x4.pmax(f32x4.splat(BELOW_MAX), f32x4.sub(v128.load(CANDIDATE_SCORES + (candidate << 4)), top));
+}
 
 function mixLayers(): void {
   let top = v128.load(CANDIDATE_SCORES);
   for (let s = 1; s < candidates; s++) top = f32x4.pmax(top, v128.load(CANDIDATE_SCORES + (<usize>s << 4)));
-  let sum = f32x4.splat(0);
-  for (let at: usize = 0; at < <usize>candidates << 4; at += 16) {
-    const centred = f32x4.sub(v128.load(CANDIDATE_SCORES + at), top);
-    const share = exp4(centred);
-    sum = f32x4.add(sum, share);
-    v128.store(CANDIDATE_LOGS + at, centred);
-    v128.store(CANDIDATE_SHARES + at, share);
-  }
-  const logSum = ln4(sum);
-  const inverse = f32x4.div(f32x4.splat(1), sum);
+  v128.store(TOP, top);
   const v = v128.load(finalSet);
-  for (let s: usize = 0; s < <usize>candidates; s++) {
-    const at = s << 4;
-    const log = f32x4.pmax(f32x4.splat(LOG_MIN), f32x4.sub(v128.load(CANDIDATE_LOGS + at), logSum));
-    v128.store(CANDIDATE_LOGS + at, log);
-    v128.store(CANDIDATE_SHARES + at, f32x4.mul(v128.load(CANDIDATE_SHARES + at), inverse));
-    store<f32>(CANDIDATE_P + (s << 2), sum4(f32x4.mul(v, log)) + biasOf(load<u32>(CANDIDATE_SYMBOL + (s << 2))));
+  biasSum();
+  // Up to three places beyond the last candidate are computed as well; softmax overwrites them.
+  for (let s: usize = 0; s < <usize>candidates; s += 4) {
+    const sums = sums4(
+      f32x4.mul(v, below(s, top)), f32x4.mul(v, below(s + 1, top)), f32x4.mul(v, below(s + 2, top)), f32x4.mul(v, below(s + 3, top)),
+    );
+    const biases = f32x4.replace_lane(
+      f32x4.replace_lane(f32x4.replace_lane(f32x4.splat(biasAt(s)), 1, biasAt(s + 1)), 2, biasAt(s + 2)), 3, biasAt(s + 3),
+    );
+    v128.store(CANDIDATE_P + (s << 2), f32x4.add(sums, biases));
   }
   softmax();
+}
+
+// @ts-ignore: decorator
+@inline
+function biasAt(candidate: usize): f32 {
+  return biasOf(load<u32>(CANDIDATE_SYMBOL + (candidate << 2)));
 }
 
 /** Less than any sound score: a padded place gets probability 0. */
@@ -285,6 +309,7 @@ export function nextLearn(symbol: u32): void {
 }
 
 function learnWeights(actual: i32): void {
+  mixersShare();
   const shares = CANDIDATE_SHARES + (<usize>actual << 4);
   const sure = f32x4.ge(v128.load(shares), f32x4.splat(SURE));
   if (i32x4.all_true(sure) && load<f32>(CANDIDATE_P + (<usize>actual << 2)) >= SURE) return;
@@ -297,13 +322,31 @@ function learnWeights(actual: i32): void {
   for (let left = known; left != 0; left &= left - 1) learnContext(ctz(left));
 }
 
+/** The softmax of each mixer. */
+function mixersShare(): void {
+  const top = v128.load(TOP);
+  let sum = f32x4.splat(0);
+  for (let at: usize = 0; at < <usize>candidates << 4; at += 16) {
+    const share = exp4(f32x4.sub(v128.load(CANDIDATE_SCORES + at), top));
+    sum = f32x4.add(sum, share);
+    v128.store(CANDIDATE_SHARES + at, share);
+  }
+  const inverse = f32x4.div(f32x4.splat(1), sum);
+  for (let at = CANDIDATE_SHARES; at < CANDIDATE_SHARES + (<usize>candidates << 4); at += 16) {
+    v128.store(at, f32x4.mul(v128.load(at), inverse));
+  }
+}
+
 function learnFinal(actual: i32): void {
+  const top = v128.load(TOP);
   let gradient = f32x4.splat(0);
+  biasStepsReset();
   for (let s: usize = 0; s < <usize>candidates; s++) {
     const error = f32(s == <usize>actual) - load<f32>(CANDIDATE_P + (s << 2));
-    gradient = f32x4.add(gradient, f32x4.mul(f32x4.splat(error), v128.load(CANDIDATE_LOGS + (s << 4))));
-    biasLearn(load<u32>(CANDIDATE_SYMBOL + (s << 2)), error);
+    gradient = f32x4.add(gradient, f32x4.mul(f32x4.splat(error), below(s, top)));
+    biasStep(load<u32>(CANDIDATE_SYMBOL + (s << 2)), error);
   }
+  biasLearn();
   v128.store(finalSet, f32x4.add(v128.load(finalSet), f32x4.mul(f32x4.splat(RATE_FINAL), gradient)));
 }
 

@@ -51,21 +51,36 @@ export function bitB(bits: u64): u64 {
 
 /** Folds PATH_TASKS[pathLength .. length); false where one of them cannot be a task. */
 export function pathExtend(length: i32): bool {
+  // Locals, because engines keep globals in memory.
   let largest: u32 = 0;
+  let whole = pathWhole;
+  let bag = pathBag;
+  let setA = pathSetA;
+  let setB = pathSetB;
+  let run1 = pathRun1;
+  let run2 = pathRun2;
+  let run3 = pathRun3;
   for (let i = pathLength; i < length; i++) {
     const task = load<u32>(PATH_TASKS + (<usize>i << 2));
     largest = max(largest, task);
-    pathWhole = fold(pathWhole, <u64>task + 1);
+    whole = fold(whole, <u64>task + 1);
     const bits = taskBits(task);
-    pathBag += bits;
-    pathSetA |= bitA(bits);
-    pathSetB |= bitB(bits);
-    if (task + 1 == pathRun1) continue;
-    pathRun3 = pathRun2;
-    pathRun2 = pathRun1;
-    pathRun1 = task + 1;
+    bag += bits;
+    setA |= bitA(bits);
+    setB |= bitB(bits);
+    if (task + 1 == run1) continue;
+    run3 = run2;
+    run2 = run1;
+    run1 = task + 1;
   }
   pathLength = length;
+  pathWhole = whole;
+  pathBag = bag;
+  pathSetA = setA;
+  pathSetB = setB;
+  pathRun1 = run1;
+  pathRun2 = run2;
+  pathRun3 = run3;
   return largest < TASKS_MAX;
 }
 

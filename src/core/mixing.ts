@@ -24,7 +24,7 @@ export interface Mixing {
 /** In the engine's order. */
 const QUESTIONS = {
   next: {
-    confidences: 16,
+    confidences: 4,
     mixers: ["run before", "last task", "known views", "gap"],
     views: [
       "nothing",

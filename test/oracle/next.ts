@@ -1,15 +1,16 @@
 // The oracle of `next`: assembly/next.ts and assembly/bias.ts in plain TypeScript.
 import type { History } from "../../src/core/engine.ts";
 import type { BeforeOracle } from "./before.ts";
-import { type Counter, count, FinalWeights, halve, softmax, totalOctave, Weights } from "./mixing.ts";
+import { type Counter, count, FinalWeights, halve, softmax, Weights } from "./mixing.ts";
 import { nextKeys, type PathFacts, pathFacts } from "./views.ts";
 
 const ALPHA = 0.02;
-const RATE = 0.1;
+const RATE = 0.12;
 const RATE_FINAL = 0.0005;
-const RATE_BIAS = 0.007;
+const RATE_BIAS = 0.009;
 const COUNT_LIMIT = 255;
-const LOG_MIN = -20;
+const BELOW_MAX = -20;
+const TOTAL_LARGE = 16;
 const SURE = 0.995;
 /** This context and the next speak of the run before. */
 const RUN_BEFORE = 16;
@@ -69,7 +70,7 @@ export class NextOracle {
     const active: Mixed["active"] = [];
     for (const [c, line] of lines.entries()) {
       if (line === undefined) continue;
-      const confidence = totalOctave(line.total, 7) * 2 + (line.symbols.length === 1 ? 1 : 0);
+      const confidence = (line.total >= TOTAL_LARGE ? 2 : 0) + (line.symbols.length === 1 ? 1 : 0);
       const weightKeys = sets.map((set) => `${set}|${c}|${confidence}`);
       const evidence = new Map<number, number>();
       for (const [i, symbol] of line.symbols.entries()) {
@@ -95,10 +96,9 @@ export class NextOracle {
     scores: number[][],
   ): Mixed {
     const shares = [0, 1, 2, 3].map((k) => softmax(scores.map((score) => score[k] as number)));
-    const logs = shares.map((share) => share.map((p) => Math.max(LOG_MIN, Math.log(p))));
+    const logs = shares.map((share) => share.map((p) => Math.max(BELOW_MAX, Math.log(p / Math.max(...share)))));
     const v = this.#finals.get(mixed.finalKey);
     const biasKeys = [
-      `${facts.back(0)}`,
       facts.hour === null ? `${facts.back(0)},${facts.back(1)}` : `${facts.back(0)}|hour${facts.hour}`,
       `${facts.back(0)}|gap${gapBucket(facts)}`,
       `${facts.back(0)}|position${Math.min(15, facts.length)}`,
@@ -149,9 +149,9 @@ export class NextOracle {
   }
 }
 
-/** The symbols of a key share 32 corrections, as in the engine, where the end is 1 and task t is t + 2. */
+/** The symbols of a key share 16 corrections, as in the engine, where the end is 1 and task t is t + 2. */
 function slotOf(symbol: number): number {
-  return Math.imul(symbol + 2, 0x85ebca6b) >>> 27;
+  return Math.imul(symbol + 2, 0x85ebca6b) >>> 28;
 }
 
 function gapBucket(facts: PathFacts): number {
