@@ -374,6 +374,8 @@ export const LearningImported = z.object({
 });
 export type LearningImported = z.infer<typeof LearningImported>;
 
+const DemandError = z.object({ runs: z.number().int(), relativeError: z.number().nullable() });
+
 /** How good predictions of sealed runs were; null: nothing was measured. Log-loss in nats, means per yes-or-no prediction. */
 export const Scores = z.object({
   predictions: z.number().int(),
@@ -390,8 +392,8 @@ export const Scores = z.object({
     covered: Probability.nullable(),
     late: Probability.nullable(),
   }),
-  /** Σ |foretold − came| ÷ Σ came of the CPU of runs in which all of it is known. */
-  demand: z.object({ runs: z.number().int(), relativeError: z.number().nullable() }),
+  /** Σ |foretold − came| ÷ Σ came of runs in which all of it is known: of CPU; of peak memory, network bytes and warm duration beside it. */
+  demand: DemandError.extend({ memory: DemandError, network: DemandError, duration: DemandError }),
 });
 export type Scores = z.infer<typeof Scores>;
 
@@ -792,6 +794,8 @@ export const OutcomeGroup = z.object({
   cluster: z.string().optional(),
   chain: z.array(z.string()).optional(),
   totals: z.array(OutcomeTotal),
+  /** How good predictions were of it; absent where none was settled. */
+  scores: Scores.optional(),
 });
 export type OutcomeGroup = z.infer<typeof OutcomeGroup>;
 

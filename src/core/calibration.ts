@@ -1,16 +1,20 @@
-// How good predictions are. In: sealed runs beside what was foretold of them (review.ts). Out: by hour, cluster and asked task: log-loss, Brier
+// How good predictions are. In: sealed runs beside what was foretold of them (review.ts). Out: by hour, cluster, asked task and expected chain: log-loss, Brier
 // score, reliability bins, how often lead times came within their quantiles, and by how much the demand was off. Sums only, so that rows add
-// up over hours, clusters and tasks; the numbers that people read are made of sums (`scoresOf`).
+// up over hours, clusters, tasks and chains; the numbers that people read are made of sums (`scoresOf`).
 // Log-loss and Brier score are proper scores: they cannot be made better by saying anything but what one believes (T. Gneiting, A. Raftery 2007).
 import type { Scores } from "../protocol.ts";
+import { cameOf, DEMANDS, type DemandName, type ExpectedRun } from "./demand-came.ts";
+import type { AssembledRun } from "./profile.ts";
 import { type Foretold, logLossOf } from "./review.ts";
 
 export const RELIABILITY_BINS = 10;
 const HOUR_MS = 3_600_000;
 /** Hours of which rows are held: they go on changing until they are over and stored. */
 const HOURS_HELD = 2;
-/** Rows of one hour; what is beyond is counted together. */
+/** Rows of one hour: beyond half of them chains are no longer told apart, beyond all what comes is counted together. */
 const ROWS_PER_HOUR_MAX = 1_024;
+/** Longer chains are counted as unknown, characters of JSON: as in outcomes. */
+const CHAIN_CHARACTERS_MAX = 1_000;
 const OTHERS = "*";
 
 /** Of one bin: predictions, the sum of what was foretold, and how many came true. */
@@ -23,6 +27,8 @@ export interface CalibrationRow {
   cluster: string;
   /** That was asked for. */
   task: string;
+  /** Expected of the run when its first task came, as JSON; "": not known. */
+  chain: string;
   predictions: number;
   /** Sums. Nats. */
   logLoss: number;
@@ -30,15 +36,11 @@ export interface CalibrationRow {
   bins: ReliabilityBin[];
   /** Lead times that are known: before p10, between, after p90. */
   leads: [before: number, within: number, after: number];
-  /** CPU of whole runs, ms: runs, |foretold − came|, came. */
-  demand: [runs: number, error: number, came: number];
+  /** Of whole runs, told at their first task. */
+  demand: Record<DemandName, DemandSums>;
 }
 
-/** Wanted and foretold CPU of one run. */
-export interface DemandOutcome {
-  foretoldCpuMs: number;
-  cameCpuMs: number;
-}
+export type DemandSums = [runs: number, error: number, came: number];
 
 export class Calibration {
   readonly #rows: Map<string, CalibrationRow>;
@@ -46,13 +48,21 @@ export class Calibration {
   readonly #changed: Set<string>;
 
   constructor(rows: CalibrationRow[] = []) {
-    this.#rows = new Map(rows.map((row) => [keyOf(row.hour, row.cluster, row.task), row]));
+    this.#rows = new Map(rows.map(currentRow).map((row) => [keyOf(row), row]));
     this.#changed = new Set(this.#rows.keys());
   }
 
-  note(foretold: Foretold[], clusterOf: (execution: number) => string, atMs: number): void {
+  /** A sealed run; `expected` null: the model did not know its first task. */
+  note(run: AssembledRun, foretold: Foretold[], expected: ExpectedRun | null, atMs: number): void {
+    const text = expected === null ? "" : JSON.stringify(expected.chain);
+    const chain = text.length > CHAIN_CHARACTERS_MAX ? "" : text;
+    const { executions } = run;
+    const clusterOf = (execution: number) => executions[execution]!.record.rest.cluster ?? "";
+    if (expected !== null) {
+      this.#noteDemand(this.#row(atMs, clusterOf(0), executions[0]!.task, chain), cameOf(run), expected);
+    }
     for (const one of foretold) {
-      const row = this.#row(atMs, clusterOf(one.execution), one.context);
+      const row = this.#row(atMs, clusterOf(one.execution), one.context, chain);
       const { probability, happened, lead, leadMs } = one;
       row.predictions++;
       row.logLoss += logLossOf(probability, happened);
@@ -66,11 +76,14 @@ export class Calibration {
     }
   }
 
-  noteDemand(task: string, cluster: string, { foretoldCpuMs, cameCpuMs }: DemandOutcome, atMs: number): void {
-    const { demand } = this.#row(atMs, cluster, task);
-    demand[0]++;
-    demand[1] += Math.abs(foretoldCpuMs - cameCpuMs);
-    demand[2] += cameCpuMs;
+  #noteDemand({ demand }: CalibrationRow, came: Partial<Record<DemandName, number>>, expected: ExpectedRun): void {
+    for (const name of DEMANDS) {
+      const value = came[name];
+      if (value === undefined) continue;
+      demand[name][0]++;
+      demand[name][1] += Math.abs(expected.demand[name] - value);
+      demand[name][2] += value;
+    }
   }
 
   /** Rows that changed since the last call, to be stored: absolute, so that storing them twice is harmless. */
@@ -82,7 +95,7 @@ export class Calibration {
 
   /** They were not stored after all. */
   giveBack(rows: CalibrationRow[]): void {
-    for (const row of rows) this.#changed.add(keyOf(row.hour, row.cluster, row.task));
+    for (const row of rows) this.#changed.add(keyOf(row));
   }
 
   /** The hours that are held: newer than what is stored. */
@@ -90,16 +103,19 @@ export class Calibration {
     return [...this.#rows.values()];
   }
 
-  #row(atMs: number, cluster: string, task: string): CalibrationRow {
+  #row(atMs: number, cluster: string, task: string, chain: string): CalibrationRow {
     const hour = Math.floor(atMs / HOUR_MS);
-    let key = keyOf(hour, cluster, task);
+    let key = keyOf({ hour, cluster, task, chain });
     let row = this.#rows.get(key);
     if (row === undefined) {
       this.#forget(hour);
       const rowsOfHour = [...this.#rows.values()].reduce((count, known) => count + (known.hour === hour ? 1 : 0), 0);
-      const asked = rowsOfHour < ROWS_PER_HOUR_MAX ? { cluster, task } : { cluster: OTHERS, task: OTHERS };
-      key = keyOf(hour, asked.cluster, asked.task);
-      row = this.#rows.get(key) ?? { hour, ...asked, ...noSums() };
+      const asked =
+        rowsOfHour < ROWS_PER_HOUR_MAX
+          ? { hour, cluster, task, chain: rowsOfHour < ROWS_PER_HOUR_MAX / 2 ? chain : "" }
+          : { hour, cluster: OTHERS, task: OTHERS, chain: "" };
+      key = keyOf(asked);
+      row = this.#rows.get(key) ?? { ...asked, ...noSums() };
       this.#rows.set(key, row);
     }
     this.#changed.add(key);
@@ -114,15 +130,18 @@ export class Calibration {
   }
 }
 
-function keyOf(hour: number, cluster: string, task: string): string {
-  return `${hour}\t${cluster}\t${task}`;
+type Name = Pick<CalibrationRow, "hour" | "cluster" | "task" | "chain">;
+
+function keyOf({ hour, cluster, task, chain }: Name): string {
+  return `${hour}\t${cluster}\t${task}\t${chain}`;
 }
 
-type Sums = Omit<CalibrationRow, "hour" | "cluster" | "task">;
+type Sums = Omit<CalibrationRow, keyof Name>;
 
 function noSums(): Sums {
   const bins = Array.from({ length: RELIABILITY_BINS }, (): ReliabilityBin => [0, 0, 0]);
-  return { predictions: 0, logLoss: 0, brier: 0, bins, leads: [0, 0, 0], demand: [0, 0, 0] };
+  const demand = Object.fromEntries(DEMANDS.map((name) => [name, [0, 0, 0]])) as unknown as CalibrationRow["demand"];
+  return { predictions: 0, logLoss: 0, brier: 0, bins, leads: [0, 0, 0], demand };
 }
 
 /** What people read. */
@@ -135,11 +154,12 @@ export function scoresOf(rows: Iterable<CalibrationRow>): Scores {
     for (const [b, bin] of row.bins.entries()) for (const i of [0, 1, 2] as const) sums.bins[b]![i] += bin[i];
     for (const i of [0, 1, 2] as const) {
       sums.leads[i] += row.leads[i];
-      sums.demand[i] += row.demand[i];
+      for (const name of DEMANDS) sums.demand[name][i] += row.demand[name][i];
     }
   }
   const { predictions, leads, demand } = sums;
   const share = (part: number, whole: number) => (whole === 0 ? null : part / whole);
+  const errorOf = ([runs, error, came]: DemandSums) => ({ runs, relativeError: share(error, came) });
   const known = leads[0] + leads[1] + leads[2];
   return {
     predictions,
@@ -156,6 +176,17 @@ export function scoresOf(rows: Iterable<CalibrationRow>): Scores {
       covered: share(leads[1], known),
       late: share(leads[2], known),
     },
-    demand: { runs: demand[0], relativeError: share(demand[1], demand[2]) },
+    demand: {
+      ...errorOf(demand.cpuMs),
+      memory: errorOf(demand.memoryBytes),
+      network: errorOf(demand.networkBytes),
+      duration: errorOf(demand.durationMs),
+    },
   };
+}
+
+/** A row as an older version may have stored it: without a chain, and of demand with CPU alone. */
+export function currentRow(row: CalibrationRow): CalibrationRow {
+  if (!Array.isArray(row.demand)) return row;
+  return { ...row, chain: "", demand: { ...noSums().demand, cpuMs: row.demand as unknown as DemandSums } };
 }

@@ -9,11 +9,11 @@ import type { LearnedPart, Outcome, PlacementTerms } from "../protocol.ts";
 import type { Adjustments } from "./adjustments.ts";
 import { Calibration, type CalibrationRow } from "./calibration.ts";
 import type { TermFactors } from "./corrections.ts";
+import { expectedOf } from "./demand-came.ts";
 import type { Change } from "./drift.ts";
 import type { Model, TaskProfile } from "./graph.ts";
 import type { LearnedExport } from "./learned-export.ts";
 import { LEARNED_PARTS, Learning, type LearningState } from "./learning.ts";
-import { predictFor } from "./pipeline.ts";
 import type { AssembledRun } from "./profile.ts";
 import { normaliseTaskName } from "./records.ts";
 import { remember } from "./remember.ts";
@@ -97,9 +97,7 @@ export class Learned {
   /** A run was sealed; the model has not learned it yet. Out: the change of the workflow that it makes certain. */
   sealed(run: AssembledRun, model: Model, atMs: number): Change | null {
     const { review, change } = this.learning.sealed(run, model, atMs);
-    const clusterOf = (i: number) => run.executions[i]!.record.rest.cluster ?? "";
-    this.calibration.note(review.foretold, clusterOf, atMs);
-    this.#noteDemand(run, model, atMs);
+    this.calibration.note(run, review.foretold, expectedOf(run, model), atMs);
     this.#settlePlacement(run, model.profiles);
     return change;
   }
@@ -140,26 +138,6 @@ export class Learned {
     if (outcome !== "hit" && outcome !== "late" && outcome !== "waste") return false;
     this.learning.gate.note(normaliseTaskName(context), normaliseTaskName(task), foretold, outcome !== "waste");
     return true;
-  }
-
-  /** Of runs whose agents measured the CPU of every execution. */
-  #noteDemand({ executions }: AssembledRun, model: Model, atMs: number): void {
-    const first = executions[0]!;
-    if (!model.profiles.has(first.task)) return;
-    let cameCpuMs = 0;
-    for (const { record } of executions) {
-      if (record.rest.cpuMs === undefined) return;
-      cameCpuMs += record.rest.cpuMs;
-    }
-    const ask = { task: first.task, version: first.record.rest.version ?? null, path: [], pathStartMs: [] };
-    const { demand } = predictFor(
-      { ...ask, params: {}, horizonMs: null, maxTasks: null, explains: false },
-      model,
-      {},
-      first.startMs,
-    );
-    const cluster = first.record.rest.cluster ?? "";
-    this.calibration.noteDemand(first.task, cluster, { foretoldCpuMs: demand.cpuMs, cameCpuMs }, atMs);
   }
 
   /** What the terms of the placement came to, as far as records tell: each apart. Parts of it that ran elsewhere say nothing. */

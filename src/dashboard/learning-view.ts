@@ -70,7 +70,15 @@ export function scoresView(scores: Scores): Node[] {
   if (predictions === 0) return [quiet("No prediction of a finished run has been settled in this time.")];
   const told = [`${predictions} predictions: log-loss ${logLoss!.toFixed(3)}, Brier ${brier!.toFixed(3)}`];
   if (leadTimes.covered !== null) told.push(`${percent(leadTimes.covered)} of lead times between p10 and p90`);
-  if (demand.relativeError !== null) told.push(`CPU off by ${percent(demand.relativeError)}`);
+  const off = [
+    ["CPU", demand],
+    ["memory", demand.memory],
+    ["network", demand.network],
+    ["duration", demand.duration],
+  ] as const;
+  for (const [what, { relativeError }] of off) {
+    if (relativeError !== null) told.push(`${what} off by ${percent(relativeError)}`);
+  }
   return [el("p", {}, `${told.join("; ")}.`), reliability(scores)];
 }
 

@@ -152,10 +152,12 @@ const learning = async (): Promise<LearningAnswer> => {
 
 describe("what sealed runs teach", () => {
   test("how good predictions are: scores, bins, lead times, demand; live, and by the hour in D1", async () => {
-    for (let n = 0; n < 20; n++) await sequence(n, "b", { cpuMs: 10 });
+    const services = [{ service: "db", calls: 1, bytes: 1_000 }];
+    const measured = { cpuMs: 10, memoryBytes: 50_000_000, services };
+    for (let n = 0; n < 20; n++) await sequence(n, "b", measured);
     await pass(6_000);
     await world.heartbeat(CLUSTER, VM, ["a", "b"]);
-    for (let n = 20; n < 40; n++) await sequence(n, "b", { cpuMs: 10 });
+    for (let n = 20; n < 40; n++) await sequence(n, "b", measured);
     await pass(11_000);
     const { scores, model } = await learning();
     expect(model).toMatchObject({ version: 2, tasks: 2 });
@@ -173,6 +175,22 @@ describe("what sealed runs teach", () => {
     expect(scores.leadTimes.count).toBeGreaterThan(15);
     expect(scores.demand.runs).toBeGreaterThan(15);
     expect(scores.demand.relativeError).toBeLessThan(0.2);
+    const { memory, network, duration } = scores.demand;
+    for (const { runs, relativeError } of [memory, network, duration]) {
+      expect(runs).toBe(scores.demand.runs);
+      expect(relativeError).toBeLessThan(0.2);
+    }
+    // Of the chain that was expected of the runs, and of each task that was asked for.
+    const groupsBy = async (what: string) => (await world.call("GET", `/v1/outcomes?groupBy=${what}`)).body.groups;
+    const chains = await groupsBy("chain");
+    expect(chains.find(({ chain }: { chain: string[] }) => chain.join() === "a,b").scores).toMatchObject({
+      predictions: expect.any(Number),
+      demand: { runs: scores.demand.runs, network: { runs: scores.demand.runs } },
+    });
+    const tasks = await groupsBy("task");
+    expect(tasks.find(({ task }: { task: string }) => task === "a").scores.predictions).toBe(scores.predictions);
+    const [hour] = await groupsBy("hour");
+    expect(hour.scores.logLoss).toBeLessThan(0.2);
     const { results } = await testEnv.DB.prepare(
       "SELECT cluster, task, predictions, log_loss, leads_known FROM calibration_hours WHERE workspace = ?1 AND task = 'a'",
     )

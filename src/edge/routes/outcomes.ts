@@ -1,14 +1,13 @@
 // GET /v1/outcomes: what became of every preparation, fresh: hubs bring what D1 does not have yet before it is read; and how good predictions
 // were, fresh too: the GraphWriter tells the hours that D1 may not have. Of a window, a task, a cluster; as groups where asked for.
 import { Hono } from "hono";
-import { type CalibrationRow, scoresOf } from "../../core/calibration.ts";
+import { type CalibrationRow, currentRow, scoresOf } from "../../core/calibration.ts";
 import {
   type Outcome,
   type OutcomeGroup,
   type OutcomesAnswer,
   OutcomesQuery,
   type OutcomeTotal,
-  type Scores,
 } from "../../protocol.ts";
 import type { AppEnv } from "../app.ts";
 import { requireScope } from "../auth.ts";
@@ -20,7 +19,7 @@ const HOUR_MS = 3_600_000;
 const EXACT_MS_MAX = HOUR_MS;
 /** Scores are of so many hours where no window is asked for. */
 const SCORED_HOURS = 24;
-/** Hours × clusters × tasks that scores are summed over: newest first. */
+/** Hours × clusters × tasks × chains that scores are summed over: newest first. */
 const SCORE_ROWS_MAX = 5_000;
 const GROUPS_MAX = 1_000;
 /** More hubs than this are not waited for: their outcomes are at most some seconds old. */
@@ -35,13 +34,15 @@ outcomeRoutes.get("/v1/outcomes", requireScope("read", "operate"), async (c) => 
   await flushHubs(c.env, workspace);
   const window = windowOf(query.value, Date.now());
   const { groupBy, limit } = query.value;
-  const [totals, groups, recent, scores] = await Promise.all([
+  const scored = scoredIn(c.env, workspace, window);
+  const [totals, groups, recent, rows] = await Promise.all([
     totalsOf(c.env.DB, workspace, window),
-    groupBy === undefined ? null : groupsOf(c.env.DB, workspace, window, groupBy),
+    groupBy === undefined ? null : groupsOf(c.env.DB, workspace, window, groupBy, scored),
     recentOf(c.env.DB, workspace, window, limit),
-    scoresIn(c.env, workspace, window),
+    scored,
   ]);
   const { fromMs, toMs } = window;
+  const scores = scoresOf(rows);
   const answer: OutcomesAnswer = { fromMs, toMs, totals, recent, ...(groups === null ? {} : { groups }), scores };
   return c.json(answer);
 });
@@ -112,7 +113,13 @@ async function totalsOf(db: D1Database, workspace: string, window: Window): Prom
 
 type GroupBy = NonNullable<OutcomesQuery["groupBy"]>;
 
-async function groupsOf(db: D1Database, workspace: string, window: Window, groupBy: GroupBy): Promise<OutcomeGroup[]> {
+async function groupsOf(
+  db: D1Database,
+  workspace: string,
+  window: Window,
+  groupBy: GroupBy,
+  scored: Promise<CalibrationRow[]>,
+): Promise<OutcomeGroup[]> {
   const { table, where, bindings, count } = sourceOf(workspace, window);
   const hour = window.isExact ? `CAST(at_ms / ${HOUR_MS} AS INTEGER)` : "hour";
   const name = groupBy === "hour" ? hour : `coalesce(${groupBy}, '')`;
@@ -122,13 +129,21 @@ async function groupsOf(db: D1Database, workspace: string, window: Window, group
     .prepare(query)
     .bind(...bindings)
     .all<OutcomeTotal & { name: string | number }>();
-  const groups = new Map<string | number, OutcomeTotal[]>();
-  for (const { name, ...total } of rows.results) {
-    const totals = groups.get(name);
-    if (totals !== undefined) totals.push(total);
-    else if (groups.size < GROUPS_MAX) groups.set(name, [total]);
-  }
-  return [...groups].map(([name, totals]) => ({ ...named(groupBy, name), totals }));
+  const groups = new Map<string | number, { totals: OutcomeTotal[]; scored: CalibrationRow[] }>();
+  const groupOf = (name: string | number) => {
+    const group = groups.get(name) ?? (groups.size < GROUPS_MAX ? { totals: [], scored: [] } : null);
+    if (group !== null) groups.set(name, group);
+    return group;
+  };
+  for (const { name, ...total } of rows.results) groupOf(name)?.totals.push(total);
+  for (const row of await scored) groupOf(row[groupBy])?.scored.push(row);
+  const inOrder = [...groups];
+  if (groupBy === "hour") inOrder.sort(([a], [b]) => Number(b) - Number(a));
+  return inOrder.map(([name, { totals, scored }]) => ({
+    ...named(groupBy, name),
+    totals,
+    ...(scored.length === 0 ? {} : { scores: scoresOf(scored) }),
+  }));
 }
 
 function named(groupBy: GroupBy, name: string | number): Omit<OutcomeGroup, "totals"> {
@@ -159,7 +174,11 @@ async function recentOf(db: D1Database, workspace: string, window: Window, limit
 
 // ── Predictions ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-async function scoresIn(env: Pick<Env, "DB" | "GRAPH_WRITER">, workspace: string, window: Window): Promise<Scores> {
+async function scoredIn(
+  env: Pick<Env, "DB" | "GRAPH_WRITER">,
+  workspace: string,
+  window: Window,
+): Promise<CalibrationRow[]> {
   const toHour = window.toMs === null ? Number.MAX_SAFE_INTEGER : Math.ceil(window.toMs / HOUR_MS);
   const fromHour =
     window.fromMs === null ? Math.floor(Date.now() / HOUR_MS) - SCORED_HOURS : Math.floor(window.fromMs / HOUR_MS);
@@ -172,15 +191,15 @@ async function scoresIn(env: Pick<Env, "DB" | "GRAPH_WRITER">, workspace: string
     liveRows(env.GRAPH_WRITER, workspace),
   ]);
   const rows = new Map<string, CalibrationRow>();
-  const stale = stored.results.map(({ counts }) => JSON.parse(counts) as CalibrationRow);
+  const stale = stored.results.map(({ counts }) => currentRow(JSON.parse(counts) as CalibrationRow));
   // Both are absolute: the writer's are newer.
   for (const row of [...stale, ...live]) {
     if (row.hour < fromHour || row.hour >= toHour) continue;
     if (window.task !== null && row.task !== window.task) continue;
     if (window.cluster !== null && row.cluster !== window.cluster) continue;
-    rows.set(`${row.hour} ${row.cluster} ${row.task}`, row);
+    rows.set(JSON.stringify([row.hour, row.cluster, row.task, row.chain]), row);
   }
-  return scoresOf(rows.values());
+  return [...rows.values()];
 }
 
 async function liveRows(writers: Env["GRAPH_WRITER"], workspace: string): Promise<CalibrationRow[]> {

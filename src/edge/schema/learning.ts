@@ -1,4 +1,4 @@
-// The tables of migrations/0005_learned.sql and 0006_measures.sql for drizzle; test/edge/schema.test.ts holds both together.
+// The tables of migrations/0005_learned.sql, 0006_measures.sql and 0008_scores_by_chain.sql for drizzle; test/edge/schema.test.ts holds both together.
 import { integer, primaryKey, real, sqliteTable, text } from "drizzle-orm/sqlite-core";
 import type { CalibrationRow } from "../../core/calibration.ts";
 import type { Outcome } from "../../protocol.ts";
@@ -42,6 +42,7 @@ export const calibrationHours = sqliteTable(
     hour: integer().notNull(),
     cluster: text().notNull(),
     task: text().notNull(),
+    chain: text().notNull(),
     predictions: integer().notNull(),
     logLoss: real("log_loss").notNull(),
     brier: real().notNull(),
@@ -52,7 +53,7 @@ export const calibrationHours = sqliteTable(
     demandCameMs: real("demand_came_ms").notNull(),
     counts: text({ mode: "json" }).$type<CalibrationRow>().notNull(),
   },
-  (table) => [primaryKey({ columns: [table.workspace, table.hour, table.cluster, table.task] })],
+  (table) => [primaryKey({ columns: [table.workspace, table.hour, table.cluster, table.task, table.chain] })],
 );
 
 export const learningChanges = sqliteTable(

@@ -33,16 +33,18 @@ export function giveBack(state: State, { calibration, changes, ended }: Measures
 }
 
 function columnsOf(row: CalibrationRow) {
-  const { hour, cluster, task, predictions, logLoss, brier, leads, demand } = row;
+  const { hour, cluster, task, chain, predictions, logLoss, brier, leads, demand } = row;
   const known = leads[0] + leads[1] + leads[2];
-  return [hour, cluster, task, predictions, logLoss, brier, known, leads[1], ...demand, JSON.stringify(row)];
+  const sums = [predictions, logLoss, brier, known, leads[1], ...demand.cpuMs];
+  return [hour, cluster, task, chain, ...sums, JSON.stringify(row)];
 }
 
-const CALIBRATION_SQL = `INSERT INTO calibration_hours (workspace, hour, cluster, task, predictions, log_loss, brier, leads_known,
+const CALIBRATION_SQL = `INSERT INTO calibration_hours (workspace, hour, cluster, task, chain, predictions, log_loss, brier, leads_known,
     leads_covered, demand_runs, demand_error_ms, demand_came_ms, counts)
-  SELECT ?2, value ->> 0, value ->> 1, value ->> 2, value ->> 3, CAST(value ->> 4 AS REAL), CAST(value ->> 5 AS REAL), value ->> 6,
-    value ->> 7, value ->> 8, CAST(value ->> 9 AS REAL), CAST(value ->> 10 AS REAL), value ->> 11 FROM json_each(?1) WHERE true
-  ON CONFLICT (workspace, hour, cluster, task) DO UPDATE SET predictions = excluded.predictions, log_loss = excluded.log_loss,
+  SELECT ?2, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, CAST(value ->> 5 AS REAL), CAST(value ->> 6 AS REAL),
+    value ->> 7, value ->> 8, value ->> 9, CAST(value ->> 10 AS REAL), CAST(value ->> 11 AS REAL), value ->> 12
+  FROM json_each(?1) WHERE true
+  ON CONFLICT (workspace, hour, cluster, task, chain) DO UPDATE SET predictions = excluded.predictions, log_loss = excluded.log_loss,
     brier = excluded.brier, leads_known = excluded.leads_known, leads_covered = excluded.leads_covered,
     demand_runs = excluded.demand_runs, demand_error_ms = excluded.demand_error_ms, demand_came_ms = excluded.demand_came_ms,
     counts = excluded.counts`;
