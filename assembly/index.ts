@@ -19,6 +19,7 @@ export {
 } from "./place";
 export { nextWeights, nextWeightsCount } from "./next";
 export { reachWeights, reachWeightsCount } from "./reach";
+export { runsKnownUntil } from "./runBefore";
 export { tableUsedLines } from "./table";
 
 export function addressPathTasks(): usize { return PATH_TASKS; }

@@ -28,6 +28,8 @@ const MEAN_MIN: f64 = 1;
 const WITHOUT_MASK: u64 = 3;
 
 let base: usize = 0;
+/** Not in the image: who learns knows all runs, a copy those until it was fetched. */
+let knownUntil: f64 = Infinity;
 
 // Set by runBeforeFind.
 /** Whether there is a run before that belongs to this one's past. */
@@ -57,10 +59,21 @@ export function runKnownAfterMs(): f64 {
   return load<f64>(base, KNOWN_AFTER);
 }
 
-/** The longest time, ms, that a run may lie back and still be the one before. */
+/** Runs that start later, ms, may have followed others that this copy of the model has not. */
+export function runsKnownUntil(ms: f64): void {
+  knownUntil = ms;
+}
+
+/** Whether a run that lies so far back, ms, is the one before a run that starts then; of unknown times the comparisons are false. */
 // @ts-ignore: decorator
 @inline
-export function runGapMax(): f64 {
+export function runIsBefore(gap: f64, start: f64): bool {
+  return gap <= gapMax() && start <= knownUntil;
+}
+
+// @ts-ignore: decorator
+@inline
+function gapMax(): f64 {
   return GAPS_MAX * load<f64>(base, MEAN_GAP);
 }
 
@@ -77,8 +90,7 @@ export function runBeforeFind(isLearning: bool): void {
   const isSame = start == load<f64>(base, START);
   runBeforeGap = start - load<f64>(base + select<usize>(START_BEFORE, START, isSame));
   runBeforeEnd = load<u64>(base + select<usize>(END_BEFORE, END, isSame));
-  // Of unknown times the comparisons are false.
-  runBeforeIs = runBeforeGap <= runGapMax() && runBeforeGap >= runKnownAfterMs();
+  runBeforeIs = runIsBefore(runBeforeGap, start) && runBeforeGap >= runKnownAfterMs();
   runBeforeMixed = runBeforeIs && !(isLearning && runIsWithout(start));
 }
 
@@ -99,6 +111,6 @@ export function runBeforeLearn(symbol: u32): void {
 function learnGap(gap: f64): void {
   if (gap != gap) return;
   const mean = load<f64>(base, MEAN_GAP);
-  const next = mean == mean ? mean + (min(gap, runGapMax()) - mean) * MEAN_RATE : gap;
+  const next = mean == mean ? mean + (min(gap, gapMax()) - mean) * MEAN_RATE : gap;
   store<f64>(base, max(MEAN_MIN, next), MEAN_GAP);
 }

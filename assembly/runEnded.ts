@@ -7,7 +7,7 @@
 
 import { fold } from "./hash";
 import { pathStart } from "./path";
-import { runGapMax, runIsWithout, runKnownAfterMs } from "./runBefore";
+import { runIsBefore, runIsWithout, runKnownAfterMs } from "./runBefore";
 
 /** Runs that are kept: of more at once the one that caused this is lost among the others anyway. A power of two. */
 const RUNS: u32 = 16;
@@ -50,7 +50,7 @@ export function runEndedFind(isLearning: bool): void {
   }
   runEndedGap = start - end;
   runEndedTasks = load<u64>(entry, TASKS);
-  runEndedIs = runEndedGap <= runGapMax();
+  runEndedIs = runIsBefore(runEndedGap, start);
   runEndedMixed = runEndedIs && !(isLearning && runIsWithout(start));
 }
 

@@ -166,6 +166,7 @@ interface Exports {
   modelLines(): number;
   modelSeal(): void;
   modelChecksum(): bigint;
+  runsKnownUntil(ms: number): void;
   tableUsedLines(): number;
   nextWeights(): number;
   nextWeightsCount(): number;
@@ -312,6 +313,11 @@ export class WasmEngine implements ChainEngine {
       this.#wasm.modelCreate(CAPACITY_BYTES[this.capacity], this.#knownAfterMs);
       throw badImage("checksum", got.toString(16), expected.toString(16));
     }
+  }
+
+  /** For a copy that others go on teaching: of runs that start later than this it is not known what ran before them. */
+  knowsRunsUntil(ms: number): void {
+    this.#wasm.runsKnownUntil(ms);
   }
 
   /** Lines in use and lines there are: how full the model is. */

@@ -130,6 +130,25 @@ test("the first model is published with the first seals, and the Worker's cache 
   expect(next.probabilities.reduce((sum, p) => sum + p, next.end)).toBeCloseTo(1, 6);
 });
 
+test("a model that was looked at seconds ago serves while the newer one comes; after a silence the newer one is waited for", async () => {
+  const writer = new Writer();
+  const ask = async () => (await modelFor(testEnv.GRAPH_WRITER, writer.workspace, 5_000))?.version;
+  await writer.ingest(runRecords(0));
+  await writer.pass(6_000);
+  nowMs += 8_000;
+  await writer.ingest(runRecords(1));
+  nowMs += 3_000;
+  expect(await ask()).toBe(1);
+  await writer.pass(3_000);
+  expect(await writer.stub.publishedVersion(writer.workspace)).toBe(2);
+  expect(await ask()).toBe(1);
+  await vi.waitFor(async () => expect(await ask()).toBe(2), { timeout: 5_000 });
+  await writer.ingest(runRecords(2));
+  await writer.pass(12_000);
+  expect(await writer.stub.publishedVersion(writer.workspace)).toBe(3);
+  expect(await ask()).toBe(3);
+});
+
 describe("crashes", () => {
   const steps = Array.from({ length: 6 }, (_, n) => runRecords(n)).flatMap((records) => [
     records.slice(0, 2),

@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { engineModule } from "../../src/cli/build.ts";
 import { createEngine, EngineError, type History, loadEngine, type WasmEngine } from "../../src/core/engine.ts";
 import { seededRandom } from "../../src/core/random.ts";
-import { chainRun, randomRun } from "./runs.ts";
+import { chainRun, randomRun, runOf } from "./runs.ts";
 
 const module = await engineModule();
 
@@ -70,6 +70,32 @@ describe("image", () => {
       copy.observe(run);
     }
     expect(copy.exportImage()).toEqual(engine.exportImage());
+  });
+
+  test("a copy that is not the newest takes the run before for unknown", () => {
+    const engine = createEngine(module, "small", 1_000);
+    const run = (startMs: number, task: number) =>
+      runOf([
+        { task: 0, startMs, triggers: [] },
+        { task, startMs: startMs + 10, triggers: [0] },
+      ]);
+    const startMs = (i: number) => 1.8e12 + i * 60_000;
+    for (let i = 0; i < 300; i++) engine.observe(run(startMs(i), i % 2 ? 1 : 2));
+    const copy = loadEngine(module, engine.exportImage());
+    const share = (i: number) => {
+      const { tasks, probabilities } = copy.reach(
+        { tasks: Uint32Array.of(0), startMs: Float64Array.of(startMs(i)) },
+        0,
+        5,
+      );
+      return probabilities[tasks.indexOf(1)] as number;
+    };
+    expect(share(300)).toBeLessThan(0.1);
+    // Of run 301 the copy does not know that it follows run 300.
+    copy.knowsRunsUntil(startMs(300));
+    expect(share(300)).toBeLessThan(0.1);
+    expect(share(301)).toBeGreaterThan(0.3);
+    expect(share(301)).toBeLessThan(0.7);
   });
 
   test("an image read from the middle of a larger buffer loads", () => {
