@@ -7,12 +7,12 @@ import {
   pathBack, pathBag, pathLength, pathRun1, pathRun2, pathRun3, pathSetA, pathSetB, pathStart, pathWhole,
 } from "./path";
 import { runBeforeEnd, runBeforeFind, runBeforeGap, runBeforeIs } from "./runBefore";
-import { findInPair, pairOf, touchPair } from "./table";
+import { findLine, touchLines } from "./table";
 import { halfOctave, isTime, octave, periodOf } from "./time";
 
 export const CONTEXTS: i32 = 18;
 export const CONTEXT_HASH: usize = memory.data(18 * 8, 64);
-/** First line of every context that has one, else 0; until findContexts, its pair of lines. */
+/** First line of every context that has one, else 0. */
 export const CONTEXT_LINE: usize = memory.data(18 * 4, 64);
 /** A bit for each context that has a line. */
 export let contextsFound: u32 = 0;
@@ -48,15 +48,12 @@ function put(index: i32, hash: u64): void {
   // The lowest bit keeps a hash from being 0, which means "not available".
   const own = fold(hash, <u64>index + INDEX_SALT) | 1;
   store<u64>(CONTEXT_HASH + (<usize>index << 3), own);
-  store<u32>(CONTEXT_LINE + (<usize>index << 2), <u32>pairOf(own));
 }
 
 // @ts-ignore: decorator
 @inline
 function drop(index: i32): void {
   store<u64>(CONTEXT_HASH + (<usize>index << 3), 0);
-  // No line has to come from memory, and none is found: there is no address like the check of hash 0.
-  store<u32>(CONTEXT_LINE + (<usize>index << 2), <u32>CONTEXT_LINE);
 }
 
 /** Hashes the views of the folded path. `isLearning` only chooses what runBefore.ts leaves out. */
@@ -79,12 +76,12 @@ export function hashContexts(version: u32, isLearning: bool): void {
   hashRunBefore(order1, isLearning);
 }
 
-/** Asks for the lines of the hashed views; returns a value that hangs on all of them. */
+/** Asks for the lines of the hashed views; see touchLines. */
 // @ts-ignore: decorator
 @inline
 export function touchContexts(): u32 {
   let touched: u32 = 0;
-  for (let c: usize = 0; c < <usize>CONTEXTS; c++) touched ^= touchPair(<usize>load<u32>(CONTEXT_LINE + (c << 2)));
+  for (let c: usize = 0; c < <usize>CONTEXTS; c++) touched ^= touchLines(load<u64>(CONTEXT_HASH + (c << 3)));
   return touched;
 }
 
@@ -93,7 +90,8 @@ export function findContexts(): void {
   let found: u32 = 0;
   for (let c: usize = 0; c < <usize>CONTEXTS; c++) {
     const hash = load<u64>(CONTEXT_HASH + (c << 3));
-    const line = findInPair(<usize>load<u32>(CONTEXT_LINE + (c << 2)), hash);
+    // A view that is not available has hash 0, any other an odd one.
+    const line = findLine(hash) & (0 - <usize>(hash & 1));
     store<u32>(CONTEXT_LINE + (c << 2), <u32>line);
     found |= u32(line != 0) << <u32>c;
   }

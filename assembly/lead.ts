@@ -11,7 +11,7 @@
 import { fold } from "./hash";
 import { exp4 } from "./math";
 import { pathBack, pathLength, pathWhole } from "./path";
-import { claimLine, findLine, LINE_TOTAL } from "./table";
+import { claimLine, findLine, LINE_TOTAL, touchLines } from "./table";
 
 const BUCKETS: i32 = 44;
 const BUCKETS_PER_OCTAVE: f64 = 4;
@@ -87,6 +87,15 @@ export function leadPath(): void {
 @inline
 function hashOf(context: i32, symbol: u32): u64 {
   return fold(load<u64>(PATH_HASH + (<usize>context << 3)), <u64>symbol);
+}
+
+/** Asks for the cells of a symbol, before leadLearn of many; see touchLines. */
+// @ts-ignore: decorator
+@inline
+export function leadTouch(symbol: u32): u32 {
+  let touched: u32 = 0;
+  for (let c = 0; c < CONTEXTS; c++) touched ^= touchLines(hashOf(c, symbol));
+  return touched;
 }
 
 /** Finds the narrowest context with enough, else the broadest. */

@@ -86,7 +86,7 @@ const CONTEXT_OFFSET: usize = memory.data(18 * 4, 64);
 const CONTEXT_WEIGHTS: usize = memory.data(18 * 16, 64);
 /** Highest score of each mixer. */
 const TOP: usize = memory.data(16, 64);
-/** What was asked for before it was needed: stored, so that no compiler leaves the loads out. */
+/** See touchLines. */
 const TOUCHED: usize = memory.data(4, 4);
 /** Only where something is learned: p of each mixer, then its error. */
 const CANDIDATE_SHARES: usize = memory.data(256 * 16, 64);

@@ -2,7 +2,7 @@
 // First every execution's `next`, then every execution's `reach`: an answer is learned before the next question, as in serving.
 
 import { SYMBOL_END, SYMBOL_TASK_0, PATH_START_MS, PATH_TASKS, RUN_COLD_MS, RUN_PATH_TRIGGERS, RUN_START_MS, RUN_TASKS, RUN_TRIGGER_OFFSETS, RUN_TRIGGERS, RUN_VERSIONS } from "./layout";
-import { leadLearn, leadPath } from "./lead";
+import { leadLearn, leadPath, leadTouch } from "./lead";
 import { nextLearn, nextMix } from "./next";
 import { bitA, bitB, pathExtend, pathLength, pathReset, taskBits } from "./path";
 import { DESCENDANT_SYMBOL, DESCENDANTS_MAX, reachLearn, reachMix } from "./reach";
@@ -20,6 +20,8 @@ const COLD_BEFORE: usize = memory.data(4096 * 8, 64);
 const DESCENDANT_LEAD_MS: usize = memory.data(192 * 8, 64);
 const DESCENDANT_COUNT: usize = memory.data(192 * 4, 64);
 let descendants: i32 = 0;
+/** See touchLines. */
+const TOUCHED: usize = memory.data(4, 4);
 let folded: i32 = -1;
 
 // @ts-ignore: decorator
@@ -87,9 +89,10 @@ function putPath(at: i32, i: i32): void {
 function learnReach(i: i32, count: i32): void {
   collectDescendants(i, count);
   foldPath(i);
+  leadPath();
+  touchLeads();
   reachMix(load<u32>(RUN_VERSIONS + (<usize>i << 2)), true);
   reachLearn(descendants);
-  leadPath();
   for (let d = 0; d < descendants; d++) {
     leadLearn(
       load<u32>(DESCENDANT_SYMBOL + (<usize>d << 2)),
@@ -97,6 +100,13 @@ function learnReach(i: i32, count: i32): void {
       int(DESCENDANT_COUNT, d),
     );
   }
+}
+
+/** Asks for the cells of all descendants, before the rest is learned. */
+function touchLeads(): void {
+  let touched: u32 = 0;
+  for (let d = 0; d < descendants; d++) touched ^= leadTouch(load<u32>(DESCENDANT_SYMBOL + (<usize>d << 2)));
+  store<u32>(TOUCHED, touched);
 }
 
 /** The distinct tasks among the trigger-descendants of `source`, in order of their first start. */

@@ -14,7 +14,7 @@ import { exp4, ln4, sum4 } from "./math";
 import { pathBack, pathLength, pathSetA, pathSetB, pathStart, pathWhole } from "./path";
 import {
   claimLine, COUNT_MASK, COUNT_ONE, COUNTS, countPlace, countSymbol, findLine, halveContext, holdLine, LINE_PLACE_LAST, LINE_PLACES,
-  LINE_TOTAL, placeCount, placeSymbol, SYMBOLS_PER_LINE, TOTAL_MAX, WIDE_LINES_MAX, wideHash,
+  LINE_TOTAL, placeCount, placeSymbol, SYMBOLS_PER_LINE, TOTAL_MAX, touchLines, WIDE_LINES_MAX, wideHash,
 } from "./table";
 import { runEndedFind, runEndedGap, runEndedIs, runEndedMixed, runEndedTasks } from "./runEnded";
 import { halfOctave, isTime, octave, periodOf } from "./time";
@@ -87,6 +87,8 @@ const ACTUAL: usize = memory.data(256, 64);
 const COUNTED: usize = memory.data(256, 64);
 /** Candidate of each descendant, -1 where no context proposed it. */
 const DESCENDANT_CANDIDATE: usize = memory.data(192 * 4, 64);
+/** See touchLines. */
+const TOUCHED: usize = memory.data(4, 4);
 let entries: i32 = 0;
 
 // The answer to learn from: distinct tasks among the descendants, as symbols.
@@ -179,7 +181,9 @@ export function reachMix(version: u32, isLearning: bool): void {
   hashReachContexts(version, isLearning);
   candidatesReset();
   entries = 0;
-  // All lines are looked for first: their cache misses overlap.
+  let touched: u32 = 0;
+  for (let c = 0; c < CONTEXTS; c++) touched ^= touchLines(load<u64>(HASH + (<usize>c << 3)));
+  store<u32>(TOUCHED, touched);
   let known: u32 = 0;
   for (let c = 0; c < CONTEXTS; c++) {
     const hash = load<u64>(HASH + (<usize>c << 3));

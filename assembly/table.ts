@@ -59,10 +59,9 @@ function checkOf(hash: u64): u32 {
   return <u32>hash | 1;
 }
 
-/** The pair of lines of which one may be the context's. */
 // @ts-ignore: decorator
 @inline
-export function pairOf(hash: u64): usize {
+function pairOf(hash: u64): usize {
   const index = ((hash >> 32) * tableLines) >> 32;
   return tableBase + <usize>(index & ~1) * LINE_BYTES;
 }
@@ -82,7 +81,11 @@ function checkAt(line: usize): usize {
 // @ts-ignore: decorator
 @inline
 export function findLine(hash: u64): usize {
-  return findInPair(pairOf(hash), hash);
+  const line = pairOf(hash);
+  const check = checkOf(hash);
+  const notFirst = isNot(load<u32>(line) ^ check);
+  const notSecond = isNot(load<u32>(line, 4) ^ check);
+  return (line + (LINE_BYTES & notFirst)) & ~(notFirst & notSecond);
 }
 
 /** All ones of a number that is not 0, else 0: the sign of it and of its negative. */
@@ -92,21 +95,15 @@ function isNot(difference: u32): usize {
   return <usize>(<i32>(difference | (0 - difference)) >> 31);
 }
 
-/** Asks for both lines of a pair, so that neither is waited for later; returns a value that hangs on them. */
+/**
+ * Asks for both lines of which one may be the context's, before many of them are looked at: what comes from memory is then waited for
+ * together. Returns a value that hangs on both, which the caller stores: no compiler leaves such loads out.
+ */
 // @ts-ignore: decorator
 @inline
-export function touchPair(line: usize): u32 {
+export function touchLines(hash: u64): u32 {
+  const line = pairOf(hash);
   return load<u32>(line) ^ load<u32>(line, LINE_BYTES);
-}
-
-/** The same where the pair is known. */
-// @ts-ignore: decorator
-@inline
-export function findInPair(line: usize, hash: u64): usize {
-  const check = checkOf(hash);
-  const notFirst = isNot(load<u32>(line) ^ check);
-  const notSecond = isNot(load<u32>(line, 4) ^ check);
-  return (line + (LINE_BYTES & notFirst)) & ~(notFirst & notSecond);
 }
 
 /** Address of the context's line, taken from a less used context where it has none. */
