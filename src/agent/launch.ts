@@ -33,12 +33,16 @@ export async function launch(
     const env = { PORT: String(port), FORECHAIN_OBJECTS: objectsUrl(), FORECHAIN_TOKEN: runtime.token };
     if (!isWanted()) return failure("stopped", "ended while it was being started");
     const { runtimeId } = runtime;
-    const started = await drivers.get(runtime.task)!.start({ runtimeId, env, port, codeFolder: code.folder });
+    const ahead = !runtime.claimed;
+    const started = await drivers.get(runtime.task)!.start({ runtimeId, env, port, codeFolder: code.folder, ahead });
     runtime.started = started;
+    // Claimed while it was being spawned: the claim found nothing to hurry.
+    if (ahead && runtime.claimed) started.hurry?.();
     // It may have been ended while the driver was at work, and then there was nothing to stop.
     if (!isWanted()) await started.stop();
     const answer = await answersReady(started, readyPath, deadlineMs - nowMs());
     if (answer.ok) {
+      if (ahead) started.hurry?.();
       void started.exited.then(onGone);
       return { ok: true };
     }

@@ -230,6 +230,7 @@ export class RuntimePool {
 
   async #waitFor(runtime: Runtime, signal: AbortSignal): Promise<StartFailure | { ok: true }> {
     runtime.claimed = true;
+    runtime.started?.hurry?.();
     const gone = new Promise<StartFailure>((resolve) => {
       signal.addEventListener("abort", () => resolve(failure("aborted", "the caller has gone")), { once: true });
     });

@@ -117,7 +117,8 @@ async function demo(options: DemoOptions, folder: string): Promise<number> {
     seed: options.seed,
     before: { ...before.report, records: before.records },
     after: { ...after.report, records: after.records },
-    slowerRuns: slower,
+    slowerRuns: slower.paired,
+    runsBeyondP95: slower.beyondP95,
     faster,
     tookS,
   };

@@ -11,12 +11,18 @@ const HOLD_MS = 1_000_000;
 let pool: RuntimePool;
 let nowMs: number;
 let ended: string[];
+/** How programs were started, and when they were told to hurry. */
+let starts: string[];
+/** Programs are spawned when this is over. */
+let holdStart: Promise<void>;
 const never = new AbortController().signal;
 
 /** Every task needs 100 MiB; the VM has room for two. */
 beforeEach(() => {
   nowMs = 1_000_000;
   ended = [];
+  starts = [];
+  holdStart = Promise.resolve();
   const tasks = ["a", "b", "c", "big"];
   pool = new RuntimePool({
     tasks: Object.fromEntries(tasks.map((task) => [task, configOf(task === "big" ? 220 : 100)])),
@@ -48,7 +54,9 @@ function configOf(mib: number) {
 
 function inProcess(): Driver {
   return {
-    async start({ port }) {
+    async start({ port, ahead }) {
+      starts.push(ahead ? "ahead" : "wanted");
+      await holdStart;
       const server: Server = createServer((_request, response) => response.end());
       await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
       const stop = async () => {
@@ -56,7 +64,18 @@ function inProcess(): Driver {
         server.close();
       };
       const exited = new Promise<never>(() => undefined);
-      return { secure: false, host: "127.0.0.1", port, basePath: "", exited, usage: () => null, resetPeak() {}, stop };
+      const hurry = () => void starts.push("hurried");
+      return {
+        secure: false,
+        host: "127.0.0.1",
+        port,
+        basePath: "",
+        exited,
+        usage: () => null,
+        resetPeak() {},
+        hurry,
+        stop,
+      };
     },
   };
 }
@@ -69,6 +88,31 @@ async function used(task: string): Promise<void> {
 }
 
 const prewarm = (task: string) => pool.prewarm(task, `command ${task}`, nowMs + HOLD_MS);
+
+describe("on the VM's cores", () => {
+  it("a user's call starts like any program, a command's steps back until it is ready", async () => {
+    await used("a");
+    expect(starts).toEqual(["wanted"]);
+    starts.length = 0;
+    expect(await prewarm("b")).toMatchObject({ ok: true, started: true });
+    expect(starts).toEqual(["ahead", "hurried"]);
+  });
+
+  it("what is claimed while it starts comes forward at once", async () => {
+    let begin = () => {};
+    holdStart = new Promise((resolve) => {
+      begin = resolve;
+    });
+    const warming = prewarm("b");
+    await expect.poll(() => starts).toEqual(["ahead"]);
+    const called = pool.acquire("b", never);
+    begin();
+    expect(await called).toMatchObject({ ok: true, how: "late" });
+    // By the claim, which came before there was a program, and once more when it was ready.
+    expect(starts).toEqual(["ahead", "hurried", "hurried"]);
+    await warming;
+  });
+});
 
 describe("a command finds the memory taken by idle runtimes", () => {
   beforeEach(async () => {

@@ -3,7 +3,8 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { ROOT } from "../../src/cli/build.ts";
 import type { RunRecord } from "../../src/cli/demo/drive.ts";
-import { type PhaseReport, quantile } from "../../src/cli/demo/report.ts";
+import { type PhaseReport, quantile, slowerRuns } from "../../src/cli/demo/report.ts";
+import type { Request } from "../../src/cli/demo/world.ts";
 import { alive, descendants, HAS_PROC, type Identity, type Started, start, waitFor } from "./processes.ts";
 
 const RUNS = 2;
@@ -47,6 +48,26 @@ async function demo(...operands: string[]): Promise<{ code: number | string; sum
   });
   return { code: await started.exited, summary: JSON.parse(started.stdout()) as Summary, family };
 }
+
+it("a slower run is one beside the same request, or beyond 95 % of its workflow, whatever order runs ended in", () => {
+  const request = (n: number): Request => ({ workflow: n % 2 === 0 ? "video" : "order", params: {}, pauseMs: 0 });
+  const requests = Array.from({ length: 40 }, (_, n) => request(n));
+  const run = (n: number, tookMs: number): RunRecord => {
+    const { workflow } = requests[n]!;
+    return { workflow, request: requests[n]!, tookMs, calls: [] };
+  };
+  // Videos take 1,000 to 1,019 ms, orders 100 to 119.
+  const tookMs = (n: number) => (n % 2 === 0 ? 1_000 : 100) + Math.floor(n / 2);
+  const before = requests.map((_, n) => run(n, tookMs(n)));
+  const after = requests.map((_, n) => run(n, tookMs(n) - 1)).reverse();
+  expect(slowerRuns(before, after)).toEqual({ paired: 0, beyondP95: 0 });
+  // One is a little slower than itself, one slower than every other of its kind, though quicker than any video.
+  const changed = after.map((record) => {
+    if (record.request === requests[0]) return { ...record, tookMs: 1_010 };
+    return record.request === requests[1] ? { ...record, tookMs: 500 } : record;
+  });
+  expect(slowerRuns(before, changed)).toEqual({ paired: 2, beyondP95: 1 });
+});
 
 describe.skipIf(!HAS_PROC)(`npm start${HAS_PROC ? "" : " (skipped: no /proc)"}`, () => {
   afterEach(async () => {

@@ -24,6 +24,8 @@ export interface Started {
   resetPeak(): void;
   /** Why this VM ended it on its own, for whoever was waiting; null where it did not. */
   endedFor?(): string | null;
+  /** Started ahead, and now wanted: from here on like any other. */
+  hurry?(): void;
   /** Ends all of it; resolves when it is gone. */
   stop(): Promise<void>;
 }
@@ -36,6 +38,8 @@ export interface StartOptions {
   port: number;
   /** Of the task's unpacked code, if it has any. */
   codeFolder: string | null;
+  /** Nobody waits for it yet: what users wait for goes first on the cores, as far as the driver can have it so. */
+  ahead?: boolean;
 }
 
 export interface Driver {

@@ -50,7 +50,8 @@ export function groupLives(groupId: number): boolean {
   });
 }
 
-function descendants(leaderId: number): number[] {
+/** The leader and all below it, as far as they are looked at. */
+export function descendants(leaderId: number): number[] {
   const found = [leaderId];
   for (let at = 0; at < found.length && found.length < PROCESSES_MAX; at++) {
     const id = found[at]!;

@@ -4,6 +4,7 @@ import { spawn } from "node:child_process";
 import type { TaskConfig } from "../config.ts";
 import type { Reaper } from "../reaper.ts";
 import type { Driver, Started, StartOptions } from "./driver.ts";
+import { canStepBack, comeForward, stepBack } from "./priority.ts";
 import { groupLives, resetTreePeak, treeUsage } from "./proc.ts";
 
 /** From SIGTERM to SIGKILL. */
@@ -53,6 +54,8 @@ export function processDriver(
         });
       });
       const groupId = child.pid;
+      let isBehind = options.ahead === true && groupId !== undefined && canStepBack();
+      if (isBehind) stepBack(groupId!);
       let endedFor: string | null = null;
       if (groupId !== undefined) {
         reaper.watch(groupId);
@@ -79,6 +82,10 @@ export function processDriver(
           if (groupId !== undefined) resetTreePeak(groupId);
         },
         endedFor: () => endedFor,
+        hurry: () => {
+          if (isBehind) comeForward(groupId!);
+          isBehind = false;
+        },
         stop: async () => {
           if (groupId !== undefined) await endGroup(groupId);
           await exited;

@@ -58,9 +58,26 @@ export function quantile(values: number[], share: number): number {
   return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? Number.NaN;
 }
 
-/** Runs of the second phase that took longer than the same request in the first. */
-export function slowerRuns(before: RunRecord[], after: RunRecord[]): number {
-  return after.filter((run, i) => run.tookMs > (before[i]?.tookMs ?? Number.POSITIVE_INFINITY)).length;
+export interface SlowerRuns {
+  /** Of the second phase, that took longer than the same request in the first: every ms counts, chance included. */
+  paired: number;
+  /** That took longer than 95 % of the first phase's runs of their workflow: one in twenty would by chance alone. */
+  beyondP95: number;
+}
+
+export function slowerRuns(before: RunRecord[], after: RunRecord[]): SlowerRuns {
+  const sameBefore = new Map(before.map((run) => [run.request, run.tookMs]));
+  const p95Ms = new Map(
+    WORKFLOWS.map(({ name }) => [name, quantile(before.filter((run) => run.workflow === name).map(tookMs), 0.95)]),
+  );
+  return {
+    paired: after.filter((run) => run.tookMs > sameBefore.get(run.request)!).length,
+    beyondP95: after.filter((run) => run.tookMs > p95Ms.get(run.workflow)!).length,
+  };
+}
+
+function tookMs(run: RunRecord): number {
+  return run.tookMs;
 }
 
 /** What was settled between two readings of GET /v1/outcomes. */
@@ -78,7 +95,7 @@ export function outcomesBetween(before: OutcomeTotal[], after: OutcomeTotal[]): 
   return counts;
 }
 
-export function tableOf(before: PhaseReport, after: PhaseReport, slower: number): string {
+export function tableOf(before: PhaseReport, after: PhaseReport, slower: SlowerRuns): string {
   const table = new Table({
     head: ["", before.mode, after.mode, "change"],
     colAligns: ["left", "right", "right", "right"],
@@ -99,7 +116,9 @@ export function tableOf(before: PhaseReport, after: PhaseReport, slower: number)
     row(`  ${name} (${shape}), p50`, (phase) => phase.workflows[name]!.p50Ms, ms);
     row(`  ${name} (${shape}), p95`, (phase) => phase.workflows[name]!.p95Ms, ms);
   }
-  table.push(["runs slower than the same request before", "", String(slower), ""]);
+  const ofAll = (count: number) => `${count} of ${after.runs} · ${share(count / after.runs)}`;
+  table.push(["runs slower than the same request before", "", ofAll(slower.paired), ""]);
+  table.push(["runs slower than 95 % of their workflow before", "", ofAll(slower.beyondP95), ""]);
   row("cold start waited for after the root, per run", (phase) => phase.coldAfterRootMs, ms);
   for (const kind of ["prefetch", "warm"]) {
     for (const outcome of ["hit", "late", "miss", "waste", "failed"]) {
