@@ -16,6 +16,7 @@ import {
   claimLine, COUNT_MASK, COUNT_ONE, COUNTS, countPlace, countSymbol, findLine, halveContext, holdLine, LINE_PLACE_LAST, LINE_PLACES,
   LINE_TOTAL, placeCount, placeSymbol, SYMBOLS_PER_LINE, TOTAL_MAX, touchLines, WIDE_LINES_MAX, wideHash,
 } from "./table";
+import { runKnownAfterMs } from "./runBefore";
 import { runEndedFind, runEndedGap, runEndedIs, runEndedMixed, runEndedTasks } from "./runEnded";
 import { halfOctave, isTime, octave, periodOf } from "./time";
 import { WEIGHT_BYTES, weightsBytes, weightsLearn, weightsLoad, weightsReset } from "./weights";
@@ -30,6 +31,8 @@ const SALT: u64 = 0x7ea;
 /** The load of the last minutes tells which work is going on: contexts of the whole path within a period of event time. */
 const PERIOD_MS: f64 = 300_000;
 const PERIODS: i64 = 1 << 40;
+/** Most of what a period tells came in its last seconds: where runs are known only later than this, ms, it misleads. */
+const PERIOD_KNOWN_AFTER_MAX_MS: f64 = 10_000;
 /** Hits and misses that a context is taken to have seen before its first. */
 const PRIOR: f32 = 0.15;
 
@@ -151,7 +154,7 @@ function hashReachTimes(): void {
   const gap = pathLength > 1 ? last - pathStart(pathLength - 2) : NaN;
   if (gap == gap) put(6, fold(pathWhole, halfOctave(gap)));
   else drop(6);
-  if (isTime(last)) put(7, fold(pathWhole, periodOf(last, PERIOD_MS, PERIODS)));
+  if (isTime(last) && runKnownAfterMs() <= PERIOD_KNOWN_AFTER_MAX_MS) put(7, fold(pathWhole, periodOf(last, PERIOD_MS, PERIODS)));
   else drop(7);
 }
 

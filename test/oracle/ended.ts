@@ -13,6 +13,8 @@ export interface Ended {
   gapMs: number;
   /** The set of its tasks. */
   tasks: string;
+  /** A run is known so long after its end. */
+  knownAfterMs: number;
 }
 
 export class EndedOracle {
@@ -25,11 +27,12 @@ export class EndedOracle {
 
   find(history: History, isLearning: boolean): Ended {
     const start = history.startMs?.[0] ?? Number.NaN;
-    const past = this.#runs.filter(({ endMs }) => endMs <= start - this.#before.knownAfterMs);
+    const { knownAfterMs, gapMaxMs } = this.#before;
+    const past = this.#runs.filter(({ endMs }) => endMs <= start - knownAfterMs);
     const nearest = past.reduce((best, run) => (run.endMs >= best.endMs ? run : best), { endMs: -Infinity, tasks: "" });
     const gapMs = start - nearest.endMs;
-    const is = gapMs <= this.#before.gapMaxMs;
-    return { is, mixed: is && !(isLearning && isWithout(start)), gapMs, tasks: nearest.tasks };
+    const is = gapMs <= gapMaxMs;
+    return { is, mixed: is && !(isLearning && isWithout(start)), gapMs, tasks: nearest.tasks, knownAfterMs };
   }
 
   /** After a run is learned. */

@@ -8,6 +8,7 @@ const HALF_HOUR_MS = 1_800_000;
 const HOUR_MS = 3_600_000;
 const DAY_MS = 86_400_000;
 const PERIOD_MS = 300_000;
+const PERIOD_KNOWN_AFTER_MAX_MS = 10_000;
 const TIME_MS_MAX = 8.64e15;
 
 /** 0 for less than 1 µs, negative or unknown, else 1 + floor(log2 µs). */
@@ -90,6 +91,7 @@ export function nextKeys(history: History, facts: PathFacts, before: Before): (s
 /** The 11 contexts of `reach`. */
 export function reachKeys(history: History, facts: PathFacts, ended: Ended): (string | null)[] {
   const { length, back, start } = facts;
+  const isPeriodKnown = facts.hour !== null && ended.knownAfterMs <= PERIOD_KNOWN_AFTER_MAX_MS;
   const last = start(length - 1);
   const gap = length > 1 ? last - start(length - 2) : Number.NaN;
   return [
@@ -100,7 +102,7 @@ export function reachKeys(history: History, facts: PathFacts, ended: Ended): (st
     `${facts.set}|${back(0)}`,
     history.version ? `${back(0)}|${history.version}` : null,
     Number.isNaN(gap) ? null : `${facts.whole}|${halfOctave(gap)}`,
-    facts.hour === null ? null : `${facts.whole}|${Math.floor(last / PERIOD_MS)}`,
+    isPeriodKnown ? `${facts.whole}|${Math.floor(last / PERIOD_MS)}` : null,
     ended.is ? `${facts.whole}|${halfOctave(ended.gapMs)}` : null,
     ended.is ? `${facts.whole}|${ended.tasks}` : null,
     ended.is ? `${facts.whole}|${ended.tasks}|${octave(ended.gapMs)}` : null,
