@@ -6,11 +6,13 @@
 //                 W objects written, R of them read later in the run
 //                 sketches: d warm duration ms, c cold start ms, q queue ms, u CPU ms, m memory bytes, o output bytes
 //   transition    n executions of the target, s executions of the source, t transfer bytes, T how often known,
-//                 d sketch of the delay ms, y<day> executions by day, g distinct executions of the target,
+//                 v sketch of transfer bytes, d sketch of the delay ms, y<day> executions by day, g distinct executions of the target,
 //                 f sketch of how many of them one execution of the source triggers
-//   service       x executions, n calls, b bytes, l latency in µs × calls, L calls of known latency
-//   object        n executions, b bytes, p<task> executions of that task that had produced it
-//   template      n executions, b bytes
+//   service       x executions, n calls, b bytes, l latency in µs × calls, L calls of known latency; sketches, one count an
+//                 execution: c calls, v bytes, w mean latency in µs
+//   object        n executions, b bytes, v sketch of the bytes, p<task> executions of that task that had produced it
+//   template      n executions, b bytes, v sketch of the bytes
+// Sums are exact; the sketches beside them bound what one record's value can do to a mean (sketch.ts `boundedMean`).
 //   chain         n runs, y<day> runs by day
 //   runs          n runs, s skewed, c cyclic, o orphans
 
@@ -126,7 +128,10 @@ function countServices(rows: Contribution, execution: AssembledExecution): void 
     seen.add(use.service);
     add(row, "n", use.calls);
     add(row, "b", use.bytes);
+    add(row, bucketField("c", use.calls), 1);
+    add(row, bucketField("v", use.bytes), 1);
     if (use.latencyMs === undefined) continue;
+    add(row, bucketField("w", use.latencyMs * 1000), 1);
     add(row, "l", Math.round(use.latencyMs * 1000) * use.calls);
     add(row, "L", use.calls);
   }
@@ -191,6 +196,7 @@ function countObjects(
     );
     add(row, "n", 1);
     add(row, "b", bytes);
+    add(row, bucketField("v", bytes), 1);
     const producer = producers.get(uri);
     if (!isTemplate && producer !== undefined && producer !== execution.task) add(row, `p${producer}`, 1);
   }
@@ -255,6 +261,7 @@ function countTransitions(rows: Contribution, run: AssembledRun): void {
       if (bytes !== null) {
         add(row, "t", bytes);
         add(row, "T", 1);
+        add(row, bucketField("v", bytes), 1);
       }
       add(row, dayField(target.startMs), 1);
     }

@@ -6,7 +6,7 @@ import type { Adjustments } from "./adjustments.ts";
 import { rowParts } from "./contribution.ts";
 import type { ChainEngine } from "./engine.ts";
 import { newestDayOf, type Rows, runTotalsOf, taskCountsOf, weightOf } from "./rows.ts";
-import { type Counts, quantilesOf, wholeShares } from "./sketch.ts";
+import { boundedMean, type Counts, quantilesOf, wholeShares } from "./sketch.ts";
 
 export interface Successor {
   task: string;
@@ -137,7 +137,7 @@ export function graphTransition(
     probability: Math.min(1, sources / Math.max(1, taskCounts.get(source) ?? 0)),
     multiplicity: sources === 0 ? 0 : count / sources,
     delayMs: quantilesOf(counts, "d"),
-    transferBytes: known === 0 ? null : (counts.get("t") ?? 0) / known,
+    transferBytes: known === 0 ? null : boundedMean((counts.get("t") ?? 0) / known, counts, "v"),
   };
 }
 
@@ -216,19 +216,17 @@ function profileOf(task: string, rows: TaskRows): TaskProfile {
     outputBytes: quantilesOf(own, "o"),
     services: top(rows.services, "x", SERVICES_MAX).map(([service, counts]) => ({
       service,
-      calls: (counts.get("n") ?? 0) / count,
-      bytes: (counts.get("b") ?? 0) / count,
-      latencyMs: counts.has("L") ? (counts.get("l") ?? 0) / 1000 / counts.get("L")! : null,
+      ...serviceOf(counts, count),
     })),
     objects: top(rows.objects, "n", OBJECTS_MAX).map(([uri, counts]) => ({
       uri,
-      bytes: Math.round((counts.get("b") ?? 0) / counts.get("n")!),
+      bytes: sizeOf(counts),
       probability: Math.min(1, counts.get("n")! / count),
       producer: producerOf(counts),
     })),
     templates: top(rows.templates, "n", TEMPLATES_MAX).map(([template, counts]) => ({
       template,
-      bytes: Math.round((counts.get("b") ?? 0) / counts.get("n")!),
+      bytes: sizeOf(counts),
       probability: Math.min(1, counts.get("n")! / count),
     })),
     successors: [...rows.successors]
@@ -239,6 +237,26 @@ function profileOf(task: string, rows: TaskRows): TaskProfile {
     ...outputsOf(all),
     latencySensitivity: latencySensitivityOf(all),
   };
+}
+
+/** Mean of one execution of the task, whether it asks the service or not; latency of one call. */
+function serviceOf(
+  counts: Counts,
+  executions: number,
+): Pick<TaskProfile["services"][number], "calls" | "bytes" | "latencyMs"> {
+  const asking = counts.get("x") ?? 0;
+  const mean = (field: string, letter: string) => {
+    const sum = counts.get(field) ?? 0;
+    const bounded = asking === 0 ? 0 : boundedMean(sum / asking, counts, letter);
+    return bounded === sum / asking ? sum / executions : (bounded * asking) / executions;
+  };
+  const timed = counts.get("L") ?? 0;
+  const latencyUs = timed === 0 ? null : boundedMean((counts.get("l") ?? 0) / timed, counts, "w");
+  return { calls: mean("n", "c"), bytes: mean("b", "v"), latencyMs: latencyUs === null ? null : latencyUs / 1000 };
+}
+
+function sizeOf(counts: Counts): number {
+  return Math.round(boundedMean((counts.get("b") ?? 0) / counts.get("n")!, counts, "v"));
 }
 
 function rootsOf(counts: Counts): Pick<TaskProfile, "rootsTogether"> {

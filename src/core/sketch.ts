@@ -38,6 +38,31 @@ export function quantilesOf(counts: Counts, letter: string): Quantiles | null {
   return { p10: at(0.1), p50: at(0.5), p90: at(0.9) };
 }
 
+/** Values beyond so many times the median count as that. */
+const OUTLIER_FACTOR = 8;
+
+/**
+ * A mean that no single value can move further than its share of the counts allows: `mean`, which is exact, where no value of the sketch lies
+ * far above its median; else the mean of the sketch with such values cut. Without a sketch, or a median of 0: `mean`.
+ */
+export function boundedMean(mean: number, counts: Counts, letter: string): number {
+  const median = quantilesOf(counts, letter)?.p50 ?? 0;
+  if (median <= 0) return mean;
+  const most = median * OUTLIER_FACTOR;
+  let sum = 0;
+  let total = 0;
+  let isCut = false;
+  for (const [field, count] of counts) {
+    if (field[0] !== letter || count <= 0) continue;
+    const name = field.slice(1);
+    const value = name === ZERO ? 0 : 2 ** ((Number(name) + 0.5) / BUCKETS_PER_OCTAVE);
+    isCut ||= value > most;
+    sum += count * Math.min(value, most);
+    total += count;
+  }
+  return isCut ? sum / total : mean;
+}
+
 /** Whole numbers of a sketch with the share of each, smallest first; a bucket stands for its largest, which is exact up to 11. */
 export function wholeShares(counts: Counts, letter: string): { count: number; share: number }[] {
   const shares: { count: number; share: number }[] = [];

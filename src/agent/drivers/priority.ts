@@ -13,6 +13,8 @@ import { descendants } from "./proc.ts";
  */
 const STEPS_BACK = 5;
 const NICENESS_MAX = 19;
+const GROUP_TRIES_MAX = 20;
+const GROUP_RETRY_MS = 110;
 
 let isAllowed: boolean | null = null;
 
@@ -32,12 +34,24 @@ export function comeForward(leaderId: number): void {
 }
 
 function setAll(leaderId: number, niceness: number, groupNiceness: number): void {
-  attempt(() => writeFileSync(`/proc/${leaderId}/autogroup`, String(groupNiceness)));
+  setGroup(leaderId, groupNiceness, GROUP_TRIES_MAX);
   for (const id of descendants(leaderId)) {
     // To Linux a niceness is a thread's; new ones have that of the one that makes them.
     attempt(() => {
       for (const thread of readdirSync(`/proc/${id}/task`)) setPriority(Number(thread), niceness);
     });
+  }
+}
+
+/** Without CAP_SYS_ADMIN the kernel takes ten of these a second, of all programs together. */
+function setGroup(leaderId: number, niceness: number, triesLeft: number): void {
+  try {
+    writeFileSync(`/proc/${leaderId}/autogroup`, String(niceness));
+  } catch (error) {
+    const isBusy = (error as NodeJS.ErrnoException).code === "EAGAIN";
+    // Stepping back can be done without; a program that cannot come forward would stay behind for good.
+    if (!isBusy || triesLeft === 0 || niceness > 0) return;
+    setTimeout(() => setGroup(leaderId, niceness, triesLeft - 1), GROUP_RETRY_MS).unref();
   }
 }
 
