@@ -74,7 +74,13 @@ const ANSWERS: Record<string, unknown> = {
         bin === 4 ? { count: 0, foretold: null, happened: null } : { count: 40, foretold: bin / 10, happened: bin / 9 },
       ),
       leadTimes: { count: 50, early: 0.1, covered: 0.82, late: 0.08 },
-      demand: { runs: 20, relativeError: 0.07 },
+      demand: {
+        runs: 20,
+        relativeError: 0.07,
+        memory: { runs: 20, relativeError: 0.2 },
+        network: { runs: 0, relativeError: null },
+        duration: { runs: 20, relativeError: 0.12 },
+      },
     },
   },
   "/v1/learning": {
@@ -260,7 +266,7 @@ describe.skipIf(missing !== "")(`the first page${missing}`, () => {
     expect(await page.locator("#outcomes").textContent()).toContain("75 % of what executions needed had been prepared");
     const scores = await page.locator("#scores").textContent();
     expect(scores).toContain(
-      "400 predictions: log-loss 0.210, Brier 0.050; 82 % of lead times between p10 and p90; CPU off by 7.0 %",
+      "400 predictions: log-loss 0.210, Brier 0.050; 82 % of lead times between p10 and p90; CPU off by 7.0 %; memory off by 20 %; duration off by 12 %",
     );
     expect(await page.locator("svg.reliability circle").count()).toBe(9);
     const learned = await page.locator("#learning").textContent();
