@@ -36,12 +36,21 @@ export function runEndedReset(): void {
   for (let i: usize = 0; i < <usize>RUNS; i++) store<f64>(base + i * ENTRY_BYTES, NaN);
 }
 
+// @ts-ignore: decorator
+@inline
+function entryAt(place: u32): usize {
+  return base + <usize>(place & (RUNS - 1)) * ENTRY_BYTES;
+}
+
 export function runEndedFind(isLearning: bool): void {
   const start = pathStart(0);
   const latest = start - runKnownAfterMs();
   let end: f64 = -Infinity;
   let entry = base;
-  for (let at = base; at < base + PLACE; at += ENTRY_BYTES) {
+  // The oldest first: of runs that ended together the one learned last counts.
+  const oldest = load<u32>(base, PLACE);
+  for (let i: u32 = 0; i < RUNS; i++) {
+    const at = entryAt(oldest + i);
     const own = load<f64>(at);
     // Of unknown times the comparisons are false.
     const isLater = own <= latest && own >= end;
@@ -57,8 +66,8 @@ export function runEndedFind(isLearning: bool): void {
 /** After a run is learned: when it ended (unknown: NaN) and the signature of its set of tasks. */
 export function runEndedLearn(endMs: f64, setA: u64, setB: u64): void {
   if (endMs != endMs) return;
-  const place = load<u32>(base, PLACE) & (RUNS - 1);
-  const entry = base + <usize>place * ENTRY_BYTES;
+  const place = load<u32>(base, PLACE);
+  const entry = entryAt(place);
   store<f64>(entry, endMs);
   store<u64>(entry, fold(fold(0, setA), setB), TASKS);
   store<u32>(base, place + 1, PLACE);
