@@ -198,6 +198,7 @@ export function reachMix(version: u32, isLearning: bool): void {
     for (let c = CONTEXT_RUN_ENDED; c < CONTEXTS; c++) store<u32>(CONTEXT_LINE + (<usize>c << 2), 0);
     known &= (1 << CONTEXT_RUN_ENDED) - 1;
   }
+  touchWide();
   chooseSets(known);
   let base = f32x4.splat(0);
   for (let c = 0; c < CONTEXTS; c++) {
@@ -240,6 +241,18 @@ function chooseSets(known: u32): void {
 @inline
 function lnCount(count: u32): f32 {
   return load<f32>(LN_COUNT + (<usize>count << 2));
+}
+
+/** Asks for the second and third lines of all contexts whose first is full: gather would wait for one after the other. */
+function touchWide(): void {
+  let touched: u32 = 0;
+  for (let c = 0; c < CONTEXTS; c++) {
+    const line = <usize>load<u32>(CONTEXT_LINE + (<usize>c << 2));
+    if (line == 0 || load<u32>(line, LINE_PLACE_LAST) == 0) continue;
+    const hash = load<u64>(HASH + (<usize>c << 3));
+    touched ^= touchLines(wideHash(hash, 1)) ^ touchLines(wideHash(hash, 2));
+  }
+  store<u32>(TOUCHED, touched);
 }
 
 /** Adds the evidence of one context to its candidates; returns what every candidate gets from it when absent. */
