@@ -6,7 +6,8 @@ import { fold } from "./hash";
 import {
   pathBack, pathBag, pathLength, pathRun1, pathRun2, pathRun3, pathSetA, pathSetB, pathStart, pathWhole,
 } from "./path";
-import { runBeforeEnd, runBeforeFind, runBeforeGap, runBeforeIs } from "./runBefore";
+import { runBeforeEnd, runBeforeFind, runBeforeGap, runBeforeIs, runBeforeMixed } from "./runBefore";
+import { runEndedFind, runEndedGap, runEndedIs, runEndedMixed, runEndedTasks } from "./runEnded";
 import { findLine, touchLines } from "./table";
 import { halfOctave, isTime, octave, periodOf } from "./time";
 
@@ -34,6 +35,8 @@ const HALF_HOURS_PER_DAY: i64 = 48;
 const MS_PER_DAY: f64 = 86_400_000;
 const DAYS_PER_WEEK: i64 = 7;
 
+/** Whether the views of runs before are mixed; in learning they are counted all the same. */
+export let runsMixed: bool = false;
 /** Octave of the time between the last two starts; 0 where unknown. */
 export let gapOctave: i32 = 0;
 /** Hour of the day, UTC; NO_HOUR where unknown. */
@@ -147,11 +150,12 @@ function hashClock(order1: u64): void {
 
 function hashRunBefore(order1: u64, isLearning: bool): void {
   runBeforeFind(isLearning);
-  if (!runBeforeIs) {
-    drop(CONTEXT_RUN_BEFORE);
-    drop(CONTEXT_RUN_BEFORE + 1);
-    return;
-  }
-  put(CONTEXT_RUN_BEFORE, fold(order1, halfOctave(runBeforeGap)));
-  put(CONTEXT_RUN_BEFORE + 1, fold(fold(pathWhole, octave(runBeforeGap)), runBeforeEnd));
+  runEndedFind(isLearning);
+  runsMixed = runEndedIs ? runEndedMixed : runBeforeMixed;
+  if (runBeforeIs) put(CONTEXT_RUN_BEFORE, fold(order1, halfOctave(runBeforeGap)));
+  else drop(CONTEXT_RUN_BEFORE);
+  // The run that ended last tells more than the one that started last, which may be a stranger's and still running.
+  if (runEndedIs) put(CONTEXT_RUN_BEFORE + 1, fold(fold(pathWhole, runEndedTasks), octave(runEndedGap)));
+  else if (runBeforeIs) put(CONTEXT_RUN_BEFORE + 1, fold(fold(pathWhole, runBeforeEnd), octave(runBeforeGap)));
+  else drop(CONTEXT_RUN_BEFORE + 1);
 }

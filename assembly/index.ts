@@ -11,6 +11,7 @@ import { observeRun } from "./observe";
 import { pathExtend, pathReset } from "./path";
 import { reachMix } from "./reach";
 import { reachOut } from "./reachOut";
+import { runEndedLearn } from "./runEnded";
 
 export { modelBytes, modelChecksum, modelCreate, modelLines, modelSeal } from "./model";
 export {
@@ -54,11 +55,15 @@ export function next(length: i32, version: u32, limit: i32): i32 {
   return nextOut(limit);
 }
 
-/** Learns the answer to `next` of the same path: task, or -1 for the end. Returns 0, or BAD_TASK. */
-export function learnNext(length: i32, version: u32, task: i32): i32 {
+/**
+ * Learns the answer to `next` of the same path: task, or -1 for the end. `endMs`: with a run's last answer when it ended, else NaN.
+ * Returns 0, or BAD_TASK.
+ */
+export function learnNext(length: i32, version: u32, task: i32, endMs: f64): i32 {
   if (!foldPath(length)) return BAD_TASK;
   nextMix(version, true);
   nextLearn(task < 0 ? SYMBOL_END : <u32>task + SYMBOL_TASK_0);
+  runEndedLearn(endMs);
   return 0;
 }
 

@@ -13,7 +13,7 @@ import { tableInit } from "./table";
 
 /** "FCE1" read as little-endian u32. */
 const MAGIC: u32 = 0x31454346;
-export const FORMAT: u32 = 4;
+export const FORMAT: u32 = 5;
 const PAGE_BYTES: usize = 65536;
 
 let bytes: usize = 0;

@@ -13,12 +13,12 @@ import { biasChoose, biasLearn, biasOf, biasStep, biasStepsReset, biasSum, gapBu
 import { CANDIDATE_SCORES, CANDIDATE_SYMBOL, candidateIfAny, candidateOf, candidates, candidatesReset } from "./candidates";
 import {
   CONTEXT_HASH, CONTEXT_LINE, CONTEXT_ORDER_0, CONTEXT_ORDER_1, CONTEXT_ORDERS_MASK, CONTEXT_RUN_BEFORE, CONTEXT_SET, CONTEXT_WHOLE, CONTEXTS,
-  contextsFound, findContexts, hashContexts, touchContexts,
+  contextsFound, findContexts, hashContexts, touchContexts, runsMixed,
 } from "./contexts";
 import { OUT_END, SYMBOL_END } from "./layout";
 import { exp4, ln4, max4, sum4, sums4 } from "./math";
 import { pathBack } from "./path";
-import { runBeforeLearn, runBeforeMixed } from "./runBefore";
+import { runBeforeLearn } from "./runBefore";
 import {
   addSymbol, COUNT_ONE, COUNTS, findLine, holdLine, LINE_PLACE_LAST, LINE_PLACES, LINE_TOTAL, placeCount, placeSymbol, SYMBOLS_PER_LINE,
   wideHash,
@@ -153,7 +153,7 @@ function touch(): void {
 
 function chooseContexts(): void {
   let found = contextsFound;
-  if (!runBeforeMixed) found &= ~(3 << CONTEXT_RUN_BEFORE);
+  if (!runsMixed) found &= ~(3 << CONTEXT_RUN_BEFORE);
   // Order 0 speaks of tasks that the path rules out; it is a last resort.
   known = found & ~(bit(found, CONTEXT_ORDER_1) << CONTEXT_ORDER_0);
 }
@@ -165,7 +165,7 @@ function bit(contexts: u32, context: i32): u32 {
 }
 
 function chooseSets(): void {
-  const before = u32(runBeforeMixed);
+  const before = u32(runsMixed);
   const order = max(0, 31 - clz(known & CONTEXT_ORDERS_MASK));
   const view = (<u32>order << 3) | (before << 2) | (bit(known, CONTEXT_WHOLE) << 1) | bit(known, CONTEXT_SET);
   setBefore = weights + <usize>(<u32>SET_BYTES * before);

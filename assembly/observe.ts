@@ -4,7 +4,7 @@
 import { SYMBOL_END, SYMBOL_TASK_0, PATH_START_MS, PATH_TASKS, RUN_COLD_MS, RUN_PATH_TRIGGERS, RUN_START_MS, RUN_TASKS, RUN_TRIGGER_OFFSETS, RUN_TRIGGERS, RUN_VERSIONS } from "./layout";
 import { leadLearn, leadPath, leadTouch } from "./lead";
 import { nextLearn, nextMix } from "./next";
-import { bitA, bitB, pathExtend, pathLength, pathReset, taskBits } from "./path";
+import { pathExtend, pathLength, pathReset } from "./path";
 import { DESCENDANT_SYMBOL, DESCENDANTS_MAX, reachLearn, reachMix } from "./reach";
 import { runEndedLearn } from "./runEnded";
 
@@ -53,19 +53,7 @@ export function observeRun(count: i32, endMs: f64): void {
   }
   folded = -1;
   for (let i = 0; i < count; i++) learnReach(i, count);
-  learnEnd(count, endMs);
-}
-
-/** The run is now one of the past: the set of its tasks, whatever led to them. */
-function learnEnd(count: i32, endMs: f64): void {
-  let setA: u64 = 0;
-  let setB: u64 = 0;
-  for (let i = 0; i < count; i++) {
-    const bits = taskBits(<u32>int(RUN_TASKS, i));
-    setA |= bitA(bits);
-    setB |= bitB(bits);
-  }
-  runEndedLearn(endMs, setA, setB);
+  runEndedLearn(endMs);
 }
 
 /** Folds the path of execution i; a path that continues the one folded last costs one step. */

@@ -30,25 +30,6 @@ export function pathReset(): void {
   pathRun3 = 0;
 }
 
-// @ts-ignore: decorator
-@inline
-export function taskBits(task: u32): u64 {
-  return fold(BITS_SEED, <u64>task + 1);
-}
-
-/** A task's bit in the first word of a set. */
-// @ts-ignore: decorator
-@inline
-export function bitA(bits: u64): u64 {
-  return (<u64>1) << (bits & 63);
-}
-
-// @ts-ignore: decorator
-@inline
-export function bitB(bits: u64): u64 {
-  return (<u64>1) << ((bits >> 6) & 63);
-}
-
 /** Folds PATH_TASKS[pathLength .. length); false where one of them cannot be a task. */
 export function pathExtend(length: i32): bool {
   // Locals, because engines keep globals in memory.
@@ -64,10 +45,10 @@ export function pathExtend(length: i32): bool {
     const task = load<u32>(PATH_TASKS + (<usize>i << 2));
     largest = max(largest, task);
     whole = fold(whole, <u64>task + 1);
-    const bits = taskBits(task);
+    const bits = fold(BITS_SEED, <u64>task + 1);
     bag += bits;
-    setA |= bitA(bits);
-    setB |= bitB(bits);
+    setA |= (<u64>1) << (bits & 63);
+    setB |= (<u64>1) << ((bits >> 6) & 63);
     if (task + 1 == run1) continue;
     run3 = run2;
     run2 = run1;

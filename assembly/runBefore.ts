@@ -5,10 +5,10 @@
 // is missing in serving. Where even so the time is much longer than it was in learning, runs between are not known yet: the views
 // are left out again; and so that the mixers know what to do without, a fourth of the runs are learned as if it were unknown.
 // State in the model: start of the run and of the one before, f64 each, where they had come to, u64 each, mean time between, f64,
-// known after, f64.
+// known after, f64, set of the run's tasks as two words.
 
 import { fold } from "./hash";
-import { pathStart, pathWhole } from "./path";
+import { pathSetA, pathSetB, pathStart, pathWhole } from "./path";
 
 export const RUN_BEFORE_BYTES: usize = 64;
 const START: usize = 0;
@@ -17,6 +17,8 @@ const END: usize = 16;
 const END_BEFORE: usize = 24;
 const MEAN_GAP: usize = 32;
 const KNOWN_AFTER: usize = 40;
+const SET_A: usize = 48;
+const SET_B: usize = 56;
 
 /** A gap of so many times the mean says that runs between were not learned. */
 const GAPS_MAX: f64 = 8;
@@ -103,8 +105,17 @@ export function runBeforeLearn(symbol: u32): void {
     store<f64>(base, known, START_BEFORE);
     store<f64>(base, start, START);
     store<u64>(base, load<u64>(base, END), END_BEFORE);
+    store<u64>(base, 0, SET_A);
+    store<u64>(base, 0, SET_B);
   }
   store<u64>(base, fold(pathWhole, <u64>symbol), END);
+  store<u64>(base, load<u64>(base, SET_A) | pathSetA, SET_A);
+  store<u64>(base, load<u64>(base, SET_B) | pathSetB, SET_B);
+}
+
+/** Hash of the set of all tasks of the run learned last, whatever led to them. */
+export function runBeforeTasks(): u64 {
+  return fold(fold(0, load<u64>(base, SET_A)), load<u64>(base, SET_B));
 }
 
 /** The mean takes a longer gap for the longest that counts: one night would hide for hundreds of runs what is not known. */

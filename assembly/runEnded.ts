@@ -5,9 +5,8 @@
 // start; what was still running then is not the past. Which runs are known at all: runBefore.ts.
 // State in the model: a ring of RUNS times (end f64, hash of the set of tasks u64), then the place of the next.
 
-import { fold } from "./hash";
 import { pathStart } from "./path";
-import { runIsBefore, runIsWithout, runKnownAfterMs } from "./runBefore";
+import { runBeforeTasks, runIsBefore, runIsWithout, runKnownAfterMs } from "./runBefore";
 
 /** Runs that are kept: of more at once the one that caused this is lost among the others anyway. A power of two. */
 const RUNS: u32 = 16;
@@ -63,12 +62,12 @@ export function runEndedFind(isLearning: bool): void {
   runEndedMixed = runEndedIs && !(isLearning && runIsWithout(start));
 }
 
-/** After a run is learned: when it ended (unknown: NaN) and the signature of its set of tasks. */
-export function runEndedLearn(endMs: f64, setA: u64, setB: u64): void {
+/** The run learned last is complete, and ended then; NaN: that is not known, and it will not be one of the past. */
+export function runEndedLearn(endMs: f64): void {
   if (endMs != endMs) return;
   const place = load<u32>(base, PLACE);
   const entry = entryAt(place);
   store<f64>(entry, endMs);
-  store<u64>(entry, fold(fold(0, setA), setB), TASKS);
+  store<u64>(entry, runBeforeTasks(), TASKS);
   store<u32>(base, place + 1, PLACE);
 }

@@ -97,8 +97,11 @@ export interface ChainEngine {
   next(history: History, limit: number): NextPrediction;
   /** Which tasks execute among the trigger-descendants, with at least `floor` probability (0–1)? */
   reach(history: History, floor: number, limit: number): ReachPrediction;
-  /** Learns one answer to `next` of the same history, `null` for the end: prefix by prefix what `observe` learns of `next`. */
-  learnNext(history: History, actual: number | null): void;
+  /**
+   * Learns one answer to `next` of the same history, `null` for the end: prefix by prefix what `observe` learns of `next`. `endMs`: with
+   * the run's last answer, when the run ended (`endOf`); a run that no end was told of is none that the next can follow.
+   */
+  learnNext(history: History, actual: number | null, endMs?: number): void;
   /** A self-contained copy of everything learned. */
   exportImage(): Uint8Array<ArrayBuffer>;
 }
@@ -116,7 +119,7 @@ export const ROWS_MAX = 255;
 
 const CAPACITY_BYTES: Record<Capacity, number> = { small: 1 << 20, default: 8 << 20, large: 32 << 20 };
 const IMAGE_MAGIC = 0x31454346;
-const IMAGE_FORMAT = 4;
+const IMAGE_FORMAT = 5;
 const IMAGE_HEADER_BYTES = 64;
 
 /**
@@ -187,7 +190,7 @@ interface Exports {
   addressOutMultiplicities(): number;
   addressOutLeadMs(): number;
   next(length: number, version: number, limit: number): number;
-  learnNext(length: number, version: number, task: number): number;
+  learnNext(length: number, version: number, task: number, endMs: number): number;
   reach(length: number, version: number, floor: number, limit: number): number;
   observe(count: number, endMs: number): void;
 }
@@ -282,10 +285,11 @@ export class WasmEngine implements ChainEngine {
     this.#wasm.observe(count, endOf(run));
   }
 
-  learnNext(history: History, actual: number | null): void {
+  learnNext(history: History, actual: number | null, endMs = Number.NaN): void {
     if (actual !== null) checkTask(actual);
     const length = this.#writePath(history);
-    if (length > 0 && this.#wasm.learnNext(length, history.version ?? 0, actual ?? -1) < 0) checkHistory(history);
+    if (length === 0) return;
+    if (this.#wasm.learnNext(length, history.version ?? 0, actual ?? -1, endMs) < 0) checkHistory(history);
   }
 
   exportImage(): Uint8Array<ArrayBuffer> {

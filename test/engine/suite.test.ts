@@ -6,6 +6,7 @@ import {
   type ChainEngine,
   createEngine,
   EngineError,
+  endOf,
   type History,
   PATH_TASKS_MAX,
   TASKS_MAX,
@@ -103,6 +104,8 @@ describe.each(engines)("%s engine", (_name, create) => {
     }
     const redirect = { tasks: Uint32Array.of(0), startMs: Float64Array.of(now + 306) };
     expect(probabilityOf(known.reach(redirect, 0, 10), 3)).toBeGreaterThan(0.8);
+    expect(probabilityOf(known.next(redirect, 10), 3)).toBeGreaterThan(0.8);
+    expect(probabilityOf(late.next(redirect, 10), 3)).toBeLessThan(0.4);
     const page = { tasks: Uint32Array.of(0), startMs: Float64Array.of(now + 250) };
     expect(probabilityOf(known.reach(page, 0, 10), 3)).toBeLessThan(0.1);
     const unknown = probabilityOf(late.reach(redirect, 0, 10), 3);
@@ -204,12 +207,14 @@ describe.each(engines)("%s engine", (_name, create) => {
       whole.observe(run);
       for (let j = 1; j <= run.tasks.length; j++) {
         const history = { tasks: run.tasks.slice(0, j), startMs: run.startMs.slice(0, j) };
-        prefixes.learnNext(history, run.tasks[j] ?? null);
+        prefixes.learnNext(history, run.tasks[j] ?? null, j === run.tasks.length ? endOf(run) : undefined);
       }
     }
     for (const history of [path(0), path(0, 1), path(0, 1, 2), path(0, 1, 0, 2)]) {
       expect(prefixes.next(history, 10)).toEqual(whole.next(history, 10));
     }
+    const soon = { tasks: Uint32Array.of(0), startMs: Float64Array.of(24 * 977 + 400) };
+    expect(prefixes.next(soon, 10)).toEqual(whole.next(soon, 10));
   });
 
   test("it follows a change of the workflow", () => {

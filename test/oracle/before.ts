@@ -22,6 +22,7 @@ export class BeforeOracle {
   #end = "";
   #endBefore = "";
   #meanGapMs = Number.NaN;
+  #tasks = new Set<number>();
 
   constructor(knownAfterMs: number) {
     this.knownAfterMs = knownAfterMs;
@@ -29,6 +30,11 @@ export class BeforeOracle {
 
   get gapMaxMs(): number {
     return GAPS_MAX * this.#meanGapMs;
+  }
+
+  /** The set of all tasks of the run learned last. */
+  get tasks(): string {
+    return [...this.#tasks].sort((a, b) => a - b).join();
   }
 
   find(history: History, isLearning: boolean): Before {
@@ -52,7 +58,9 @@ export class BeforeOracle {
       this.#startBefore = this.#start;
       this.#start = start;
       this.#endBefore = this.#end;
+      this.#tasks = new Set();
     }
+    for (const task of history.tasks) this.#tasks.add(task);
     this.#end = `${whole}>${symbol}`;
   }
 }

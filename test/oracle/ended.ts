@@ -1,5 +1,5 @@
 // The oracle of the run that ended last before this one began: assembly/runEnded.ts in plain TypeScript.
-import { endOf, type History, type ObservedRun } from "../../src/core/engine.ts";
+import type { History } from "../../src/core/engine.ts";
 import { type BeforeOracle, isWithout } from "./before.ts";
 
 const RUNS = 16;
@@ -35,11 +35,10 @@ export class EndedOracle {
     return { is, mixed: is && !(isLearning && isWithout(start)), gapMs, tasks: nearest.tasks, knownAfterMs };
   }
 
-  /** After a run is learned. */
-  learn(run: ObservedRun): void {
-    const endMs = endOf(run);
+  /** The run learned last is complete. */
+  learn(endMs: number): void {
     if (Number.isNaN(endMs)) return;
-    this.#runs.push({ endMs, tasks: [...new Set(run.tasks)].sort((a, b) => a - b).join() });
+    this.#runs.push({ endMs, tasks: this.#before.tasks });
     this.#runs = this.#runs.slice(-RUNS);
   }
 }

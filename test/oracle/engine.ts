@@ -6,6 +6,7 @@ import {
   checkHistory,
   checkRun,
   checkTask,
+  endOf,
   type History,
   type NextPrediction,
   type ObservedRun,
@@ -31,7 +32,7 @@ export class OracleEngine implements ChainEngine {
     this.capacity = capacity;
     const before = new BeforeOracle(knownAfterMs);
     this.#ended = new EndedOracle(before);
-    this.#next = new NextOracle(LAST_SETS[capacity], before);
+    this.#next = new NextOracle(LAST_SETS[capacity], before, this.#ended);
     this.#reach = new ReachOracle(LAST_SETS[capacity], this.#ended);
   }
 
@@ -67,10 +68,12 @@ export class OracleEngine implements ChainEngine {
     };
   }
 
-  learnNext(history: History, actual: number | null): void {
+  learnNext(history: History, actual: number | null, endMs = Number.NaN): void {
     if (actual !== null) checkTask(actual);
     checkHistory(history);
-    if (history.tasks.length > 0) this.#next.learn(history, actual ?? END);
+    if (history.tasks.length === 0) return;
+    this.#next.learn(history, actual ?? END);
+    this.#ended.learn(endMs);
   }
 
   mixing() {
@@ -90,7 +93,7 @@ export class OracleEngine implements ChainEngine {
       this.#reach.learn(histories[i] as History, [...reached.keys()]);
       for (const [task, { leadMs, times }] of reached) this.#lead.learn(histories[i] as History, task, leadMs, times);
     }
-    this.#ended.learn(run);
+    this.#ended.learn(endOf(run));
   }
 
   exportImage(): Uint8Array<ArrayBuffer> {

@@ -1,6 +1,7 @@
 // The oracle of `next`: assembly/next.ts and assembly/bias.ts in plain TypeScript.
 import type { History } from "../../src/core/engine.ts";
 import type { BeforeOracle } from "./before.ts";
+import type { EndedOracle } from "./ended.ts";
 import { type Counter, count, FinalWeights, halve, softmax, Weights } from "./mixing.ts";
 import { nextKeys, type PathFacts, pathFacts } from "./views.ts";
 
@@ -37,10 +38,12 @@ export class NextOracle {
   readonly #biases = new Map<string, number>();
   readonly #lastSets: number;
   readonly #before: BeforeOracle;
+  readonly #ended: EndedOracle;
 
-  constructor(lastSets: number, before: BeforeOracle) {
+  constructor(lastSets: number, before: BeforeOracle, ended: EndedOracle) {
     this.#lastSets = lastSets;
     this.#before = before;
+    this.#ended = ended;
   }
 
   /** By view, as Weights says. */
@@ -51,16 +54,18 @@ export class NextOracle {
   mix(history: History, isLearning: boolean): Mixed {
     const facts = pathFacts(history);
     const before = this.#before.find(history, isLearning);
-    const keys = nextKeys(history, facts, before).map((key, c) => (key === null ? null : `${c}:${key}`));
+    const ended = this.#ended.find(history, isLearning);
+    const areMixed = ended.is ? ended.mixed : before.mixed;
+    const keys = nextKeys(history, facts, before, ended).map((key, c) => (key === null ? null : `${c}:${key}`));
     const lines = keys.map((key, c) =>
-      key === null || (c >= RUN_BEFORE && !before.mixed) ? undefined : this.#counters.get(key),
+      key === null || (c >= RUN_BEFORE && !areMixed) ? undefined : this.#counters.get(key),
     );
     const isKnown = lines.map((line) => line !== undefined);
     if (isKnown[1]) lines[0] = undefined;
     const order = [3, 2, 1].find((c) => isKnown[c]) ?? 0;
-    const view = `${order},${before.mixed},${isKnown[4]},${isKnown[5]}`;
+    const view = `${order},${areMixed},${isKnown[4]},${isKnown[5]}`;
     const sets = [
-      `before${before.mixed}`,
+      `before${areMixed}`,
       `last${facts.back(0) % this.#lastSets}`,
       `known${view}`,
       `gap${gapBucket(facts)}`,

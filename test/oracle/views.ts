@@ -53,7 +53,7 @@ export function pathFacts(history: History): PathFacts {
 }
 
 /** The 18 contexts of `next`. */
-export function nextKeys(history: History, facts: PathFacts, before: Before): (string | null)[] {
+export function nextKeys(history: History, facts: PathFacts, before: Before, ended: Ended): (string | null)[] {
   const { length, back, start } = facts;
   const tasks = [...history.tasks].map((task) => task + 1);
   const last = start(length - 1);
@@ -84,7 +84,11 @@ export function nextKeys(history: History, facts: PathFacts, before: Before): (s
     clock(HALF_HOUR_MS, 48),
     clock(DAY_MS, 7),
     before.is ? `${back(0)}|${halfOctave(before.gapMs)}` : null,
-    before.is ? `${facts.whole}|${octave(before.gapMs)}|${before.end}` : null,
+    ended.is
+      ? `${facts.whole}|${octave(ended.gapMs)}|${ended.tasks}`
+      : before.is
+        ? `${facts.whole}|${octave(before.gapMs)}|${before.end}`
+        : null,
   ];
 }
 

@@ -53,7 +53,7 @@ export async function evaluateNext(
         score.add(top, actual, probability);
         if (write !== null) await write({ case: run.name, position: history.tasks.length, actual, probability, top });
       }
-      engine.learnNext(history, actual);
+      engine.learnNext(history, actual, i === run.tasks.length - 1 ? run.endMs : undefined);
     }
     progress(++index, "predicted and learned");
   }
