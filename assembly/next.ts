@@ -15,12 +15,13 @@ import {
   CONTEXT_HASH, CONTEXT_LINE, CONTEXT_ORDER_0, CONTEXT_ORDER_1, CONTEXT_ORDERS_MASK, CONTEXT_RUN_BEFORE, CONTEXT_SET, CONTEXT_WHOLE, CONTEXTS,
   contextsFound, findContexts, hashContexts, touchContexts, runsMixed,
 } from "./contexts";
+import { ENTRY_PLACE, ENTRY_WEIGHTS, enterLine } from "./entries";
 import { OUT_END, SYMBOL_END } from "./layout";
 import { exp4, ln4, max4, sum4, sums4 } from "./math";
 import { pathBack } from "./path";
 import { runBeforeLearn } from "./runBefore";
 import {
-  addSymbol, COUNT_ONE, COUNTS, findLine, holdLine, LINE_PLACE_LAST, LINE_PLACES, LINE_TOTAL, placeCount, placeSymbol, SYMBOLS_PER_LINE,
+  addSymbol, COUNT_ONE, COUNTS, findLine, holdLine, LINE_PLACE_LAST, LINE_PLACES, LINE_TOTAL, placeCount, placeSymbol,
   wideHash,
 } from "./table";
 import { rowAdd, rowsOut, rowsReset } from "./topk";
@@ -73,10 +74,9 @@ let setGap: usize = 0;
 let finalSet: usize = 0;
 
 // Scratch of one prediction, kept for the learning that follows it.
-const ENTRIES_MAX: i32 = 1024;
 /** Offset of the entry's candidate among vectors of four lanes. */
-const ENTRY_CANDIDATE: usize = memory.data(1024 * 2, 64);
-const ENTRY_F: usize = memory.data(1024 * 4, 64);
+const ENTRY_CANDIDATE: usize = memory.data(320 * 2, 64);
+const ENTRY_F: usize = memory.data(320 * 4, 64);
 /** ln(1 + n / ALPHA) of every count that a place can hold. */
 const EVIDENCE: usize = memory.data(2048 * 4, 64);
 // By context, of those that take part: its entries, where its weights are in their sets, and the four of them.
@@ -127,13 +127,14 @@ export function nextMix(version: u32, isLearning: bool): void {
   chooseContexts();
   chooseSets();
   loadWeights();
-  let entry = 0;
+  let entry: usize = 0;
   for (let left = known; left != 0; left &= left - 1) {
     const c = ctz(left);
-    store<i32>(CONTEXT_ENTRIES + (<usize>c << 2), entry);
-    entry = gather(c, entry);
-    store<i32>(CONTEXT_ENTRIES_END + (<usize>c << 2), entry);
+    store<u32>(CONTEXT_ENTRIES + (<usize>c << 2), <u32>entry);
+    entry = collect(c, entry);
+    store<u32>(CONTEXT_ENTRIES_END + (<usize>c << 2), <u32>entry);
   }
+  gather(entry);
   mixLayers();
 }
 
@@ -197,14 +198,13 @@ function loadWeights(): void {
   }
 }
 
-/** Adds the evidence of one context to its candidates' scores, as entries from `entry` on; returns the entry after them. */
-function gather(context: i32, entry: i32): i32 {
-  const w4 = v128.load(CONTEXT_WEIGHTS + (<usize>context << 4));
+/** Lists the symbols of one context as entries from `entry` on; returns the entry after them. */
+function collect(context: i32, entry: usize): usize {
   const linesMax = linesOf(context);
   let line = <usize>load<u32>(CONTEXT_LINE + (<usize>context << 2));
   let k = 1;
   while (true) {
-    entry = gatherLine(line, w4, entry);
+    entry = enterLine(line, context << 4, entry);
     // A line that still has room is the context's last.
     if (k >= linesMax || load<u32>(line, LINE_PLACE_LAST) == 0) return entry;
     line = findLine(wideHash(load<u64>(CONTEXT_HASH + (<usize>context << 3)), k++));
@@ -212,24 +212,24 @@ function gather(context: i32, entry: i32): i32 {
   }
 }
 
-// @ts-ignore: decorator
-@inline
-function gatherLine(line: usize, w4: v128, entry: i32): i32 {
-  if (entry + SYMBOLS_PER_LINE > ENTRIES_MAX) return entry;
-  for (let at = line + LINE_PLACES; at <= line + LINE_PLACE_LAST; at += 4) {
-    const place = load<u32>(at);
-    if (place == 0) return entry;
-    const candidate = candidateOf(placeSymbol(place));
-    if (candidate < 0) return entry;
-    const f = load<f32>(EVIDENCE + (<usize>placeCount(place) << 2));
+/** Adds the evidence of all entries to their candidates' scores. */
+function gather(entries: usize): void {
+  for (let e: usize = 0; e < entries; e++) {
+    const place = load<u32>(ENTRY_PLACE + (e << 2));
+    const w4 = v128.load(CONTEXT_WEIGHTS + <usize>load<u32>(ENTRY_WEIGHTS + (e << 2)));
+    let f = load<f32>(EVIDENCE + (<usize>placeCount(place) << 2));
+    let candidate = candidateOf(placeSymbol(place));
+    // No room: an entry without evidence.
+    if (candidate < 0) {
+      candidate = 0;
+      f = 0;
+    }
     const offset = <usize>candidate << 4;
-    store<u16>(ENTRY_CANDIDATE + (<usize>entry << 1), <u16>offset);
-    store<f32>(ENTRY_F + (<usize>entry << 2), f);
+    store<u16>(ENTRY_CANDIDATE + (e << 1), <u16>offset);
+    store<f32>(ENTRY_F + (e << 2), f);
     const scores = CANDIDATE_SCORES + offset;
     v128.store(scores, f32x4.add(v128.load(scores), f32x4.mul(w4, f32x4.splat(f))));
-    entry++;
   }
-  return entry;
 }
 
 /** Layer 2 hears of no candidate farther below a mixer's likeliest, nats: one great surprise must not overturn it. */
