@@ -39,6 +39,8 @@ export interface TaskDemand {
   prewarm: "allowed" | "never";
   services: { service: string; calls: number; bytes: number }[];
   objects: PrefetchItem[];
+  /** Executions of it in a run that has any, on average; null: unknown. */
+  perRun: number | null;
   /** The likely way from the asked task; null where none is known. */
   way: Route | null;
 }
@@ -146,6 +148,7 @@ function taskDemand(
     prewarm: declared?.prewarm ?? "allowed",
     services: profile && profile.services.length > 0 ? profile.services : (declared?.services ?? []),
     objects: objectsOf(task, probability, lead?.p10 ?? 0, isRoot ? input.inputs : [], input.params, profile, declared),
+    perRun: profile?.perRun ?? null,
     way: isRoot ? null : (knowledge.routes?.get(task) ?? null),
   };
 }

@@ -44,6 +44,8 @@ export interface ClusterView {
   pricePerGbSecond: number;
   /** What memory is worth there now (price.ts); absent: the policy's dial. */
   msPerGbSecond?: number;
+  /** By how much runtimes are held shorter there than the operator's keep-alive, because plans start them in time, ms by task. */
+  sparedMs?: Record<string, number>;
   internalLatencyMs: number;
   /** Held for chains that are not running yet. */
   reservedMemoryBytes: number;

@@ -16,6 +16,8 @@ export interface Successor {
   fanOut?: { count: number; share: number }[];
   /** How many executions of the task trigger one of it together, on average; absent: one. */
   fanIn?: number;
+  /** From the task's start to the successor's in all but one case of ten, ms; absent: unknown. */
+  leastLeadMs?: number;
 }
 
 /** What one execution of a task typically costs. Null is unknown, and unknown is not 0. */
@@ -41,6 +43,8 @@ export interface TaskProfile {
   outputs?: { count: number; readShare: number };
   /** How many executions of it begin a run together, on average; absent: one at most. */
   rootsTogether?: number;
+  /** Executions of it in a run that has any, on average; absent: unknown. */
+  perRun?: number;
   /** Share of a delay of this task that reaches the end of its run: 1 on the critical path. */
   latencySensitivity: number;
 }
@@ -167,7 +171,8 @@ interface TaskRows {
   services: [string, Counts][];
   objects: [string, Counts][];
   templates: [string, Counts][];
-  successors: Map<string, Counts[]>;
+  /** By task: the transitions of each kind. */
+  successors: Map<string, { kind: string; counts: Counts }[]>;
 }
 
 /** A profile of every task. */
@@ -183,7 +188,7 @@ export function profilesOf(rows: Rows): TaskProfile[] {
   };
   for (const [key, counts] of rows) {
     const { family, parts } = rowParts(key);
-    const [task, second] = parts as [string, string];
+    const [task, second, third] = parts as [string, string, string];
     if (family === "task") of(task).versions.push({ version: second, counts });
     else if (family === "service") of(task).services.push([second, counts]);
     else if (family === "object") of(task).objects.push([second, counts]);
@@ -192,8 +197,8 @@ export function profilesOf(rows: Rows): TaskProfile[] {
       const { successors } = of(task);
       // One task can follow in two ways (called and in sequence): shares of different executions add up.
       const known = successors.get(second);
-      if (known === undefined) successors.set(second, [counts]);
-      else known.push(counts);
+      if (known === undefined) successors.set(second, [{ kind: third, counts }]);
+      else known.push({ kind: third, counts });
     }
   }
   return [...byTask].filter(([, found]) => found.versions.length > 0).map(([task, found]) => profileOf(task, found));
@@ -204,11 +209,12 @@ function profileOf(task: string, rows: TaskRows): TaskProfile {
   const newest = rows.versions.reduce((a, b) => (isNewer(b, a) ? b : a));
   const own = (newest.counts.get("n") ?? 0) >= VERSION_OWN_MIN ? newest.counts : all;
   const count = Math.max(1, all.get("n") ?? 0);
+  const durationMs = quantilesOf(own, "d");
   return {
     task,
     version: newest.version === "" ? null : newest.version,
     count,
-    durationMs: quantilesOf(own, "d"),
+    durationMs,
     // A new version that has not started cold yet inherits too.
     coldStartMs: quantilesOf(own, "c") ?? quantilesOf(all, "c"),
     cpuMs: quantilesOf(own, "u"),
@@ -230,10 +236,11 @@ function profileOf(task: string, rows: TaskRows): TaskProfile {
       probability: Math.min(1, counts.get("n")! / count),
     })),
     successors: [...rows.successors]
-      .map(([successor, counts]) => successorOf(successor, sumOf(counts), count))
+      .map(([successor, counts]) => successorOf(successor, counts, count, durationMs))
       .sort((a, b) => b.probability - a.probability || (a.task < b.task ? -1 : 1))
       .slice(0, SUCCESSORS_MAX),
     ...rootsOf(all),
+    perRun: count / Math.max(1, all.get("r") ?? 0),
     ...outputsOf(all),
     latencySensitivity: latencySensitivityOf(all),
   };
@@ -269,12 +276,37 @@ function outputsOf(counts: Counts): Pick<TaskProfile, "outputs"> {
   return count === 0 ? {} : { outputs: { count, readShare: (counts.get("R") ?? 0) / count } };
 }
 
-function successorOf(task: string, counts: Counts, sources: number): Successor {
+function successorOf(
+  task: string,
+  kinds: { kind: string; counts: Counts }[],
+  sources: number,
+  durationMs: Quantiles | null,
+): Successor {
+  const counts = sumOf(kinds.map((each) => each.counts));
   const probability = Math.min(1, (counts.get("s") ?? 0) / sources);
   const fanOut = wholeShares(counts, "f");
   const fanIn = (counts.get("n") ?? 0) / Math.max(1, counts.get("g") ?? 1);
   const isSingle = fanOut.every(({ count }) => count <= 1);
-  return { task, probability, ...(isSingle ? {} : { fanOut }), ...(fanIn > 1 ? { fanIn } : {}) };
+  const leastLeadMs = leastLeadOf(kinds, durationMs);
+  return {
+    task,
+    probability,
+    ...(isSingle ? {} : { fanOut }),
+    ...(fanIn > 1 ? { fanIn } : {}),
+    ...(leastLeadMs === null ? {} : { leastLeadMs }),
+  };
+}
+
+/** A delay counts from the source's end, but that of a call from its start. */
+function leastLeadOf(kinds: { kind: string; counts: Counts }[], durationMs: Quantiles | null): number | null {
+  let least = Number.POSITIVE_INFINITY;
+  for (const { kind, counts } of kinds) {
+    const delayMs = quantilesOf(counts, "d")?.p10;
+    const beforeMs = kind === "call" ? 0 : durationMs?.p10;
+    if (delayMs === undefined || beforeMs === undefined) return null;
+    least = Math.min(least, beforeMs + delayMs);
+  }
+  return Number.isFinite(least) ? least : null;
 }
 
 /** By the newest day it ran, then by its name read as a version number. */

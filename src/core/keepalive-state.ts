@@ -25,11 +25,15 @@ export interface TaskState {
   atRisk: Float64Array;
   called: Float64Array;
   savedMs: Float64Array;
+  /** How long preparations are kept for the calls. */
+  keptMs: Float64Array;
   harmed: Float64Array;
   calls: number;
   /** Calls that would have waited without a warm runtime, whatever their idle time was. */
   waiting: number;
   seen: number;
+  /** Of the idle time before the last call; null: nothing had been released. */
+  calledBin: number | null;
   /** By HOLD_POLICIES. */
   logWeights: Float64Array;
   meanCostMs: number;
@@ -43,11 +47,37 @@ export interface KeepAliveState {
   tasks: Record<string, StoredTask>;
 }
 /** TaskState with plain arrays. */
-type StoredTask = { [field in keyof TaskState]: TaskState[field] extends number ? number : number[] };
+type StoredTask = {
+  [field in keyof TaskState]: TaskState[field] extends number | null ? TaskState[field] : number[];
+};
+
+export function newState(gb: number, fixedMs: number, nowMs: number): TaskState {
+  return {
+    gb,
+    fixedMs,
+    sinceMs: nowMs,
+    untilMs: nowMs,
+    releasesMs: [],
+    passed: new Int32Array(BINS),
+    atRisk: new Float64Array(BINS),
+    called: new Float64Array(BINS),
+    savedMs: new Float64Array(BINS),
+    keptMs: new Float64Array(BINS),
+    harmed: new Float64Array(BINS),
+    calls: 0,
+    waiting: 0,
+    seen: 0,
+    calledBin: null,
+    logWeights: new Float64Array(HOLD_POLICIES.length),
+    meanCostMs: 0,
+    histogramMs: fixedMs,
+    holdMs: fixedMs,
+  };
+}
 
 /** Of the evidence this share (0–1) is kept. */
 export function scale(state: TaskState, kept: number): void {
-  for (const counts of [state.atRisk, state.called, state.savedMs, state.harmed]) {
+  for (const counts of [state.atRisk, state.called, state.savedMs, state.keptMs, state.harmed]) {
     for (let bin = 0; bin < BINS; bin++) counts[bin]! *= kept;
   }
   state.calls *= kept;
@@ -56,7 +86,7 @@ export function scale(state: TaskState, kept: number): void {
 }
 
 export function stored(state: TaskState): StoredTask {
-  const { releasesMs, passed, atRisk, called, savedMs, harmed, logWeights } = state;
+  const { releasesMs, passed, atRisk, called, savedMs, keptMs, harmed, logWeights } = state;
   return {
     ...state,
     releasesMs: [...releasesMs],
@@ -64,6 +94,7 @@ export function stored(state: TaskState): StoredTask {
     atRisk: [...atRisk],
     called: [...called],
     savedMs: [...savedMs],
+    keptMs: [...keptMs],
     harmed: [...harmed],
     logWeights: [...logWeights],
   };
@@ -81,7 +112,8 @@ export function withoutReleases(state: KeepAliveState): KeepAliveState {
 export function restored(task: StoredTask): TaskState {
   return {
     ...task,
-    // An older version did not tell how long it had watched.
+    // An older version did not tell how long it had watched, nor what preparations cost.
+    calledBin: task.calledBin ?? null,
     sinceMs: task.sinceMs ?? 0,
     untilMs: task.untilMs ?? 0,
     releasesMs: [...task.releasesMs],
@@ -89,6 +121,7 @@ export function restored(task: StoredTask): TaskState {
     atRisk: Float64Array.from(task.atRisk),
     called: Float64Array.from(task.called),
     savedMs: Float64Array.from(task.savedMs),
+    keptMs: Float64Array.from(task.keptMs ?? new Array<number>(BINS).fill(0)),
     harmed: Float64Array.from(task.harmed),
     logWeights: Float64Array.from(task.logWeights),
   };

@@ -22,12 +22,14 @@ import {
   HOLD_POLICIES,
   type HoldPolicy,
   type KeepAliveState,
+  newState,
   RANGE_MS,
   restored,
   scale,
   stored,
   type TaskState,
 } from "./keepalive-state.ts";
+import type { CallWait } from "./planned.ts";
 import { MemoryPrice } from "./price.ts";
 import { remember } from "./remember.ts";
 
@@ -49,6 +51,8 @@ const HARM_SENSITIVITY_MIN = 0.1;
 const HARM_MS = 1;
 /** Learning rate of the weights per unit of cost, relative to the mean cost of one idle time. */
 const RATE = 0.1;
+/** So many idle runtimes of one task at once are each a piece of evidence; more are no more of it together. */
+const ALIKE_RELEASES = 8;
 /** Share of the weight that is spread evenly at each step: the best may change. */
 const SPREAD = 0.01;
 
@@ -91,13 +95,7 @@ export class KeepAlive {
    * An execution of the task began. Without a warm runtime it would wait `expectedMs`, and `atMostMs` should prewarming have little
    * time (0: it hides the whole start); the share `sensitivity` (0–1) of a wait delays the run.
    */
-  called(
-    task: string,
-    nowMs: number,
-    wait: { expectedMs: number; atMostMs: number },
-    sensitivity: number,
-    gb: number,
-  ): void {
+  called(task: string, nowMs: number, wait: CallWait, sensitivity: number, gb: number): void {
     if (this.frozen) return;
     const state = this.#stateOf(task, nowMs, gb);
     this.#age(state, nowMs);
@@ -105,6 +103,7 @@ export class KeepAlive {
     const harm = wait.atMostMs > HARM_MS ? Math.max(sensitivity, HARM_SENSITIVITY_MIN) : 0;
     state.waiting += harm;
     const releasedMs = state.releasesMs.pop();
+    state.calledBin = releasedMs === undefined ? null : binOf(nowMs - releasedMs);
     if (releasedMs === undefined) return;
     for (let bin = 0; bin < BINS; bin++) {
       if (state.passed[bin]! > state.releasesMs.length) state.passed[bin] = state.releasesMs.length;
@@ -114,11 +113,21 @@ export class KeepAlive {
     const savableMs = wait.expectedMs * sensitivity;
     state.atRisk[bin]!++;
     state.called[bin]!++;
+    const keptMs = wait.heldMs ?? 0;
     state.savedMs[bin]! += savableMs;
+    state.keptMs[bin]! += keptMs;
     state.harmed[bin]! += harm;
-    this.#charge(state, bin, idleMs - (BIN_ENDS_MS[bin - 1] ?? 0), savableMs, idleMs);
+    this.#charge(state, bin, idleMs - (BIN_ENDS_MS[bin - 1] ?? 0), savableMs, keptMs, idleMs, nowMs);
     if (++state.seen >= EVIDENCE_HALVED_AT) scale(state, 0.5);
     this.#decide(state);
+  }
+
+  /** The task's last call waited for a runtime although one should have been prepared: that a longer hold would have helped. */
+  missed(task: string, sensitivity: number): void {
+    const state = this.#tasks.get(task);
+    if (this.frozen || state === undefined || state.holdMs >= state.fixedMs) return;
+    state.waiting += sensitivity;
+    if (state.calledBin !== null) state.harmed[state.calledBin]! += sensitivity;
   }
 
   /** A runtime of the task became idle. */
@@ -133,6 +142,13 @@ export class KeepAlive {
   /** How long a runtime that just became idle is held, ms. */
   holdMs(task: string): number {
     return this.#tasks.get(task)?.holdMs ?? this.#fixedMs(task);
+  }
+
+  /** By how much the hold is shorter than the operator's keep-alive, ms, by task: what plans may spend instead. */
+  spared(): Record<string, number> {
+    const spared: Record<string, number> = {};
+    for (const [task, { fixedMs, holdMs }] of this.#tasks) if (holdMs < fixedMs) spared[task] = fixedMs - holdMs;
+    return spared;
   }
 
   learned(): LearnedHold[] {
@@ -175,25 +191,7 @@ export class KeepAlive {
     let state = this.#tasks.get(task);
     const fixedMs = this.#fixedMs(task);
     if (state === undefined) {
-      state = {
-        gb,
-        fixedMs,
-        sinceMs: nowMs,
-        untilMs: nowMs,
-        releasesMs: [],
-        passed: new Int32Array(BINS),
-        atRisk: new Float64Array(BINS),
-        called: new Float64Array(BINS),
-        savedMs: new Float64Array(BINS),
-        harmed: new Float64Array(BINS),
-        calls: 0,
-        waiting: 0,
-        seen: 0,
-        logWeights: new Float64Array(HOLD_POLICIES.length),
-        meanCostMs: 0,
-        histogramMs: fixedMs,
-        holdMs: fixedMs,
-      };
+      state = newState(gb, fixedMs, nowMs);
       remember(this.#tasks, task, state, TASKS_MAX);
     }
     state.gb = gb;
@@ -221,7 +219,7 @@ export class KeepAlive {
       state.atRisk[bin]! += count;
       state.seen += bin === 0 ? count : 0;
       const widthMs = endMs - (BIN_ENDS_MS[bin - 1] ?? 0);
-      for (let i = 0; i < count; i++) this.#charge(state, bin, widthMs, 0, null);
+      for (let i = 0; i < count; i++) this.#charge(state, bin, widthMs, 0, 0, null, nowMs);
     }
     while (passed[BINS - 1]! > 0) this.#forgetOldest(state);
   }
@@ -235,20 +233,31 @@ export class KeepAlive {
    * One runtime spent `spentMs` of a bin idle; `idleMs`: then it was called, which a warm runtime saves `savableMs`. Every policy
    * pays for what it would have held, and for the wait where it would not have held.
    */
-  #charge(state: TaskState, bin: number, spentMs: number, savableMs: number, idleMs: number | null): void {
+  #charge(
+    state: TaskState,
+    bin: number,
+    spentMs: number,
+    savableMs: number,
+    keptMs: number,
+    idleMs: number | null,
+    nowMs: number,
+  ): void {
     const fromMs = BIN_ENDS_MS[bin - 1] ?? 0;
     const msPerMs = (state.gb * this.price.msPerGbSecond) / 1000;
     const heldUpTo = (holdMs: number) => Math.max(0, Math.min(spentMs, holdMs - fromMs));
-    this.price.held(state.gb * heldUpTo(state.fixedMs), state.gb * heldUpTo(state.holdMs));
+    this.price.held(state.gb * heldUpTo(state.fixedMs), state.gb * heldUpTo(state.holdMs), nowMs);
     if (state.seen < EVIDENCE_MIN) return;
     const { logWeights } = state;
+    // What is idle at once is one piece of evidence, not as many as there are.
+    const rate = RATE / Math.max(1, state.releasesMs.length / ALIKE_RELEASES);
     let most = Number.NEGATIVE_INFINITY;
     let costs = 0;
     for (let p = 0; p < logWeights.length; p++) {
       const holdMs = this.#holdOf(p, state);
-      const costMs = heldUpTo(holdMs) * msPerMs + (idleMs !== null && idleMs > holdMs ? savableMs : 0);
+      const costMs =
+        heldUpTo(holdMs) * msPerMs + (idleMs !== null && idleMs > holdMs ? savableMs + keptMs * msPerMs : 0);
       costs += costMs;
-      logWeights[p]! -= state.meanCostMs > 0 ? (RATE * costMs) / state.meanCostMs : 0;
+      logWeights[p]! -= state.meanCostMs > 0 ? (rate * costMs) / state.meanCostMs : 0;
       if (logWeights[p]! > most) most = logWeights[p]!;
     }
     state.meanCostMs += (costs / logWeights.length - state.meanCostMs) * 0.01;
@@ -293,7 +302,8 @@ export class KeepAlive {
       if (atRisk === 0) break;
       const rate = state.called[bin]! / atRisk;
       const widthMs = BIN_ENDS_MS[bin]! - (BIN_ENDS_MS[bin - 1] ?? 0);
-      netMs += survival * (state.savedMs[bin]! / atRisk - widthMs * (1 - rate / 2) * msPerMs);
+      netMs +=
+        survival * ((state.savedMs[bin]! + state.keptMs[bin]! * msPerMs) / atRisk - widthMs * (1 - rate / 2) * msPerMs);
       survival *= 1 - rate;
       if (netMs > bestMs) [bestMs, holdMs] = [netMs, BIN_ENDS_MS[bin]!];
     }

@@ -68,7 +68,13 @@ const Starts: z.ZodType<StartsText> = z
 const Holds = z.object({
   frozen: Frozen,
   price: z
-    .object({ frozen: Frozen, share: z.number().positive().max(1), budgetGbMs: Count, heldGbMs: Count })
+    .object({
+      frozen: Frozen,
+      share: z.number().positive().max(1),
+      budgetGbMs: Count,
+      heldGbMs: Count,
+      movedMs: Count.optional(),
+    })
     .optional(),
   tasks: bounded(
     TaskName,
@@ -82,10 +88,17 @@ const Holds = z.object({
       atRisk: Counts(BINS),
       called: Counts(BINS),
       savedMs: Counts(BINS),
+      keptMs: Counts(BINS).default(() => new Array<number>(BINS).fill(0)),
       harmed: Counts(BINS),
       calls: Count,
       waiting: Count,
       seen: Count,
+      calledBin: z
+        .int()
+        .min(0)
+        .max(BINS - 1)
+        .nullable()
+        .default(null),
       logWeights: z.array(z.number().max(0)).length(HOLD_POLICIES.length),
       meanCostMs: Count,
       histogramMs: DurationMs,

@@ -13,11 +13,13 @@ import type {
   TaskDeclaration,
 } from "../protocol.ts";
 import { allocate, alternativesOf, type Candidate } from "./allocate.ts";
+import { joined, opened } from "./branch.ts";
 import { type ChainDemand, demandOf } from "./demand.ts";
 import type { FleetView, NewPlacer } from "./fleet.ts";
 import type { Model, TaskProfile } from "./graph.ts";
-import { type Hidden, notSent, type Plan, type PlannedCommand, planFor } from "./plan.ts";
-import { meanOf, predict, predictNothing, routesFrom } from "./predict.ts";
+import { notSent, type Plan, planFor } from "./plan.ts";
+import type { Hidden, PlannedCommand } from "./planned.ts";
+import { meanOf, predict, predictNothing, routesFrom, TOGETHER_MIN } from "./predict.ts";
 
 /** Hubs asked in turn before the request is told that nothing is suitable. */
 const RESERVE_ATTEMPTS_MAX = 3;
@@ -26,8 +28,6 @@ const RESERVATION_MARGIN = 2;
 const RESERVATION_SLACK_MS = 5_000;
 /** Told to callers when nothing is suitable: capacity changes at the pace of heartbeats, ms. */
 const RETRY_AFTER_MS = 2_000;
-/** On average this many executions at once make a fan-out. */
-const FAN_OUT_MIN = 1.5;
 const NO_PROFILES: Map<string, TaskProfile> = new Map();
 const ADMITTED_DRY: Admission = { ok: true, commandIds: {}, refusedKeys: {} };
 
@@ -174,6 +174,7 @@ export async function serve(
       nowMs: ports.nowMs,
       newId: ports.newId,
       heldVms: request.heldVms,
+      runId: request.runId,
       branch,
       explains,
       ...(model?.adjustments === undefined ? {} : { adjustments: model.adjustments }),
@@ -231,17 +232,18 @@ function analyse(
 }
 
 /**
- * An execution that runs beside others of its task, all triggered at once, opens a branch of its own; those after it stay on it.
+ * An execution that runs beside others of its task, all triggered at once, opens a branch of its own; those after it stay on it until a join.
  * Told by the transition from the path's last task to this one.
  */
 function branchOf(request: TaskRequest, model: Model | null): string | null {
   const before = request.path.at(-1);
   if (before === undefined) {
-    return (model?.profiles.get(request.task)?.rootsTogether ?? 1) >= FAN_OUT_MIN ? request.executionId : null;
+    return (model?.profiles.get(request.task)?.rootsTogether ?? 1) >= TOGETHER_MIN ? request.executionId : null;
   }
   const successor = model?.profiles.get(before)?.successors.find(({ task }) => task === request.task);
-  if (successor !== undefined && meanOf(successor.fanOut) >= FAN_OUT_MIN) return request.executionId;
-  return (successor?.fanIn ?? 1) >= FAN_OUT_MIN ? null : (request.branch ?? null);
+  const branch = joined(request.branch ?? null, (successor?.fanIn ?? 1) >= TOGETHER_MIN ? 1 : 0);
+  const fansOut = successor !== undefined && meanOf(successor.fanOut) >= TOGETHER_MIN;
+  return fansOut ? opened(branch, request.executionId) : branch;
 }
 
 /** Shadow and paused tell, canary acts for its share of the runs. */

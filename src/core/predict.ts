@@ -23,8 +23,8 @@ const PATH_EXPANSIONS_MAX = 32;
 const ROUTE_DEPTH_MAX = 16;
 const ROUTE_EXPANSIONS_MAX = 256;
 const ROUTE_FLOOR = 0.001;
-/** On average this many executions that trigger one together make a join. */
-const JOIN_MIN = 1.5;
+/** On average this many executions at once that one triggers make a fan-out, and that trigger one a join. */
+export const TOGETHER_MIN = 1.5;
 
 export interface ChainTask extends Reach {
   /** From the start of the asked execution; null where no lead time is known. */
@@ -34,12 +34,16 @@ export interface ChainTask extends Reach {
 /** The likely way to a task, and how many of it one execution of the root brings about at once. */
 export interface Route {
   tasks: string[];
+  /** From the start of the task before to that of each, ms, in all but one case of ten; 0 where unknown, and for the first. */
+  leastLeadsMs: number[];
   /** Of the transition on the way that fans out most; null: none does. */
   fanOut: { count: number; share: number }[] | null;
   /** What the other transitions of the way multiply that by. */
   factor: number;
-  /** Several executions of a task on the way bring it about together: each of them predicts the same one. */
-  joins: boolean;
+  /** Fan-outs on the way that nothing has joined again. */
+  open: number;
+  /** Joins of branches from before the way: all executions that are joined predict the same one. */
+  joins: number;
 }
 
 /** A chain before its cost is known: the root first, then the later tasks in order of their expected start. */
@@ -171,7 +175,7 @@ export function routesFrom(root: string, model: Model): ReadonlyMap<string, Rout
 
 function walkRoutes(root: string, model: Model): Map<string, Route> {
   const routes = new Map<string, Route>();
-  const start: Route = { tasks: [root], fanOut: null, factor: 1, joins: false };
+  const start: Route = { tasks: [root], leastLeadsMs: [0], fanOut: null, factor: 1, open: 0, joins: 0 };
   const open = [{ task: root, probability: 1, route: start }];
   for (let expanded = 0; open.length > 0 && expanded < ROUTE_EXPANSIONS_MAX; expanded++) {
     const node = takeLikeliest(open);
@@ -192,14 +196,25 @@ function walkRoutes(root: string, model: Model): Map<string, Route> {
 
 function extendRoute(route: Route, successor: Successor): Route {
   const tasks = [...route.tasks, successor.task];
+  const leastLeadsMs = [...route.leastLeadsMs, successor.leastLeadMs ?? 0];
   const own = meanOf(successor.fanOut);
   const known = meanOf(route.fanOut);
   const fanIn = successor.fanIn ?? 1;
-  const joins = route.joins || fanIn >= JOIN_MIN;
+  let { open, joins } = route;
+  if (fanIn >= TOGETHER_MIN && open > 0) open--;
+  else if (fanIn >= TOGETHER_MIN) joins++;
+  if (own >= TOGETHER_MIN) open++;
   if (own > known) {
-    return { tasks, fanOut: successor.fanOut ?? null, factor: (route.factor * known) / fanIn, joins };
+    return {
+      tasks,
+      leastLeadsMs,
+      fanOut: successor.fanOut ?? null,
+      factor: (route.factor * known) / fanIn,
+      open,
+      joins,
+    };
   }
-  return { tasks, fanOut: route.fanOut, factor: (route.factor * own) / fanIn, joins };
+  return { tasks, leastLeadsMs, fanOut: route.fanOut, factor: (route.factor * own) / fanIn, open, joins };
 }
 
 /** Mean of a fan-out; 1 where there is none. */

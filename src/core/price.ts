@@ -6,11 +6,13 @@
 // Without it one dial is too dear for workflows of minutes and too cheap for those of milliseconds.
 // State is plain JSON; when it is frozen, the price stays.
 
-/** Per note, relative: a price settles over some hundred idle times. */
-const STEP = 0.002;
-/** Notes that one difference is averaged over. */
-const MEMORY = 1_000;
-/** A note moves the price by at most this many steps. */
+/** The price moves once in so many ms: one step of a wide run makes hundreds of notes at once, and they are one piece of evidence. */
+const MOVE_EVERY_MS = 10_000;
+/** Per move, relative: a price settles over some hundred moves. */
+const STEP = 0.04;
+/** Moves that one difference is averaged over. */
+const MEMORY = 50;
+/** A move is at most this many steps. */
 const RATIO_MAX = 2;
 /** The price is at least the dial over this. */
 const CHEAPER_MAX = 1_000;
@@ -21,6 +23,8 @@ export interface PriceState {
   share: number;
   budgetGbMs: number;
   heldGbMs: number;
+  /** When the price moved last. */
+  movedMs?: number;
 }
 
 export class MemoryPrice {
@@ -30,6 +34,7 @@ export class MemoryPrice {
   /** Exponentially forgotten sums. */
   #budgetGbMs: number;
   #heldGbMs: number;
+  #movedMs: number;
 
   /** `msPerGbSecond`: the operator's dial. */
   constructor(msPerGbSecond: number, state?: PriceState) {
@@ -38,6 +43,7 @@ export class MemoryPrice {
     this.#share = state?.share ?? 1;
     this.#budgetGbMs = state?.budgetGbMs ?? 0;
     this.#heldGbMs = state?.heldGbMs ?? 0;
+    this.#movedMs = state?.movedMs ?? 0;
   }
 
   get msPerGbSecond(): number {
@@ -45,10 +51,12 @@ export class MemoryPrice {
   }
 
   /** A runtime's idle time is over: the operator's keep-alive would have held it so long, what was learned holds it so long, in GB·ms. */
-  held(budgetGbMs: number, heldGbMs: number): void {
+  held(budgetGbMs: number, heldGbMs: number, nowMs: number): void {
     if (this.frozen) return;
     this.#budgetGbMs += budgetGbMs;
     this.#heldGbMs += heldGbMs;
+    if (nowMs < this.#movedMs + MOVE_EVERY_MS) return;
+    this.#movedMs = nowMs;
     this.#budgetGbMs *= 1 - 1 / MEMORY;
     this.#heldGbMs *= 1 - 1 / MEMORY;
     if (this.#budgetGbMs <= 0) return;
@@ -65,6 +73,7 @@ export class MemoryPrice {
     this.#share = 1;
     this.#budgetGbMs = 0;
     this.#heldGbMs = 0;
+    this.#movedMs = 0;
   }
 
   state(): PriceState {
@@ -73,6 +82,7 @@ export class MemoryPrice {
       share: this.#share,
       budgetGbMs: this.#budgetGbMs,
       heldGbMs: this.#heldGbMs,
+      movedMs: this.#movedMs,
     };
   }
 }

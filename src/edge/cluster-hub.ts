@@ -335,6 +335,7 @@ export class ClusterHub extends DurableObject<Env> {
       atMs: nowMs,
       ...this.#capacity.held(nowMs),
       msPerGbSecond: this.#holds.msPerGbSecond,
+      sparedMs: this.#holds.sparedMs(this.#config),
       vms: this.#vms.summaries(this.#queue.warming(nowMs)),
       unflushedOutcomes: this.#book.unflushed,
       spent: { inFlight: this.#queue.inFlight, ...this.#spending.current(nowMs) },

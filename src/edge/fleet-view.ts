@@ -7,7 +7,7 @@ import type { ClusterDeclaration, VmDeclaration } from "../protocol.ts";
 import type { Declarations } from "./declarations.ts";
 import type { HubSummary, VmSummary } from "./hub/messages.ts";
 import { named } from "./named.ts";
-import { type OtherNames, otherNamesOf, withLearnedNames } from "./task-names.ts";
+import { type OtherNames, otherNamesOf, summaryWithLearnedNames } from "./task-names.ts";
 
 /** A cluster of which only its agents speak. */
 const UNDECLARED: Omit<ClusterDeclaration, "vms"> = {
@@ -42,6 +42,7 @@ export function joinFleet(declared: Declarations, told: Map<string, HubSummary>,
       pricePerGbSecond,
       // The dial may have been turned down since the hub told.
       msPerGbSecond: Math.min(summary?.msPerGbSecond ?? Number.POSITIVE_INFINITY, declared.policy.msPerGbSecond),
+      ...(summary?.sparedMs === undefined ? {} : { sparedMs: summary.sparedMs }),
       internalLatencyMs,
       reservedMemoryBytes: summary?.reservedMemoryBytes ?? 0,
       reservedCpuCores: summary?.reservedCpuCores ?? 0,
@@ -60,8 +61,7 @@ export function joinFleet(declared: Declarations, told: Map<string, HubSummary>,
 }
 
 function renamed(told: Map<string, HubSummary>, names: OtherNames): Map<string, HubSummary> {
-  const vmsOf = ({ vms }: HubSummary) => vms.map((vm) => withLearnedNames(vm, names));
-  return new Map([...told].map(([cluster, summary]) => [cluster, { ...summary, vms: vmsOf(summary) }]));
+  return new Map([...told].map(([cluster, summary]) => [cluster, summaryWithLearnedNames(summary, names)]));
 }
 
 /** Declarations are kept by learned names; each task that shares one has it. */
@@ -78,8 +78,9 @@ function declarationsOfShared({ tasks }: Declarations, names: OtherNames | null)
 export function withNames(view: FleetView): FleetView {
   named(view.tasks);
   named(view.services);
-  for (const { proximity, vms } of view.clusters) {
+  for (const { proximity, sparedMs, vms } of view.clusters) {
     named(proximity);
+    if (sparedMs !== undefined) named(sparedMs);
     for (const { warm, starting } of vms) {
       named(warm);
       named(starting);

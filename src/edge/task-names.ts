@@ -53,10 +53,19 @@ function variableNamesOf(summary: HubSummary): Set<string> {
   return names;
 }
 
-/** What a hub says of a VM, by the names of the view. */
-export function withLearnedNames(vm: VmSummary, { exact }: OtherNames): VmSummary {
+/** What a hub says of its cluster, by the names of the view. */
+export function summaryWithLearnedNames(summary: HubSummary, { exact }: OtherNames): HubSummary {
   const shared = new Set(exact);
   const nameOf = (own: string) => (shared.has(own) ? own : normaliseTaskName(own));
+  const { sparedMs } = summary;
+  return {
+    ...summary,
+    ...(sparedMs === undefined ? {} : { sparedMs: renamed(sparedMs, nameOf) }),
+    vms: summary.vms.map((vm) => vmWithLearnedNames(vm, nameOf)),
+  };
+}
+
+function vmWithLearnedNames(vm: VmSummary, nameOf: (own: string) => string): VmSummary {
   const { tasks, warm, warmUntilMs, starting } = vm;
   return {
     ...vm,

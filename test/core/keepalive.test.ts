@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { KeepAlive } from "../../src/core/keepalive.ts";
 import { outputsToFetch } from "../../src/core/outputs.ts";
+import { waitOf } from "../../src/core/planned.ts";
 import { MeasuredStarts } from "../../src/core/starts.ts";
 import { LINEAR, modelOf } from "./knowledge.ts";
 
@@ -16,6 +17,22 @@ function heldAfter(gapMs: number, waitMs: number, msPerGbSecond: number, count =
   }
   return holds.holdMs("T");
 }
+
+describe("what a call waits", () => {
+  const start = { coldStartMs: 200, slowStartMs: 400 };
+  it.each([
+    ["nothing foretold", null, { expectedMs: 200, atMostMs: 400, heldMs: 0 }],
+    ["hidden", { expectedMs: 200, surelyMs: 900, heldMs: 50 }, { expectedMs: 0, atMostMs: 0, heldMs: 50 }],
+    ["should it come early", { expectedMs: 200, surelyMs: 100 }, { expectedMs: 0, atMostMs: 300, heldMs: 0 }],
+    [
+      "dearer than holding",
+      { expectedMs: 200, surelyMs: 900, heldMs: 60_001 },
+      { expectedMs: 200, atMostMs: 400, heldMs: 0 },
+    ],
+  ])("%s", (_, hidden, expected) => {
+    expect(waitOf(start, hidden, 60_000)).toEqual(expected);
+  });
+});
 
 describe("learned holds", () => {
   it("begin with the operator's keep-alive", () => {
@@ -38,6 +55,30 @@ describe("learned holds", () => {
 
   it("are not shortened for calls that come within the operator's keep-alive and would wait", () => {
     expect(heldAfter(30_000, 200, 1_000)).toBeGreaterThanOrEqual(30_000);
+  });
+
+  it("are the operator's again where what plans prepare does not arrive", () => {
+    const holds = new KeepAlive({ msPerGbSecond: 20, fixedMs: 60_000 });
+    const call = (at: number) => {
+      holds.called("T", at * 30_000, { expectedMs: 0, atMostMs: 0, heldMs: 2_000 }, 1, GB);
+      if (at > 100 && at % 20 === 0) holds.missed("T", 1);
+      holds.released("T", at * 30_000 + 100, GB);
+    };
+    for (let at = 0; at <= 100; at++) call(at);
+    // 2 s of a preparation for each call instead of 30 s of holding.
+    expect(holds.holdMs("T")).toBeLessThan(5_000);
+    expect(holds.spared().T).toBeGreaterThan(55_000);
+    for (let at = 101; at <= 140; at++) call(at);
+    expect(holds.holdMs("T")).toBeGreaterThanOrEqual(30_000);
+  });
+
+  it("go on where a preparation is kept for longer than they would be", () => {
+    const holds = new KeepAlive({ msPerGbSecond: 20, fixedMs: 60_000 });
+    for (let at = 0; at < 200; at++) {
+      holds.called("T", at * 5_000, { expectedMs: 0, atMostMs: 0, heldMs: 30_000 }, 1, GB);
+      holds.released("T", at * 5_000 + 100, GB);
+    }
+    expect(holds.holdMs("T")).toBeGreaterThanOrEqual(5_000);
   });
 
   it("follow a change", () => {

@@ -237,4 +237,97 @@ describe("plan of a fan-out", () => {
     table.profiles.B = { successors: [{ task: "C", probability: 1, fanIn: 5 }] };
     expect((await plan(table, warm, known)).plan.map(({ key }) => key)).toEqual(["warm C@"]);
   });
+
+  it("inside two fan-outs a join returns to the outer branch", async () => {
+    const table: TableModel = {
+      next: {},
+      reach: { "A B": { C: { probability: 1, leadMs: lead } } },
+      profiles: { A: {}, B: { successors: [{ task: "C", probability: 1, fanIn: 5 }] }, C: {} },
+    };
+    const warm = fleetOf([clusterOf("c", { vms: [vmOf("vm", { warm: { A: 1, B: 1 } })] })]);
+    const known = { task: "B", path: ["A"], branch: "outer > inner" };
+    expect((await plan(table, warm, known)).plan.map(({ key }) => key)).toEqual(["warm C@ of outer"]);
+  });
+});
+
+describe("whose preparation it is", () => {
+  const quantiles = (value: number) => ({ p10: value, p50: value, p90: value });
+  it.each([
+    ["milliseconds: any run's", { durationMs: quantiles(20) }, null, "warm B@"],
+    [
+      "seconds: the run's own, a second run would find it busy",
+      { durationMs: quantiles(5_000) },
+      null,
+      "warm B@ of run",
+    ],
+    ["seconds, in a branch", { durationMs: quantiles(5_000), perRun: 7 }, "x", "warm B@ of x"],
+    ["seconds, once a run, whatever the branch", { durationMs: quantiles(5_000), perRun: 1 }, "x", "warm B@ of run"],
+  ])("%s", async (_, profile, branch, key) => {
+    const table: TableModel = {
+      next: {},
+      reach: { A: { B: { probability: 1, leadMs: [900, 1_000, 1_100] } } },
+      profiles: { A: { successors: [{ task: "B", probability: 1 }] }, B: profile },
+    };
+    const { plan: commands } = await plan(table, undefined, { runId: "run", path: ["gone"], branch });
+    expect(commands.map((command) => command.key)).toEqual([key]);
+  });
+});
+
+describe("where runtimes are held shorter than the operator's keep-alive", () => {
+  // One of a hundred parallel executions: a cold one alone hardly delays the run.
+  const table: TableModel = {
+    next: {},
+    reach: { A: { B: { probability: 1, leadMs: [5_000, 10_000, 20_000] } } },
+    profiles: { A: { successors: [{ task: "B", probability: 1 }] }, B: { latencySensitivity: 0.01 } },
+  };
+  const fleet = (known: object) =>
+    fleetOf([clusterOf("c", { vms: [vmOf("vm", { warm: { A: 1, B: 1 } })], ...known })], policy({}));
+
+  it("a preparation may cost what that spares, and counts on no idle runtime", async () => {
+    const held = await plan(table, fleet({}));
+    expect(held.plan).toEqual([]);
+    const spared = await plan(table, fleet({ sparedMs: { B: 60_000 } }));
+    expect(spared.plan.map(({ task }) => task)).toEqual(["B"]);
+    expect((await plan(table, fleet({ sparedMs: { B: 2_000 } }))).plan).toEqual([]);
+  });
+
+  it("tells what a preparation would hide and cost before it is relied on, and nothing where it is and none is made", async () => {
+    const held = (await plan(table, fleet({}))).offers[0]!.hidden.B!;
+    expect(held.expectedMs).toBe(400);
+    expect(held.surelyMs).toBeGreaterThan(400);
+    // About the mean lead time, less what it can safely begin later.
+    expect(held.heldMs).toBeGreaterThan(5_000);
+    expect(held.heldMs).toBeLessThan(12_000);
+    expect((await plan(table, fleet({ sparedMs: { B: 2_000 } }))).offers[0]!.hidden.B).toBeUndefined();
+  });
+});
+
+describe("timing", () => {
+  const chain = (leads: Record<string, [number, number, number]>, leastLeadMs = 0): TableModel => ({
+    next: {},
+    reach: { A: Object.fromEntries(Object.entries(leads).map(([task, leadMs]) => [task, { probability: 1, leadMs }])) },
+    profiles: {
+      A: { successors: [{ task: "B", probability: 1 }] },
+      B: { successors: [{ task: "C", probability: 1, leastLeadMs }] },
+      C: {},
+    },
+  });
+
+  it("leaves to a later task what follows it long enough after, however wide both lead times are", async () => {
+    const leads: Parameters<typeof chain>[0] = { B: [1_000, 20_000, 90_000], C: [3_000, 25_000, 99_000] };
+    expect((await plan(chain(leads, 2_000))).plan.map(({ task }) => task)).toEqual(["B"]);
+    expect((await plan(chain(leads, 300))).plan.map(({ task }) => task)).toEqual(["B", "C"]);
+  });
+
+  it("holds on into the tail of the lead time while those who come so late are worth it", async () => {
+    const heldMs = async (memoryMsPerGb: number) => {
+      const fleet = fleetOf(
+        [clusterOf("c", { vms: [vmOf("vm", { warm: { A: 1 } })] })],
+        policy({ msPerGbSecond: memoryMsPerGb }),
+      );
+      return (await plan(chain({ B: [6_000, 20_000, 40_000] }), fleet)).plan[0]!.expiresMs - NOW_MS;
+    };
+    expect(await heldMs(1)).toBeGreaterThan(70_000);
+    expect(await heldMs(150)).toBeLessThan(50_000);
+  });
 });

@@ -3,10 +3,14 @@ import { KeepAlive } from "../../src/core/keepalive.ts";
 import { MemoryPrice } from "../../src/core/price.ts";
 
 const DIAL = 20;
+let nowMs = 0;
 
 /** Price after so many idle times, of which each cost the operator's keep-alive 100 GB·ms and what was learned `heldGbMs`. */
 function priceAfter(heldGbMs: number, notes = 5_000, price = new MemoryPrice(DIAL)): number {
-  for (let i = 0; i < notes; i++) price.held(100, heldGbMs);
+  for (let i = 0; i < notes; i++) {
+    nowMs += 10_000;
+    price.held(100, heldGbMs, nowMs);
+  }
   return price.msPerGbSecond;
 }
 
@@ -28,7 +32,7 @@ it("counts what was prepared", () => {
   const price = new MemoryPrice(DIAL);
   for (let i = 0; i < 5_000; i++) {
     price.prepared(60);
-    price.held(100, 50);
+    price.held(100, 50, i * 10_000);
   }
   expect(price.msPerGbSecond).toBe(DIAL);
 });

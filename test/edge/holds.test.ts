@@ -62,6 +62,9 @@ test("what a plan hides of the start is no reason to hold its runtime", async ()
   }
   // Nobody waits without it: nothing is held at all.
   expect(await beat()).toBe(0);
+  // Plans are told so: what is spared is what they may spend.
+  const spared = async () => (await world.hub(CLUSTER).summary(world.workspace, CLUSTER)).sparedMs;
+  expect(await spared()).toEqual({ a: 60_000 });
   // Memory that the keep-alive would have cost is there for others: it has become cheaper, and stays so over an eviction.
   const price = async () => (await world.hub(CLUSTER).summary(world.workspace, CLUSTER)).msPerGbSecond!;
   const cheaper = await price();

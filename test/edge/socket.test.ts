@@ -4,7 +4,7 @@ import { evictDurableObject } from "cloudflare:test";
 import { exports } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Offer } from "../../src/core/pipeline.ts";
-import type { PlannedCommand } from "../../src/core/plan.ts";
+import type { PlannedCommand } from "../../src/core/planned.ts";
 import { type AgentMessage, type Command, HubMessage, InvokeContext } from "../../src/protocol.ts";
 import { commandOf, heartbeatOf, newWorld, offerOf, type World } from "./world.ts";
 

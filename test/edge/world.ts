@@ -4,7 +4,7 @@ import { applyD1Migrations, type D1Migration, runDurableObjectAlarm } from "clou
 import { env, exports } from "cloudflare:workers";
 import { afterEach, beforeEach, expect, vi } from "vitest";
 import type { Offer } from "../../src/core/pipeline.ts";
-import type { PlannedCommand } from "../../src/core/plan.ts";
+import type { PlannedCommand } from "../../src/core/planned.ts";
 import type { ClusterHub } from "../../src/edge/cluster-hub.ts";
 import type { Env } from "../../src/edge/env.ts";
 import { newKey } from "../../src/edge/key-format.ts";

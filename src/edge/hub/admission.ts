@@ -1,7 +1,7 @@
 // Whether a plan is taken. In: an offer. Out: the reservation is held and the commands are queued, each under the id that stands
 // for it, or refused with its reason. A refused command costs its preparation; only a cluster without room refuses the offer.
 import type { Admission, Offer } from "../../core/pipeline.ts";
-import type { PlannedCommand } from "../../core/plan.ts";
+import type { PlannedCommand } from "../../core/planned.ts";
 import { Policy } from "../../protocol.ts";
 import { newId } from "../ids.ts";
 import { type HourlySpending, NOTHING_SPENT, overBudget, type Spent } from "./budget.ts";

@@ -1,6 +1,6 @@
 // `execute` commands whose callers wait here for their response. An evicted hub loses the waiting, not the command: the
 // caller's connection to the hub breaks, and it is told that the task may or may not have run.
-import type { PlannedCommand } from "../../core/plan.ts";
+import type { PlannedCommand } from "../../core/planned.ts";
 import type { Command, CommandResult } from "../../protocol.ts";
 
 /** A call for a VM without a URL. `request` never names a command line: the agent knows what its task is. */

@@ -6,7 +6,7 @@
 import { KeepAlive, type LearnedHold } from "../../core/keepalive.ts";
 import type { KeepAliveState } from "../../core/keepalive-state.ts";
 import type { Offer } from "../../core/pipeline.ts";
-import type { Hidden } from "../../core/plan.ts";
+import { type CallWait, type Hidden, waitOf } from "../../core/planned.ts";
 import type { Heartbeat, TaskDeclaration } from "../../protocol.ts";
 import { policyOf } from "./admission.ts";
 import type { HubConfig } from "./messages.ts";
@@ -26,7 +26,7 @@ interface Waiting {
   atMs: number;
   task: string;
   /** Of a call: what a warm runtime saves. Null: a release. */
-  call: { wait: { expectedMs: number; atMostMs: number }; sensitivity: number; gb: number } | null;
+  call: { wait: CallWait; sensitivity: number; gb: number } | null;
 }
 
 export class Holds {
@@ -36,6 +36,7 @@ export class Holds {
   /** As the agents' own configuration has it. */
   readonly #configuredMs = new Map<string, number>();
   readonly #gb = new Map<string, number>();
+  readonly #sensitivity = new Map<string, number>();
   readonly #touched = new Set<string>();
   #waiting: Waiting[] = [];
   #storedMs = 0;
@@ -62,12 +63,10 @@ export class Holds {
   /** A task is called. `hidden`: what the plans before it hide of its start. */
   called({ task, start }: Pick<Offer, "task" | "start">, hidden: Hidden | null, nowMs: number): void {
     const { coldStartMs, slowStartMs = coldStartMs, latencySensitivity: sensitivity, memoryBytes } = start;
-    const wait = {
-      expectedMs: Math.max(0, coldStartMs - (hidden?.expectedMs ?? 0)),
-      atMostMs: Math.max(0, slowStartMs - (hidden?.surelyMs ?? 0)),
-    };
+    const wait = waitOf({ coldStartMs, slowStartMs }, hidden, this.#fixedMs(task));
     const gb = memoryBytes / BYTES_PER_GB;
     this.#gb.set(task, gb);
+    this.#sensitivity.set(task, sensitivity);
     this.#waiting.push({ atMs: nowMs, task, call: { wait, sensitivity, gb } });
   }
 
@@ -103,6 +102,22 @@ export class Holds {
   /** What memory is worth on the cluster now: plans are weighed by it too. */
   get msPerGbSecond(): number {
     return this.#learner.price.msPerGbSecond;
+  }
+
+  /** By how much agents hold runtimes shorter than they would by themselves, ms by task: plans make up for it. */
+  sparedMs(config: HubConfig | null): Record<string, number> {
+    const spared: Record<string, number> = {};
+    for (const [task, learnedMs] of Object.entries(this.#learner.spared())) {
+      const declared = config?.tasks[task];
+      const toldMs = this.keepAliveMs(task, declared, config);
+      if (toldMs !== null && declared?.keepAliveMs === undefined) spared[task] = learnedMs;
+    }
+    return spared;
+  }
+
+  /** A call waited although a plan was to hide its start. */
+  missed(task: string): void {
+    this.#learner.missed(task, this.#sensitivity.get(task) ?? 1);
   }
 
   learned(): LearnedHold[] {

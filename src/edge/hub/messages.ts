@@ -10,6 +10,8 @@ export interface HubSummary {
   reservedCpuCores: number;
   /** What memory is worth there now (core/price.ts); absent: the policy's dial. */
   msPerGbSecond?: number;
+  /** By how much runtimes are held shorter there than their agents would by themselves, ms by task. */
+  sparedMs?: Record<string, number>;
   vms: VmSummary[];
   /** Outcomes that D1 does not have yet. */
   unflushedOutcomes: number;

@@ -2,7 +2,7 @@
 // At least once: a lease that runs out puts the command back, a bounded number of times, later each time.
 // In effect once: a result counts only with the lease it was given, and a second result changes nothing.
 // One distinct thing on one VM is one command, however many runs want it.
-import type { PlannedCommand } from "../../core/plan.ts";
+import type { PlannedCommand } from "../../core/planned.ts";
 import { normaliseTaskName } from "../../core/records.ts";
 import type { Command, CommandKind, CommandResult } from "../../protocol.ts";
 import { newId } from "../ids.ts";

@@ -2,7 +2,7 @@
 // each start, and the chain that the run was first expected to be. In memory only: whoever is forgotten is served as before.
 import type { Placement } from "../../core/learned.ts";
 import type { Offer } from "../../core/pipeline.ts";
-import type { Hidden } from "../../core/plan.ts";
+import type { Hidden } from "../../core/planned.ts";
 import { remember } from "../../core/remember.ts";
 import type { WrittenOutputs } from "./messages.ts";
 

@@ -21,14 +21,14 @@ export class Settlement {
   readonly #book: OutcomeBook;
   readonly #spending: HourlySpending;
   readonly #runs: ExpectedRuns;
-  readonly #holds: Pick<Holds, "prepared">;
+  readonly #holds: Pick<Holds, "prepared" | "missed">;
 
   constructor(
     queue: CommandQueue,
     book: OutcomeBook,
     spending: HourlySpending,
     runs: ExpectedRuns,
-    holds: Pick<Holds, "prepared">,
+    holds: Pick<Holds, "prepared" | "missed">,
   ) {
     this.#queue = queue;
     this.#book = book;
@@ -54,8 +54,10 @@ export class Settlement {
       count(end.commandId, command ? this.#end(cluster, command, end, nowMs) : UNKNOWN);
     }
     for (const miss of report.misses) {
-      const chain = this.#runs.get(miss.runId)?.chain ?? null;
-      if (this.#book.write(settleMiss(miss, cluster, vm, chain))) answer.accepted++;
+      const run = this.#runs.get(miss.runId);
+      if (!this.#book.write(settleMiss(miss, cluster, vm, run?.chain ?? null))) continue;
+      answer.accepted++;
+      if (miss.kind === "warm" && run !== null && Object.hasOwn(run.hidden, miss.task)) this.#holds.missed(miss.task);
     }
     return reported;
   }

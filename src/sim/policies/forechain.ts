@@ -7,9 +7,10 @@ import { KeepAlive } from "../../core/keepalive.ts";
 import { KEPT_AFTER_CHANGE } from "../../core/learning.ts";
 import { outputsToFetch } from "../../core/outputs.ts";
 import { type Admission, type Offer, serve, type TaskRequest } from "../../core/pipeline.ts";
-import type { Hidden, PlannedCommand } from "../../core/plan.ts";
+import { type Hidden, type PlannedCommand, waitOf } from "../../core/planned.ts";
 import type { AssembledRun } from "../../core/profile.ts";
 import { Policy as PolicySchema } from "../../protocol.ts";
+import { HARM_MS } from "../accounting.ts";
 import type { Learner, LearnerParts } from "../learner.ts";
 import type { Claim, Instance } from "../pool.ts";
 import type { ActiveRun, Policy, World } from "../world.ts";
@@ -26,8 +27,6 @@ interface Carried {
   vms: Record<string, string>;
   branch: string | null;
   hidden: Record<string, Hidden>;
-  /** Tasks for which commands were planned. */
-  commanded: Set<string | null>;
 }
 
 export interface ForechainOptions extends LearnerParts {
@@ -114,7 +113,6 @@ export class Forechain implements Policy {
       vms: { ...request.heldVms, ...served.vms },
       branch: served.branch,
       hidden: served.hidden,
-      commanded: new Set(served.plan.map((command) => command.task)),
     };
     this.#noteCall(run, i, request.task, nowMs);
   }
@@ -156,8 +154,13 @@ export class Forechain implements Policy {
     for (const [key, { claim }] of this.#standing) if (!claim.isOpen) this.#standing.delete(key);
   }
 
-  /** The agent tells how long each start took, once. */
-  taken(_run: ActiveRun, _i: number, instance: Instance, nowMs: number): void {
+  /** The agent tells how long each start took, once, and who waited although something should have been prepared. */
+  taken(run: ActiveRun, i: number, instance: Instance, nowMs: number): void {
+    const task = this.#taskNames[instance.task]!;
+    const before = this.#carriedOf(run)[run.replay.pathTriggers[i]!];
+    if (run.waitMs[i]! > HARM_MS && before?.hidden[task] !== undefined) {
+      this.#holds.missed(task, this.#learner.model.profiles.get(task)?.latencySensitivity ?? 1);
+    }
     const { wastedGbMs } = this.#world.accounts;
     const earlyMs = instance.uses === 1 ? Math.max(0, nowMs - instance.readyMs) : 0;
     this.#holds.price.prepared(earlyMs * this.#world.pools[instance.task]!.gb + wastedGbMs - this.#wastedGbMs);
@@ -178,14 +181,10 @@ export class Forechain implements Policy {
     const profile = this.#learner.model.profiles.get(task);
     const before = this.#carriedOf(run)[run.replay.pathTriggers[i]!];
     const pool = this.#world.pools[run.replay.tasks[i]!]!;
-    // Of a fan-out some may come without an instance prepared for them: then nothing is hidden.
-    const isPrepared = before?.commanded.has(task) !== true || pool.isClaimed;
-    const hidden = isPrepared ? before?.hidden[task] : undefined;
+    const hidden = before?.hidden[task] ?? null;
     const coldStartMs = profile?.coldStartMs?.p50 ?? COLD_START_UNKNOWN_MS;
-    const wait = {
-      expectedMs: Math.max(0, coldStartMs - (hidden?.expectedMs ?? 0)),
-      atMostMs: Math.max(0, (profile?.coldStartMs?.p90 ?? coldStartMs) - (hidden?.surelyMs ?? 0)),
-    };
+    const start = { coldStartMs, slowStartMs: profile?.coldStartMs?.p90 ?? coldStartMs };
+    const wait = waitOf(start, hidden, this.#options.keepAliveMs);
     this.#holds.called(task, nowMs, wait, profile?.latencySensitivity ?? 1, pool.gb);
   }
 
@@ -250,6 +249,7 @@ export class Forechain implements Policy {
       draining: false,
       pricePerGbSecond: 0,
       ...(this.#options.pricesMemory ? { msPerGbSecond: this.#holds.price.msPerGbSecond } : {}),
+      ...(this.#options.learnsHolds ? { sparedMs: this.#holds.spared() } : {}),
       internalLatencyMs: 0,
       reservedMemoryBytes: 0,
       reservedCpuCores: 0,

@@ -1,0 +1,210 @@
+// Which runtimes of a later task to start, and when. In: one task of the plan, its VM and its lead time. Out: commands that pass the gate,
+// and what is hidden of the task's start.
+// Where a step fans out, the gate is asked once for each instance, with the probability that so many are needed.
+// What can still be started after a later task of the way has begun is left to that task's own plan, which knows more.
+// Where the cluster holds the task's runtimes for less than the operator's keep-alive, it relies on preparations: what it spares by that
+// is what they may cost, and they are not late.
+import { joined } from "./branch.ts";
+import type { TaskDemand } from "./demand.ts";
+import type { Lead } from "./margins.ts";
+import type { Hidden } from "./planned.ts";
+import { BYTES_PER_GB, belowGate, PREPARE_MARGIN, skip, type Timing, type Weighing } from "./weighing.ts";
+
+/** A prepared runtime is held past its p90 lead time at least this long, ms: commands and calls travel too. */
+const HOLD_MIN_MS = 500;
+/** An idle runtime found now is trusted to be there for so long, ms: a sixth of the usual keep-alive of a minute. */
+const WARM_TRUSTED_MS = 10_000;
+/** A later task may be left the preparation of what follows it when it is at least this sure, relative to what follows. */
+const LEAVE_MIN_SHARE = 0.95;
+/** Less likely things are never started: starting costs CPU that the price of memory does not hold, and many equals would flood. */
+const ACT_FLOOR = 0.03;
+/** Shares of the cases in which a preparation may come late, at most and at least. */
+const LATE_MAX = 0.03;
+const LATE_MIN = 0.001;
+/** The 90th percentile of the standard normal distribution. */
+const NORMAL_P90 = 1.2816;
+/** Where a runtime may be held past the p90 lead time: share of the cases in which the task has come by then, and its normal quantile. */
+const LATER_ENDS = [
+  { share: 0.999, normal: 3.09 },
+  { share: 0.99, normal: 2.326 },
+] as const;
+/** Instances of one task in one plan at most; the policy's fan-out cuts further. */
+const INSTANCES_MAX = 1_024;
+/** Runs share a preparation of a task that executes no longer, ms: of a longer one the second run would find it busy. */
+const SHARED_MAX_MS = 1_000;
+/** A task that a run executes no more often than this, on average, is the whole run's, whichever branch foretells it. */
+const ONCE_PER_RUN_MAX = 1.5;
+/** Weights of p10, p50 and p90 whose sum is about the mean. [J. Swanson; see D. Keefer, S. Bodily 1983] */
+const MEAN_WEIGHTS = { p10: 0.3, p50: 0.4, p90: 0.3 };
+
+export interface WeighedWarm {
+  /** Commands were planned, or an idle runtime is there already. */
+  isPrepared: boolean;
+  /** What that hides, or what would be hidden if it were prepared; null: nothing. */
+  hidden: Hidden | null;
+}
+
+const NOTHING: WeighedWarm = { isPrepared: false, hidden: null };
+
+export function weighWarm(task: TaskDemand, root: string, timing: Timing, vm: number, weighing: Weighing): WeighedWarm {
+  const { index, policy, input } = weighing;
+  const vmView = index.vms[vm]!;
+  const instances = instancesOf(task);
+  const owner = ownerOf(task, input);
+  const sparedMs = index.view.clusters[weighing.cluster]!.sparedMs?.[task.task] ?? 0;
+  const warmUntilMs = vmView.warmUntilMs?.[task.task] ?? input.nowMs + WARM_TRUSTED_MS;
+  const trustedMs = Math.min(WARM_TRUSTED_MS, warmUntilMs - input.nowMs);
+  if (sparedMs === 0 && (vmView.warm[task.task] ?? 0) >= instances.length && timing.leadP90Ms <= trustedMs) {
+    skip(weighing, "warm", task, () => `already warm on ${vmView.vm}`);
+    return { isPrepared: true, hidden: hiddenOf(task, timing, 0, 0) };
+  }
+  const startMs = task.coldStartMs * PREPARE_MARGIN;
+  const idlePerMs = ((task.memoryBytes / BYTES_PER_GB) * weighing.msPerGbSecond) / 1000;
+  const latePerMs = task.probability * task.latencyWeight * task.latencySensitivity;
+  const readyByMs = earliestOf(timing.lead, sparedMs > 0 ? LATE_MIN : lateShareOf(idlePerMs, latePerMs));
+  const heir = heirOf(task, readyByMs - startMs, startMs, weighing);
+  if (heir !== null) {
+    skip(weighing, "warm", task, () => `left to ${heir}, which begins before this would have to`);
+    return NOTHING;
+  }
+  // A head start shorter than the cold start hides only that much of it.
+  const shownMs = Math.min(task.coldStartMs, Math.max(timing.leadP50Ms, 1));
+  const savedMs = shownMs * task.latencyWeight * task.latencySensitivity;
+  const end = endOf(task, timing, policy.holdMs, idlePerMs, savedMs + sparedMs * idlePerMs);
+  const wasteMs = (task.coldStartMs + end.heldMs) * idlePerMs;
+  const idleMs = Math.max(0, timing.leadP50Ms - Math.max(readyByMs, task.coldStartMs)) * idlePerMs;
+  let planned = 0;
+  for (const share of instances) {
+    const foretold = task.probability * share;
+    const probability = input.adjustments?.gate?.probability(root, task.task, foretold) ?? foretold;
+    const netMs = probability * (savedMs + sparedMs * idlePerMs) - (1 - probability) * wasteMs - idleMs;
+    if (netMs <= 0 || probability < ACT_FLOOR) {
+      // Further ones are less likely still: one line tells it.
+      const which = planned > 0 ? `instance ${planned + 1}: ` : "";
+      const reason = () => which + belowGate(probability, savedMs, wasteMs, idleMs);
+      skip(weighing, "warm", { ...task, probability }, reason, savedMs);
+      break;
+    }
+    const number = planned === 0 ? "" : ` #${planned}`;
+    planned++;
+    weighing.weighed.push({
+      netMs,
+      command: {
+        notBeforeMs: Math.round(input.nowMs + Math.max(0, readyByMs - startMs)),
+        deadlineMs: Math.round(input.nowMs + timing.leadP10Ms),
+        expiresMs: Math.round(input.nowMs + Math.max(end.untilMs, startMs)),
+        commandId: input.newId(),
+        key: `warm ${task.task}@${task.version ?? ""}${owner === null ? "" : ` of ${owner}`}${number}`,
+        vm: vmView.vm,
+        kind: "warm",
+        task: task.task,
+        version: task.version,
+        uri: null,
+        bytes: null,
+        probability,
+        foretold,
+        savedMs,
+      },
+    });
+  }
+  if (planned > 0) {
+    const isWhole = planned === instances.length;
+    return { isPrepared: true, hidden: isWhole ? hiddenOf(task, timing, readyByMs, end.heldMs) : null };
+  }
+  // What relies on preparations and has none is not hidden; of a fan-out not all instances may be foreseen.
+  if (sparedMs > 0 || instances.length > 1) return NOTHING;
+  return { isPrepared: false, hidden: hiddenOf(task, timing, earliestOf(timing.lead, LATE_MIN), end.heldMs) };
+}
+
+/** `heldMs`: how long a runtime that nobody comes to use is held. */
+function hiddenOf(task: TaskDemand, timing: Timing, readyByMs: number, heldMs: number): Hidden {
+  const { leadP10Ms, leadP50Ms, leadP90Ms, lead } = timing;
+  const beginMs = Math.max(0, readyByMs - task.coldStartMs * PREPARE_MARGIN);
+  const meanMs = MEAN_WEIGHTS.p10 * leadP10Ms + MEAN_WEIGHTS.p50 * leadP50Ms + MEAN_WEIGHTS.p90 * leadP90Ms;
+  const idleMs = Math.max(0, meanMs - Math.max(readyByMs, task.coldStartMs));
+  return {
+    expectedMs: Math.min(task.coldStartMs, leadP50Ms),
+    surelyMs: Math.max(0, lead.p10 - beginMs),
+    heldMs: idleMs + (1 / task.probability - 1) * (task.coldStartMs + heldMs),
+  };
+}
+
+/** Whose preparation it is, as a part of the command's key; null: any run's that has the same in view. */
+function ownerOf(task: TaskDemand, { branch, runId }: Weighing["input"]): string | null {
+  const isWholeRuns = task.perRun !== null && task.perRun <= ONCE_PER_RUN_MAX;
+  const own = isWholeRuns ? null : joined(branch, task.way?.joins ?? 0);
+  return own ?? (task.durationMs > SHARED_MAX_MS ? runId : null);
+}
+
+/**
+ * When it should be ready: being early costs memory, being late costs waiting, so it should be late with a probability of
+ * idle ÷ (idle + late), costs per ms (the newsvendor's quantile).
+ */
+function lateShareOf(idlePerMs: number, latePerMs: number): number {
+  return Math.min(LATE_MAX, Math.max(LATE_MIN, idlePerMs / (idlePerMs + latePerMs)));
+}
+
+/** The quantile of the lead time, taken as log-normal through p10, p50 and p90. */
+function earliestOf(lead: Lead, late: number): number {
+  if (lead.p10 <= 0 || lead.p50 <= 0) return 0;
+  const spread = Math.log(lead.p90 / lead.p10) / (2 * NORMAL_P90);
+  return lead.p50 * Math.exp(spread * normalQuantile(late));
+}
+
+/** Of the standard normal distribution, for shares up to a half. [Abramowitz and Stegun, 26.2.23; error below 5e-4] */
+function normalQuantile(share: number): number {
+  const t = Math.sqrt(-2 * Math.log(share));
+  const above = 2.515517 + t * (0.802853 + t * 0.010328);
+  return above / (1 + t * (1.432788 + t * (0.189269 + t * 0.001308))) - t;
+}
+
+/**
+ * Until when it is held: past the p90 lead time, and so far into its tail as those who come so late are worth it. `heldMs`: how long that is
+ * where nobody comes.
+ */
+function endOf(
+  task: TaskDemand,
+  { leadP10Ms, leadP50Ms, leadP90Ms }: Timing,
+  holdMsMax: number,
+  idlePerMs: number,
+  worthMs: number,
+): { untilMs: number; heldMs: number } {
+  const usualMs = leadP90Ms + Math.min(holdMsMax, HOLD_MIN_MS + leadP90Ms);
+  const spread = leadP50Ms > 0 ? Math.log(leadP90Ms / leadP50Ms) / NORMAL_P90 : 0;
+  const notYet = 1 - 0.9 * task.probability;
+  let untilMs = usualMs;
+  for (const { share, normal } of LATER_ENDS) {
+    const laterMs = leadP50Ms * Math.exp(spread * normal);
+    if (task.probability * (share - 0.9) * worthMs <= notYet * (laterMs - usualMs) * idlePerMs) continue;
+    untilMs = Math.max(usualMs, laterMs);
+    break;
+  }
+  return { untilMs, heldMs: Math.max(0, untilMs - Math.max(leadP10Ms, task.coldStartMs)) };
+}
+
+/** For each instance that may be needed at once the share of the cases in which it is; never empty. */
+function instancesOf(task: TaskDemand): number[] {
+  const { way } = task;
+  if (way === null || way.fanOut === null) return [1];
+  const shares: number[] = [];
+  for (const { count, share } of way.fanOut) {
+    const needed = Math.min(INSTANCES_MAX, Math.max(1, Math.round(count * way.factor)));
+    while (shares.length < needed) shares.push(0);
+    for (let i = 0; i < needed; i++) shares[i]! += share;
+  }
+  return shares.length === 0 ? [1] : shares;
+}
+
+/** The later task on the way that begins before the preparation would have to, or long enough before the task, and can be left to make it. */
+function heirOf(task: TaskDemand, beginMs: number, startMs: number, weighing: Weighing): string | null {
+  const { tasks, leastLeadsMs } = task.way ?? { tasks: [], leastLeadsMs: [] };
+  let leastMs = 0;
+  for (let at = tasks.length - 2; at > 0; at--) {
+    leastMs += leastLeadsMs[at + 1]!;
+    const other = weighing.later.get(tasks[at]!);
+    if (other === undefined || other.lead === null || other.task === task.task) continue;
+    const isBefore = other.lead.p90 <= beginMs || leastMs >= startMs;
+    if (isBefore && other.probability >= LEAVE_MIN_SHARE * task.probability) return other.task;
+  }
+  return null;
+}
