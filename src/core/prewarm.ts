@@ -23,10 +23,13 @@ const LATE_MAX = 0.03;
 const LATE_MIN = 0.001;
 /** The 90th percentile of the standard normal distribution. */
 const NORMAL_P90 = 1.2816;
-/** Where a runtime may be held past the p90 lead time: share of the cases in which the task has come by then, and its normal quantile. */
+/**
+ * Where a runtime may be held past the p90 lead time: share of the cases in which the task has come by then, its normal quantile, and the
+ * least multiple of p90, because what is seen of a tail so far is often not all of it.
+ */
 const LATER_ENDS = [
-  { share: 0.999, normal: 3.09 },
-  { share: 0.99, normal: 2.326 },
+  { share: 0.999, normal: 3.09, p90s: 2 },
+  { share: 0.99, normal: 2.326, p90s: 1 },
 ] as const;
 /** Instances of one task in one plan at most; the policy's fan-out cuts further. */
 const INSTANCES_MAX = 1_024;
@@ -173,8 +176,8 @@ function endOf(
   const spread = leadP50Ms > 0 ? Math.log(leadP90Ms / leadP50Ms) / NORMAL_P90 : 0;
   const notYet = 1 - 0.9 * task.probability;
   let untilMs = usualMs;
-  for (const { share, normal } of LATER_ENDS) {
-    const laterMs = leadP50Ms * Math.exp(spread * normal);
+  for (const { share, normal, p90s } of LATER_ENDS) {
+    const laterMs = Math.max(leadP50Ms * Math.exp(spread * normal), p90s * leadP90Ms);
     if (task.probability * (share - 0.9) * worthMs <= notYet * (laterMs - usualMs) * idlePerMs) continue;
     untilMs = Math.max(usualMs, laterMs);
     break;
