@@ -16,6 +16,8 @@ const HOLD_MIN_MS = 500;
 const WARM_TRUSTED_MS = 10_000;
 /** A later task may be left the preparation of what follows it when it is at least this sure, relative to what follows. */
 const LEAVE_MIN_SHARE = 0.95;
+/** … and there is time for so many slow starts between both: commands travel, and busy machines start slowly. */
+const LEAVE_MIN_STARTS = 3;
 /** Less likely things are never started: starting costs CPU that the price of memory does not hold, and many equals would flood. */
 const ACT_FLOOR = 0.03;
 /** Shares of the cases in which a preparation may come late, at most and at least. */
@@ -65,7 +67,7 @@ export function weighWarm(task: TaskDemand, root: string, timing: Timing, vm: nu
   const idlePerMs = ((task.memoryBytes / BYTES_PER_GB) * weighing.msPerGbSecond) / 1000;
   const latePerMs = task.probability * task.latencyWeight * task.latencySensitivity;
   const readyByMs = earliestOf(timing.lead, sparedMs > 0 ? LATE_MIN : lateShareOf(idlePerMs, latePerMs));
-  const heir = heirOf(task, readyByMs - startMs, startMs, weighing);
+  const heir = heirOf(task, readyByMs - startMs, weighing);
   if (heir !== null) {
     skip(weighing, "warm", task, () => `left to ${heir}, which begins before this would have to`);
     return NOTHING;
@@ -199,14 +201,14 @@ function instancesOf(task: TaskDemand): number[] {
 }
 
 /** The later task on the way that begins before the preparation would have to, or long enough before the task, and can be left to make it. */
-function heirOf(task: TaskDemand, beginMs: number, startMs: number, weighing: Weighing): string | null {
+function heirOf(task: TaskDemand, beginMs: number, weighing: Weighing): string | null {
   const { tasks, leastLeadsMs } = task.way ?? { tasks: [], leastLeadsMs: [] };
   let leastMs = 0;
   for (let at = tasks.length - 2; at > 0; at--) {
     leastMs += leastLeadsMs[at + 1]!;
     const other = weighing.later.get(tasks[at]!);
     if (other === undefined || other.lead === null || other.task === task.task) continue;
-    const isBefore = other.lead.p90 <= beginMs || leastMs >= startMs;
+    const isBefore = other.lead.p90 <= beginMs || leastMs >= LEAVE_MIN_STARTS * task.slowStartMs;
     if (isBefore && other.probability >= LEAVE_MIN_SHARE * task.probability) return other.task;
   }
   return null;
