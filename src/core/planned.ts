@@ -28,6 +28,8 @@ export interface Hidden {
   surelyMs: number;
   /** A runtime is kept so long for each call, with those that nobody comes to use. Absent: unknown. */
   heldMs?: number;
+  /** Commands were planned. Else it is what they would hide. */
+  isSent?: boolean;
 }
 
 /** What a call waits without a warm runtime, should plans prepare one, ms, and how long what they prepare is kept for it. */
@@ -38,15 +40,15 @@ export interface CallWait {
 }
 
 /**
- * `start` as expected, and one of ten that is slower. A preparation that costs more than the operator's keep-alive would is not made, and
- * hides nothing.
+ * `start` as expected, and one of ten that is slower. A preparation that does not pay by itself and costs more than the operator's keep-alive
+ * would is not made, and hides nothing.
  */
 export function waitOf(
   start: { coldStartMs: number; slowStartMs: number },
   hidden: Hidden | null,
   keepAliveMs: number,
 ): CallWait {
-  const made = hidden !== null && (hidden.heldMs ?? 0) <= keepAliveMs ? hidden : null;
+  const made = hidden !== null && (hidden.isSent || (hidden.heldMs ?? 0) <= keepAliveMs) ? hidden : null;
   return {
     expectedMs: Math.max(0, start.coldStartMs - (made?.expectedMs ?? 0)),
     atMostMs: Math.max(0, start.slowStartMs - (made?.surelyMs ?? 0)),

@@ -39,6 +39,8 @@ const INSTANCES_MAX = 1_024;
 const SHARED_MAX_MS = 1_000;
 /** A task that a run executes no more often than this, on average, is the whole run's, whichever branch foretells it. */
 const ONCE_PER_RUN_MAX = 1.5;
+/** List prices of large clouds: a second of a core costs as much as so many GB·s. A start takes about one core. */
+const GB_SECONDS_PER_CPU_SECOND = 9;
 /** Weights of p10, p50 and p90 whose sum is about the mean. [J. Swanson; see D. Keefer, S. Bodily 1983] */
 const MEAN_WEIGHTS = { p10: 0.3, p50: 0.4, p90: 0.3 };
 
@@ -61,7 +63,7 @@ export function weighWarm(task: TaskDemand, root: string, timing: Timing, vm: nu
   const trustedMs = Math.min(WARM_TRUSTED_MS, warmUntilMs - input.nowMs);
   if (sparedMs === 0 && (vmView.warm[task.task] ?? 0) >= instances.length && timing.leadP90Ms <= trustedMs) {
     skip(weighing, "warm", task, () => `already warm on ${vmView.vm}`);
-    return { isPrepared: true, hidden: hiddenOf(task, timing, 0, 0) };
+    return { isPrepared: true, hidden: { ...hiddenOf(task, timing, 0, 0), heldMs: 0 } };
   }
   const startMs = task.coldStartMs * PREPARE_MARGIN;
   const idlePerMs = ((task.memoryBytes / BYTES_PER_GB) * weighing.msPerGbSecond) / 1000;
@@ -114,7 +116,8 @@ export function weighWarm(task: TaskDemand, root: string, timing: Timing, vm: nu
   }
   if (planned > 0) {
     const isWhole = planned === instances.length;
-    return { isPrepared: true, hidden: isWhole ? hiddenOf(task, timing, readyByMs, end.heldMs) : null };
+    const hidden = isWhole ? { ...hiddenOf(task, timing, readyByMs, end.heldMs), isSent: true } : null;
+    return { isPrepared: true, hidden };
   }
   // What relies on preparations and has none is not hidden; of a fan-out not all instances may be foreseen.
   if (sparedMs > 0 || instances.length > 1) return NOTHING;
@@ -127,10 +130,12 @@ function hiddenOf(task: TaskDemand, timing: Timing, readyByMs: number, heldMs: n
   const beginMs = Math.max(0, readyByMs - task.coldStartMs * PREPARE_MARGIN);
   const meanMs = MEAN_WEIGHTS.p10 * leadP10Ms + MEAN_WEIGHTS.p50 * leadP50Ms + MEAN_WEIGHTS.p90 * leadP90Ms;
   const idleMs = Math.max(0, meanMs - Math.max(readyByMs, task.coldStartMs));
+  // What is held needs no start: its CPU is worth as much memory for so long.
+  const startMs = task.coldStartMs * (1 + (GB_SECONDS_PER_CPU_SECOND * BYTES_PER_GB) / task.memoryBytes);
   return {
     expectedMs: Math.min(task.coldStartMs, leadP50Ms),
     surelyMs: Math.max(0, lead.p10 - beginMs),
-    heldMs: idleMs + (1 / task.probability - 1) * (task.coldStartMs + heldMs),
+    heldMs: idleMs + startMs + (1 / task.probability - 1) * (startMs + heldMs),
   };
 }
 

@@ -29,6 +29,11 @@ describe("what a call waits", () => {
       { expectedMs: 200, surelyMs: 900, heldMs: 60_001 },
       { expectedMs: 200, atMostMs: 400, heldMs: 0 },
     ],
+    [
+      "dearer than holding, and made all the same",
+      { expectedMs: 200, surelyMs: 900, heldMs: 60_001, isSent: true },
+      { expectedMs: 0, atMostMs: 0, heldMs: 60_001 },
+    ],
   ])("%s", (_, hidden, expected) => {
     expect(waitOf(start, hidden, 60_000)).toEqual(expected);
   });

@@ -1,0 +1,95 @@
+// The table of docs/simulator.md. In: logs, as NAME=FOLDER or NAME=FOLDER@RUNS, and a folder of lambda-perf. Out: its rows as Markdown, one
+// per log and gap, then one JSON value with the same numbers.
+//   npm run bench -- simulated --lambda-perf FOLDER [--gaps 30,300,1800] [--seed 1] [--dial 20] [--store MB/s] NAME=FOLDER[@RUNS] …
+import { readdirSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { engineModule } from "../src/cli/build.ts";
+import type { RunRecord } from "../src/core/records.ts";
+import { recordOf } from "../src/importers/format.ts";
+import { READ_DEFAULTS, readLog } from "../src/importers/read.ts";
+import type { PolicyResult } from "../src/sim/accounting.ts";
+import { RUNS_DEFAULT } from "../src/sim/arrivals.ts";
+import { readLambdaPerf } from "../src/sim/cold-starts.ts";
+import { policyAsks, simulate, simulationFault } from "../src/sim/simulate.ts";
+import { type Workload, workloadFault, workloadOf } from "../src/sim/workload.ts";
+
+const OPTIONS = {
+  "lambda-perf": { type: "string" },
+  gaps: { type: "string", default: "30,300,1800" },
+  seed: { type: "string", default: "1" },
+  dial: { type: "string", default: "20" },
+  store: { type: "string" },
+} as const;
+const HEAD =
+  "| log | gap | fixed 60, ms | run-clairvoyant, ms | forechain, ms | share | idle | idle + wasted | harmed |";
+
+export async function run(args: string[]): Promise<void> {
+  const { values, positionals } = parseArgs({ args, options: OPTIONS, allowPositionals: true });
+  const rows = readLambdaPerf(values["lambda-perf"] ?? ".");
+  const module = await engineModule();
+  const told: object[] = [];
+  process.stdout.write(`Seed ${values.seed}, dial ${values.dial}.\n${HEAD}\n|${"---|".repeat(9)}\n`);
+  for (const log of positionals) {
+    const [name = "", place = ""] = log.split("=");
+    const [folder = "", runs = String(RUNS_DEFAULT)] = place.split("@");
+    const workload = await workloadFrom(folder);
+    for (const gap of values.gaps.split(",")) {
+      const simulation = await simulate(workload, {
+        arrivals: `poisson:${gap}`,
+        coldStarts: { kind: "lambda-perf", rows },
+        runs: Number(runs),
+        seed: Number(values.seed),
+        storeBytesPerSecond: values.store === undefined ? null : Number(values.store) * 2 ** 20,
+        policies: policyAsks(`fixed:60,run-clairvoyant:60,forechain:${values.dial}`),
+        module,
+        progress: () => {},
+      });
+      if ("reason" in simulation) throw new Error(simulationFault(simulation));
+      const [fixed, clairvoyant, ours] = simulation.results as [PolicyResult, PolicyResult, PolicyResult];
+      process.stdout.write(`${rowOf(name, gap, fixed, clairvoyant, ours)}\n`);
+      told.push({ log: name, gapSeconds: Number(gap), runs: Number(runs), policies: simulation.results });
+    }
+  }
+  process.stdout.write(`${JSON.stringify(told)}\n`);
+}
+
+/** Memory in multiples of the larger of both bounds' idle GB·s. */
+function rowOf(name: string, gap: string, fixed: PolicyResult, clairvoyant: PolicyResult, ours: PolicyResult): string {
+  const savedMs = fixed.overheadMs.mean - ours.overheadMs.mean;
+  const share = savedMs / (fixed.overheadMs.mean - clairvoyant.overheadMs.mean);
+  const unit = Math.max(fixed.idleGbSeconds, clairvoyant.idleGbSeconds);
+  const cells = [
+    name,
+    `${gap} s`,
+    ...[fixed, clairvoyant, ours].map(({ overheadMs }) => overheadMs.mean.toFixed(0)),
+    `${(100 * share).toFixed(1)} %`,
+    (ours.idleGbSeconds / unit).toFixed(2),
+    ((ours.idleGbSeconds + ours.wastedGbSeconds) / unit).toFixed(2),
+    `${(100 * ours.harmedRuns).toFixed(1)} %`,
+  ];
+  return `| ${cells.join(" | ")} |`;
+}
+
+async function workloadFrom(folder: string): Promise<Workload> {
+  const records: RunRecord[] = [];
+  for (const file of filesOf(folder)) {
+    for await (const { items } of readLog(file, READ_DEFAULTS)) {
+      for await (const item of items) {
+        const record = recordOf(item);
+        if (record !== null) records.push(record);
+      }
+    }
+  }
+  const workload = workloadOf(records);
+  if ("reason" in workload) throw new Error(workloadFault(workload));
+  return workload;
+}
+
+function filesOf(path: string): string[] {
+  if (!statSync(path).isDirectory()) return [path];
+  return readdirSync(path, { recursive: true, encoding: "utf8" })
+    .map((name) => join(path, name))
+    .filter((file) => statSync(file).isFile() && !file.endsWith(".md"))
+    .sort();
+}
