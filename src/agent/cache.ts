@@ -205,7 +205,7 @@ export class ObjectCache implements ObjectStore {
   async #download(uri: string, want: Want, urgent: AbortSignal, stale: CacheEntry | null): Promise<Settled> {
     const { transfers, fetcher } = this.#options;
     const limited = want.by === "prefetch";
-    if (limited) await transfers.prefetchBegins(AbortSignal.any([urgent, this.#stopping.signal]));
+    if (limited) await transfers.prefetchBegins(AbortSignal.any([urgent, this.#stopping.signal]), want.neededMs);
     const room = { bytes: 0 };
     try {
       const told = limited && want.bytes !== null ? want.bytes : 0;

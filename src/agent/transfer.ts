@@ -15,7 +15,8 @@ export class Transfers {
   #taskLoads = 0;
   #prefetches = 0;
   #spentUntilMs = 0;
-  readonly #queue: { start: () => void }[] = [];
+  /** Needed soonest first. */
+  readonly #queue: { neededMs: number; start: () => void }[] = [];
   readonly #quiet = new Set<() => void>();
 
   constructor(bytesPerSecond: number | null, concurrency: number, nowMs: () => number) {
@@ -35,8 +36,8 @@ export class Transfers {
     this.#quiet.clear();
   }
 
-  /** Resolves when a prefetch may begin; `signal` aborts the wait because a task has come for the same object. */
-  async prefetchBegins(signal: AbortSignal): Promise<void> {
+  /** Resolves when a prefetch may begin, the one that is needed soonest first; `signal` aborts the wait because a task has come for the same object. */
+  async prefetchBegins(signal: AbortSignal, neededMs: number): Promise<void> {
     // One whose task has come already goes on at once, outside the limit; it is counted all the same, since its end is.
     if (signal.aborted || this.#prefetches < this.#concurrency) {
       this.#prefetches++;
@@ -44,12 +45,14 @@ export class Transfers {
     }
     await new Promise<void>((resolve) => {
       const waiter = {
+        neededMs,
         start: () => {
           this.#prefetches++;
           resolve();
         },
       };
       this.#queue.push(waiter);
+      this.#queue.sort((a, b) => a.neededMs - b.neededMs);
       signal.addEventListener(
         "abort",
         () => {

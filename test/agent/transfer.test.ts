@@ -51,8 +51,8 @@ describe("prefetch", () => {
   it("is let go when a task wants the same object, wherever it waits", async () => {
     const transfers = new Transfers(1, 1, Date.now);
     const urgent = new AbortController();
-    await transfers.prefetchBegins(NEVER);
-    const queued = transfers.prefetchBegins(urgent.signal);
+    await transfers.prefetchBegins(NEVER, 0);
+    const queued = transfers.prefetchBegins(urgent.signal, 0);
     const braked = transfers.hold(1_000_000, urgent.signal);
     urgent.abort();
     await queued;
@@ -63,15 +63,15 @@ describe("prefetch", () => {
     const transfers = new Transfers(null, 1, Date.now);
     for (let round = 0; round < 3; round++) {
       const task = new AbortController();
-      await transfers.prefetchBegins(NEVER);
-      const second = transfers.prefetchBegins(task.signal);
+      await transfers.prefetchBegins(NEVER, 0);
+      const second = transfers.prefetchBegins(task.signal, 0);
       transfers.prefetchEnds();
       await second;
       task.abort();
       transfers.prefetchEnds();
     }
     let begun = false;
-    void transfers.prefetchBegins(NEVER).then(() => {
+    void transfers.prefetchBegins(NEVER, 0).then(() => {
       begun = true;
     });
     await vi.advanceTimersByTimeAsync(0);
@@ -81,12 +81,32 @@ describe("prefetch", () => {
   it("runs a few at a time", async () => {
     const transfers = new Transfers(null, 2, Date.now);
     const begun: number[] = [];
-    for (let at = 0; at < 4; at++) void transfers.prefetchBegins(NEVER).then(() => begun.push(at));
+    for (let at = 0; at < 4; at++) void transfers.prefetchBegins(NEVER, 0).then(() => begun.push(at));
     await vi.advanceTimersByTimeAsync(0);
     expect(begun).toEqual([0, 1]);
     transfers.prefetchEnds();
     await vi.advanceTimersByTimeAsync(0);
     expect(begun).toEqual([0, 1, 2]);
+  });
+});
+
+describe("prefetches that wait for their turn", () => {
+  it("begin in the order in which they are needed, equals as they came", async () => {
+    const transfers = new Transfers(null, 1, Date.now);
+    const begun: string[] = [];
+    const wants: [string, number][] = [
+      ["now", 0],
+      ["last", 9_000],
+      ["soon", 1_000],
+      ["later", 5_000],
+      ["also soon", 1_000],
+    ];
+    for (const [name, neededMs] of wants) void transfers.prefetchBegins(NEVER, neededMs).then(() => begun.push(name));
+    for (let ended = 0; ended < wants.length; ended++) {
+      await vi.advanceTimersByTimeAsync(0);
+      transfers.prefetchEnds();
+    }
+    expect(begun).toEqual(["now", "soon", "also soon", "later", "last"]);
   });
 });
 
