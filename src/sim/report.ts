@@ -4,6 +4,9 @@ import type { PolicyResult } from "./accounting.ts";
 import type { PlacementResult } from "./placement.ts";
 import { escapeHtml, plotSvg, type Series } from "./plot.ts";
 
+/** Named in the report; beyond, they are counted. */
+const FILES_LISTED_MAX = 12;
+
 export interface ReportInput {
   workload: {
     files: string[];
@@ -87,6 +90,13 @@ ${assumptions(workload.notes)}
 </body>
 </html>
 `;
+}
+
+/** A log may be a folder of thousands of files. */
+function listed(files: string[]): string {
+  const names = files.slice(0, FILES_LISTED_MAX).map((file) => file.split("/").at(-1)!);
+  const more = files.length - names.length;
+  return names.join(", ") + (more > 0 ? ` and ${more} more` : "");
 }
 
 function title(files: string[]): string {
@@ -217,7 +227,7 @@ function table(heads: string[], rows: string[][]): string {
 
 function workloadTable(workload: ReportInput["workload"]): string {
   const rows: [string, string][] = [
-    ["files", workload.files.map((file) => escapeHtml(file.split("/").at(-1)!)).join(", ")],
+    ["files", escapeHtml(listed(workload.files))],
     ["formats", escapeHtml(workload.formats.join(", "))],
     ["runs in the log", count(workload.runs)],
     ["executions in the log", count(workload.executions)],

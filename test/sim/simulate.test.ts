@@ -188,7 +188,7 @@ describe("report", () => {
     expect(ablation.map(({ name }) => name)[0]).toBe("all parts");
     const html = reportHtml({
       workload: {
-        files: ["/logs/<script>alert(1).csv"],
+        files: ["/logs/<script>alert(1).csv", ...Array.from({ length: 999 }, (_, i) => `/logs/${i}.csv`)],
         formats: ["csv"],
         runs: 20,
         executions: 60,
@@ -209,5 +209,6 @@ describe("report", () => {
     expect(html.includes("&#60;script&#62;alert(1).csv")).toBe(true);
     expect(/<svg[^>]*role="img"/.test(html)).toBe(true);
     expect(html.includes("NaN")).toBe(false);
+    expect(html).toContain("10.csv and 988 more");
   });
 });
