@@ -262,10 +262,13 @@ export class KeepAlive {
     }
     state.meanCostMs += (costs / logWeights.length - state.meanCostMs) * 0.01;
     let sum = 0;
-    for (let p = 0; p < logWeights.length; p++) sum += Math.exp(logWeights[p]! - most);
     for (let p = 0; p < logWeights.length; p++) {
-      const weight = Math.exp(logWeights[p]! - most) / sum;
-      logWeights[p] = Math.log((1 - SPREAD) * weight + SPREAD / logWeights.length);
+      logWeights[p] = Math.exp(logWeights[p]! - most);
+      sum += logWeights[p]!;
+    }
+    const floor = SPREAD / logWeights.length;
+    for (let p = 0; p < logWeights.length; p++) {
+      logWeights[p] = Math.log(((1 - SPREAD) * logWeights[p]!) / sum + floor);
     }
   }
 

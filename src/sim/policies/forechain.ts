@@ -64,6 +64,12 @@ export class Forechain implements Policy {
   readonly #objectIds = new Map<string, number>();
 
   readonly #proximity: ClusterView["proximity"];
+  /** By task, of the moment: filled anew for each view, which nobody keeps. */
+  readonly #runtimes = {
+    warm: {} as Record<string, number>,
+    warmUntilMs: {} as Record<string, number>,
+    starting: {} as Record<string, number>,
+  };
 
   constructor(learner: Learner, taskNames: string[], options: ForechainOptions) {
     this.#learner = learner;
@@ -233,15 +239,14 @@ export class Forechain implements Policy {
   }
 
   fleet(nowMs: number): FleetView {
-    const warm: Record<string, number> = {};
-    const warmUntilMs: Record<string, number> = {};
-    const starting: Record<string, number> = {};
-    for (const [task, pool] of this.#world.pools.entries()) {
-      const newest = pool.idle.at(-1);
-      if (newest !== undefined) {
-        warm[this.#taskNames[task]!] = pool.idle.length;
-        warmUntilMs[this.#taskNames[task]!] = newest.expiresMs;
-      } else if (pool.starting.length > 0) starting[this.#taskNames[task]!] = pool.starting.length;
+    const { warm, warmUntilMs, starting } = this.#runtimes;
+    const { pools } = this.#world;
+    for (let task = 0; task < pools.length; task++) {
+      const { idle, starting: begun } = pools[task]!;
+      const name = this.#taskNames[task]!;
+      warm[name] = idle.length;
+      warmUntilMs[name] = idle.at(-1)?.expiresMs ?? Number.POSITIVE_INFINITY;
+      starting[name] = idle.length > 0 ? 0 : begun.length;
     }
     const cluster: ClusterView = {
       cluster: "cluster",
