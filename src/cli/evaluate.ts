@@ -9,13 +9,13 @@ import { type Capacity, createEngine } from "../core/engine.ts";
 import { KNOWN_AFTER_MS } from "../core/ledger.ts";
 import { hashVersion } from "../core/predict.ts";
 import { observedRun } from "../core/profile.ts";
-import { assembled, inLogOrder, type ReadOptions, recordsOf } from "../importers/read.ts";
+import { assembled, inLogOrder, type ReadOptions } from "../importers/read.ts";
 import { filesOf } from "../importers/source.ts";
 import { engineModule } from "./build.ts";
 import { type Cases, casesOf } from "./evaluation/cases.ts";
 import { evaluateNext, type NextResult, type NextRow } from "./evaluation/next.ts";
 import { evaluateReach, type ReachResult } from "./evaluation/reach.ts";
-import { progressTeller } from "./progress.ts";
+import { counted, progressTeller, readTelling } from "./progress.ts";
 
 const SPLIT_NEXT = 0.667;
 const SPLIT_REACH = 0.5;
@@ -103,9 +103,7 @@ async function evaluate(paths: string[], flags: Flags): Promise<void> {
   const options: ReadOptions = { format: null, columns: given, lifecycle: LIFECYCLES[flags.lifecycle] };
   const files = paths.flatMap(filesOf);
   const file = files.join(", ");
-  const reading = progressTeller();
-  const { records, skipped } = await recordsOf(files, options, (count) => reading(() => `${count} records read`));
-  for (const [reason, count] of skipped) process.stderr.write(`skipped ${count}: ${reason}\n`);
+  const { records } = await readTelling(files, options);
   const size = records.length;
   // Whole runs are learned for `reach`; for `next` their columns do, which take a tenth of the memory.
   const runs = flags.reach === true ? [...assembled(records)].sort(inLogOrder) : null;
@@ -141,10 +139,6 @@ function evidenceNotes(cases: number, split: number): string[] {
     return [`only ${counted(cases - taught, "case")} tested: another log of the kind may give quite other numbers`];
   }
   return [];
-}
-
-function counted(count: number, what: string): string {
-  return `${count} ${what}${count === 1 ? "" : "s"}`;
 }
 
 function predictionWriter(

@@ -5,7 +5,7 @@ import type { Columns, FormatName } from "../importers/format.ts";
 import { breakReason, FORMATS, type ReadOptions, readLog } from "../importers/read.ts";
 import { type Counted, Counter } from "./import-count.ts";
 import { Uploader } from "./import-upload.ts";
-import { progressTeller } from "./progress.ts";
+import { counted, progressTeller } from "./progress.ts";
 import { type Target, targetOf } from "./target.ts";
 
 /** Reasons told per file on standard error. */
@@ -133,10 +133,6 @@ function tell(report: FileReport, formats: Set<FormatName>, ms: number, target: 
   for (const { reason, count } of skipped.slice(0, REASONS_TOLD)) {
     process.stderr.write(`  skipped ${count}: ${reason}\n`);
   }
-}
-
-function counted(count: number, what: string): string {
-  return `${count} ${what}${count === 1 ? "" : "s"}`;
 }
 
 function rate(count: number, ms: number): number {

@@ -1,4 +1,6 @@
-// Progress of long work, on standard error: every two seconds at most, so that short work says nothing.
+// What commands tell people on standard error: how far long work has come, every two seconds at most, so that short work says
+// nothing; and what was read of logs and what not.
+import { type LogRecords, type ReadOptions, recordsOf } from "../importers/read.ts";
 
 /** How often progress is told, ms. */
 const PROGRESS_MS = 2_000;
@@ -12,4 +14,17 @@ export function progressTeller(): (text: () => string) => void {
     toldMs = nowMs;
     process.stderr.write(`${text()}\n`);
   };
+}
+
+/** Everything some logs hold, with progress, and what was left out of it and why. Errors: as recordsOf. */
+export async function readTelling(files: string[], options: ReadOptions): Promise<Omit<LogRecords, "skipped">> {
+  const progress = progressTeller();
+  const { skipped, ...read } = await recordsOf(files, options, (count) => progress(() => `${count} records read`));
+  for (const [reason, count] of skipped) process.stderr.write(`skipped ${count}: ${reason}\n`);
+  return read;
+}
+
+/** `1 case`, `2 cases`. */
+export function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? "" : "s"}`;
 }

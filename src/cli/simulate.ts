@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import Table from "cli-table3";
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { Columns } from "../importers/format.ts";
-import { READ_DEFAULTS, recordsOf } from "../importers/read.ts";
+import { READ_DEFAULTS } from "../importers/read.ts";
 import { filesOf } from "../importers/source.ts";
 import type { PolicyResult } from "../sim/accounting.ts";
 import { RUNS_DEFAULT } from "../sim/arrivals.ts";
@@ -24,7 +24,7 @@ import {
 import { type Workload, workloadFault, workloadOf } from "../sim/workload.ts";
 import { engineModule } from "./build.ts";
 import { COLUMN_HELP, columnOption } from "./import.ts";
-import { progressTeller } from "./progress.ts";
+import { readTelling } from "./progress.ts";
 
 /** Seeds behind the confidence intervals of the report. */
 const REPORT_SEEDS = 10;
@@ -154,12 +154,7 @@ async function simulated(workload: Workload, spec: SimulationSpec): Promise<Simu
 }
 
 async function workloadFrom(files: string[], flags: Flags) {
-  const reading = progressTeller();
-  const options = { ...READ_DEFAULTS, columns: flags.column ?? {} };
-  const { records, formats, skipped } = await recordsOf(files, options, (count) =>
-    reading(() => `${count} records read`),
-  );
-  for (const [reason, count] of skipped) process.stderr.write(`skipped ${count}: ${reason}\n`);
+  const { records, formats } = await readTelling(files, { ...READ_DEFAULTS, columns: flags.column ?? {} });
   const workload = workloadOf(records, flags.memory * BYTES_PER_MB);
   if ("reason" in workload) throw new Error(workloadFault(workload));
   return { workload, formats };

@@ -185,21 +185,23 @@ export function evaluateReach(
       baselines.learn(historyOf(run, i).tasks, [...reachedFrom(run, i).keys()], causedBy(run, i));
     }
   };
-  const learnKnown = inOrderOfKnowing(all, knownAfterMs, learn);
-  for (const [index, run] of all.entries()) {
-    learnKnown(index);
-    const reached = [...run.tasks.keys()].map((i) => reachedFrom(run, i));
-    const histories = [...run.tasks.keys()].map((i) => historyOf(run, i));
-    for (const [i, history] of index >= trained ? histories.entries() : []) {
+  const predict = (run: Case) => {
+    for (const i of run.tasks.keys()) {
+      const history = historyOf(run, i);
+      const actual = reachedFrom(run, i);
       const answer = engine.reach(history, 0, ROWS);
       const forecast = new Map([...answer.tasks].map((task, k) => [task, answer.probabilities[k] as number]));
       const products = baselines.edgeProduct(run.tasks[i] as number);
-      const actual = reached[i] as Map<number, number>;
       tally.add(history.tasks, [forecast, baselines.longestContext(history.tasks), products], actual);
       answer.tasks.forEach((task, k) => {
         tally.addLead(actual.get(task), answer.leadP10Ms[k] as number, answer.leadP90Ms[k] as number);
       });
     }
+  };
+  const learnKnown = inOrderOfKnowing(all, knownAfterMs, learn);
+  for (const [index, run] of all.entries()) {
+    learnKnown(index);
+    if (index >= trained) predict(run);
     progress(index + 1, "predicted and learned");
   }
   return tally.result();
