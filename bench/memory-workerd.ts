@@ -3,11 +3,10 @@
 // Memories of WebAssembly are not among them: 8.5 MiB for each engine.
 //   peak      at any instant looked at, garbage included
 //   live      the most of what was really held: after a whole collection, which only a heap snapshot brings about there
-import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { freePort } from "../src/cli/demo/agents.ts";
 import { startLocalWorker } from "../src/cli/local-worker.ts";
 import { stopGroups } from "../src/cli/process-group.ts";
 import type { Execution } from "../src/protocol.ts";
@@ -109,15 +108,6 @@ function runOf(run: number): Execution[] {
       ...(at % 3 === 0 ? { services: [{ service: "db", calls: 1, bytes: 100, latencyMs: 2 }] } : {}),
     };
   });
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await once(server.listen(0, "127.0.0.1"), "listening");
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, "close");
-  return port;
 }
 
 /** Calls of the DevTools protocol, answered in any order. */

@@ -1,13 +1,10 @@
 // The table of docs/simulator.md. In: logs, as NAME=FOLDER or NAME=FOLDER@RUNS, and a folder of lambda-perf. Out: its rows as Markdown, one
 // per log and gap, then one JSON value with the same numbers.
 //   npm run bench -- simulated --lambda-perf FOLDER [--gaps 30,300,1800] [--seed 1] [--dial 20] [--store MB/s] NAME=FOLDER[@RUNS] …
-import { readdirSync, statSync } from "node:fs";
-import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { engineModule } from "../src/cli/build.ts";
-import type { RunRecord } from "../src/core/records.ts";
-import { recordOf } from "../src/importers/format.ts";
-import { READ_DEFAULTS, readLog } from "../src/importers/read.ts";
+import { recordsOf } from "../src/importers/read.ts";
+import { filesOf } from "../src/importers/source.ts";
 import type { PolicyResult } from "../src/sim/accounting.ts";
 import { RUNS_DEFAULT } from "../src/sim/arrivals.ts";
 import { readLambdaPerf } from "../src/sim/cold-starts.ts";
@@ -72,24 +69,9 @@ function rowOf(name: string, gap: string, fixed: PolicyResult, clairvoyant: Poli
 }
 
 async function workloadFrom(folder: string): Promise<Workload> {
-  const records: RunRecord[] = [];
-  for (const file of filesOf(folder)) {
-    for await (const { items } of readLog(file, READ_DEFAULTS)) {
-      for await (const item of items) {
-        const record = recordOf(item);
-        if (record !== null) records.push(record);
-      }
-    }
-  }
-  const workload = workloadOf(records);
+  // The notes beside the logs are none.
+  const files = filesOf(folder).filter((file) => !file.endsWith(".md"));
+  const workload = workloadOf((await recordsOf(files)).records);
   if ("reason" in workload) throw new Error(workloadFault(workload));
   return workload;
-}
-
-function filesOf(path: string): string[] {
-  if (!statSync(path).isDirectory()) return [path];
-  return readdirSync(path, { recursive: true, encoding: "utf8" })
-    .map((name) => join(path, name))
-    .filter((file) => statSync(file).isFile() && !file.endsWith(".md"))
-    .sort();
 }

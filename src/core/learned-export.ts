@@ -3,7 +3,7 @@
 // Left out are this workspace's own accounts: which outcomes were taken, how good predictions were, what is frozen.
 import { z } from "zod";
 import { DurationMs, LearnedPart, PlaceName, TaskName } from "../protocol.ts";
-import { type CorrectionState, FACTOR_MAX, FACTOR_MIN } from "./corrections.ts";
+import { CORRECTED_TERMS, type CorrectionState, FACTOR_MAX, FACTOR_MIN } from "./corrections.ts";
 import type { DriftState } from "./drift.ts";
 import type { GateState } from "./gate.ts";
 import { BINS, HOLD_POLICIES, type KeepAliveState } from "./keepalive-state.ts";
@@ -15,7 +15,7 @@ export const EXPORT_FORMAT = 1;
 /** Of any list or record in it: twice what the parts remember, so that a whole export always fits. */
 const ENTRIES_MAX = 16_384;
 const CLUSTERS_MAX = 64;
-const TERMS = 5;
+const TERMS = CORRECTED_TERMS.length;
 
 const Count = z.number().nonnegative();
 /** Two names with a tab between. */

@@ -1,4 +1,5 @@
 // The model's image as text, for an export. In: the image, or such a text. Out: gzip in base64 (an image is mostly empty lines), or the image.
+import { readWithin } from "./problem.ts";
 import { fromBase64, toBase64 } from "./secrets.ts";
 
 /** Above the largest capacity of a model (core/engine.ts): a small gzip can hold a gigabyte. */
@@ -13,16 +14,8 @@ export async function imageText(image: Uint8Array): Promise<string> {
 export async function imageOf(text: string): Promise<Uint8Array | null> {
   const zipped = fromBase64(text);
   if (zipped === null) return null;
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  try {
-    for await (const chunk of new Response(zipped).body!.pipeThrough(new DecompressionStream("gzip"))) {
-      size += chunk.byteLength;
-      if (size > IMAGE_BYTES_MAX) return null;
-      chunks.push(chunk);
-    }
-  } catch {
-    return null;
-  }
-  return new Uint8Array(await new Blob(chunks).arrayBuffer());
+  const stream = new Response(zipped).body!.pipeThrough(new DecompressionStream("gzip"));
+  // What is no gzip breaks off while it is read.
+  const image = await readWithin(stream, IMAGE_BYTES_MAX).catch(() => null);
+  return image === null ? null : new Uint8Array(await image.arrayBuffer());
 }
