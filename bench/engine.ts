@@ -4,7 +4,8 @@
 
 import { parseArgs } from "node:util";
 import { engineModule } from "../src/cli/build.ts";
-import { type ChainEngine, createEngine, type History, loadEngine, type ObservedRun } from "../src/core/engine.ts";
+import type { ChainEngine, History, ObservedRun } from "../src/core/chain-engine.ts";
+import { createEngine, loadEngine } from "../src/core/engine.ts";
 import { type PlaceDemand, type Placer, WasmPlacer } from "../src/core/place.ts";
 import { seededRandom } from "../src/core/random.ts";
 import { type Row, runOf } from "../test/engine/runs.ts";

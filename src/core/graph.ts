@@ -3,8 +3,8 @@
 
 import type { GraphAnswer, GraphTask, GraphTransition, Quantiles } from "../protocol.ts";
 import type { Adjustments } from "./adjustments.ts";
+import type { ChainEngine } from "./chain-engine.ts";
 import { rowParts } from "./contribution.ts";
-import type { ChainEngine } from "./engine.ts";
 import { newestDayOf, type Rows, runTotalsOf, taskCountsOf, weightOf } from "./rows.ts";
 import { boundedMean, type Counts, quantilesOf, wholeShares } from "./sketch.ts";
 

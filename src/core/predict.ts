@@ -2,7 +2,7 @@
 // The engine answers `next` and `reach` by direct evidence; the walks here are bounded best-first searches that only name
 // routes over transitions and enumerate likely paths: they never change a probability of the engine.
 import type { Reach } from "../protocol.ts";
-import type { History } from "./engine.ts";
+import type { History } from "./chain-engine.ts";
 import type { Model, Successor } from "./graph.ts";
 
 /** Reach below this is noise to an operator and never worth a command. */

@@ -7,7 +7,7 @@
 //   4. triggers: links; else the frontier of earlier siblings; else the parent; without any parents, the event before
 //   5. order by effective start, triggers first (cycles are cut where the earliest record waits)
 import type { ServiceUse } from "../protocol.ts";
-import { type ObservedRun, RUN_EXECUTIONS_MAX, RUN_TRIGGERS_MAX } from "./engine.ts";
+import { type ObservedRun, RUN_EXECUTIONS_MAX, RUN_TRIGGERS_MAX } from "./chain-engine.ts";
 import { collect, giveServices, resolveParents } from "./profile/collapse.ts";
 import { exclude, isCounted, MISSING, type Node, type TriggerKind } from "./profile/node.ts";
 import { topological } from "./profile/order.ts";

@@ -2,8 +2,9 @@
 // then with the simulated runs as they are sealed. In: assembled runs. Out: the model that `serve` asks.
 
 import type { Adjustments } from "../core/adjustments.ts";
+import { RUN_EXECUTIONS_MAX, RUN_TRIGGERS_MAX } from "../core/chain-engine.ts";
 import { contributionOf } from "../core/contribution.ts";
-import { createEngine, RUN_EXECUTIONS_MAX, RUN_TRIGGERS_MAX, type WasmEngine } from "../core/engine.ts";
+import { createEngine, type WasmEngine } from "../core/engine.ts";
 import { type Model, profilesOf, type TaskProfile } from "../core/graph.ts";
 import { Learning } from "../core/learning.ts";
 import { KNOWN_AFTER_MS } from "../core/ledger.ts";

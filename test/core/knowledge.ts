@@ -1,5 +1,5 @@
 // A small world for the core's tests, written out by hand: a model whose engine answers from a table, and a fleet.
-import type { NextPrediction, ReachPrediction } from "../../src/core/engine.ts";
+import type { NextPrediction, ReachPrediction } from "../../src/core/chain-engine.ts";
 import type { ClusterView, FleetView, VmView } from "../../src/core/fleet.ts";
 import type { Model, TaskProfile } from "../../src/core/graph.ts";
 import type { Offer, Ports, TaskRequest } from "../../src/core/pipeline.ts";

@@ -4,7 +4,8 @@
 
 import { expect, test } from "vitest";
 import { engineModule } from "../../src/cli/build.ts";
-import { createEngine, type NextPrediction, type ReachPrediction } from "../../src/core/engine.ts";
+import type { NextPrediction, ReachPrediction } from "../../src/core/chain-engine.ts";
+import { createEngine } from "../../src/core/engine.ts";
 import { seededRandom } from "../../src/core/random.ts";
 import { historyOf, OracleEngine } from "../oracle/engine.ts";
 import { randomRun } from "./runs.ts";

@@ -2,7 +2,8 @@
 
 import { expect, test } from "vitest";
 import { engineModule } from "../../src/cli/build.ts";
-import { createEngine, EngineError, type History, PATH_TASKS_MAX, type WasmEngine } from "../../src/core/engine.ts";
+import { EngineError, type History, PATH_TASKS_MAX } from "../../src/core/chain-engine.ts";
+import { createEngine, type WasmEngine } from "../../src/core/engine.ts";
 import { seededRandom } from "../../src/core/random.ts";
 import { chainRun, randomRun } from "./runs.ts";
 

@@ -2,7 +2,8 @@
 
 import { describe, expect, test } from "vitest";
 import { engineModule } from "../../src/cli/build.ts";
-import { createEngine, EngineError, type History, loadEngine, type WasmEngine } from "../../src/core/engine.ts";
+import { EngineError, type History } from "../../src/core/chain-engine.ts";
+import { createEngine, loadEngine, type WasmEngine } from "../../src/core/engine.ts";
 import { seededRandom } from "../../src/core/random.ts";
 import { chainRun, randomRun, runOf } from "./runs.ts";
 

@@ -1,5 +1,5 @@
 // Seeded runs for the engine's tests: trees of executions with choices, fan-out, joins and loops. In: a seed. Out: ObservedRun.
-import type { ObservedRun } from "../../src/core/engine.ts";
+import type { ObservedRun } from "../../src/core/chain-engine.ts";
 
 /** An execution as a table row: task, start, triggers (the first is the one its path follows), and what is rarely given. */
 export interface Row {

@@ -4,13 +4,13 @@ import { describe, expect, test } from "vitest";
 import { engineModule } from "../../src/cli/build.ts";
 import {
   type ChainEngine,
-  createEngine,
   EngineError,
   endOf,
   type History,
   PATH_TASKS_MAX,
   TASKS_MAX,
-} from "../../src/core/engine.ts";
+} from "../../src/core/chain-engine.ts";
+import { createEngine } from "../../src/core/engine.ts";
 import { seededRandom } from "../../src/core/random.ts";
 import { OracleEngine } from "../oracle/engine.ts";
 import { chainRun, type Row, runOf } from "./runs.ts";

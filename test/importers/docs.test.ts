@@ -1,7 +1,7 @@
 // docs/ingest.md against what it describes: formats, bounds, and the example execution.
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { RUN_EXECUTIONS_MAX } from "../../src/core/engine.ts";
+import { RUN_EXECUTIONS_MAX } from "../../src/core/chain-engine.ts";
 import { ALIASES_MAX, OPEN_RECORDS_MAX } from "../../src/core/ledger.ts";
 import { RUN_RECORDS_MAX } from "../../src/core/open-run.ts";
 import { TRIGGERS_MAX } from "../../src/core/profile/triggers.ts";

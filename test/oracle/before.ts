@@ -1,5 +1,5 @@
 // The oracle of the run before: assembly/runBefore.ts in plain TypeScript.
-import type { History } from "../../src/core/engine.ts";
+import type { History } from "../../src/core/chain-engine.ts";
 
 const GAPS_MAX = 8;
 const MEAN_RATE = 0.03;

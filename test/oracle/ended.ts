@@ -1,5 +1,5 @@
 // The oracle of the run that ended last before this one began: assembly/runEnded.ts in plain TypeScript.
-import type { History } from "../../src/core/engine.ts";
+import type { History } from "../../src/core/chain-engine.ts";
 import { type BeforeOracle, isWithout } from "./before.ts";
 
 const RUNS = 16;

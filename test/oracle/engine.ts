@@ -11,7 +11,7 @@ import {
   type NextPrediction,
   type ObservedRun,
   type ReachPrediction,
-} from "../../src/core/engine.ts";
+} from "../../src/core/chain-engine.ts";
 import { BeforeOracle } from "./before.ts";
 import { EndedOracle } from "./ended.ts";
 import { LeadOracle } from "./lead.ts";

@@ -1,5 +1,5 @@
 // The oracle of lead times and multiplicities: assembly/lead.ts in plain TypeScript.
-import type { History } from "../../src/core/engine.ts";
+import type { History } from "../../src/core/chain-engine.ts";
 
 const BUCKETS = 44;
 const PER_OCTAVE = 4;

@@ -1,5 +1,5 @@
 // The oracle of `next`: assembly/next.ts and assembly/bias.ts in plain TypeScript.
-import type { History } from "../../src/core/engine.ts";
+import type { History } from "../../src/core/chain-engine.ts";
 import type { BeforeOracle } from "./before.ts";
 import type { EndedOracle } from "./ended.ts";
 import { type Counter, count, FinalWeights, halve, softmax, Weights } from "./mixing.ts";

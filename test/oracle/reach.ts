@@ -1,5 +1,5 @@
 // The oracle of `reach`: assembly/reach.ts in plain TypeScript.
-import type { History } from "../../src/core/engine.ts";
+import type { History } from "../../src/core/chain-engine.ts";
 import type { EndedOracle } from "./ended.ts";
 import { type Counter, count, FinalWeights, halve, sigmoid, Weights } from "./mixing.ts";
 import { pathFacts, reachKeys } from "./views.ts";

@@ -1,6 +1,6 @@
 // The oracle's views of a path, as readable keys where assembly/contexts.ts and assembly/reach.ts have hashes.
 // In: a history. Out: one key per context, null where the view is not available, in the engine's order.
-import type { History } from "../../src/core/engine.ts";
+import type { History } from "../../src/core/chain-engine.ts";
 import type { Before } from "./before.ts";
 import type { Ended } from "./ended.ts";
 

@@ -1,6 +1,6 @@
 // Cases of an assembled log, as the engine asks and learns them. In: assembled runs. Out: for each execution its path and what
 // starts first after it; for `--reach` also what executes among its descendants.
-import { endOf, type History, PATH_TASKS_MAX } from "../../core/engine.ts";
+import { endOf, type History, PATH_TASKS_MAX } from "../../core/chain-engine.ts";
 import { hashVersion } from "../../core/predict.ts";
 import { inLogOrder, type LogRun } from "../../importers/read.ts";
 

@@ -1,7 +1,8 @@
 // A GraphWriter's state as it was. In: rows of D1 as of the last whole flush, open runs of that flush's checkpoint, model and
 // learned values as published, and the journal since. Out: the state, as if nothing had happened.
 import engineModule from "../../../build/engine.wasm";
-import { createEngine, EngineError, loadEngine, type WasmEngine } from "../../core/engine.ts";
+import { EngineError } from "../../core/chain-engine.ts";
+import { createEngine, loadEngine, type WasmEngine } from "../../core/engine.ts";
 import type { TaskProfile } from "../../core/graph.ts";
 import { Learned, type LearnedText } from "../../core/learned.ts";
 import { type KeptRun, KNOWN_AFTER_MS, Ledger } from "../../core/ledger.ts";
