@@ -6,7 +6,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { freePort } from "../src/cli/demo/agents.ts";
+import { freePort } from "../src/agent/free-port.ts";
 import { startLocalWorker } from "../src/cli/local-worker.ts";
 import { stopGroups } from "../src/cli/process-group.ts";
 import type { Execution } from "../src/protocol.ts";

@@ -1,8 +1,8 @@
 // Brings one runtime's program up. In: the runtime, its task's driver and code. Out: it answers, or why it does not.
-import { createServer } from "node:net";
 import type { TaskConfig } from "./config.ts";
 import type { Driver } from "./drivers/driver.ts";
 import { answersReady } from "./drivers/ready.ts";
+import { freePort } from "./free-port.ts";
 import { failure, type Runtime, type StartFailure } from "./runtime.ts";
 
 /** Another try with another port: the free port that was found may be taken in between. */
@@ -50,16 +50,4 @@ export async function launch(
     const portTaken = answer.detail.includes("EADDRINUSE") && attempt < PORT_TRIES_MAX;
     if (!portTaken) return failure("start_failed", answer.detail);
   }
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      const port = typeof address === "object" && address !== null ? address.port : 0;
-      server.close(() => resolve(port));
-    });
-  });
 }

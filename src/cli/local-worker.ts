@@ -8,12 +8,11 @@
 //   dev.json     {"url","adminKey"}, mode 0600, there while the worker is healthy
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { once } from "node:events";
 import { appendFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { promisify } from "node:util";
+import { freePort } from "../agent/free-port.ts";
 import { build, ROOT } from "./build.ts";
 import { type ProcessGroup, startGroup } from "./process-group.ts";
 import { newWorkspace } from "./workspace.ts";
@@ -49,7 +48,7 @@ export interface LocalWorker {
 /** Starts the worker; resolves when /healthz answers. Errors: throws with what a person can do about it. */
 export async function startLocalWorker(options: LocalWorkerOptions): Promise<LocalWorker> {
   const state = resolve(options.stateFolder);
-  const port = await freePort(options.port);
+  const port = await portToUse(options.port);
   mkdirSync(state, { recursive: true, mode: 0o700 });
   takeFolder(state);
   // Of the run before: whoever waits for the file must not read it now.
@@ -77,11 +76,10 @@ export async function startLocalWorker(options: LocalWorkerOptions): Promise<Loc
   }
 }
 
-/** The port itself when nobody listens there, a free one for 0. Errors: throws when it is taken. */
-async function freePort(port: number): Promise<number> {
-  const server = createServer();
+/** As `freePort`. Errors: throws with what a person can do about it. */
+async function portToUse(port: number): Promise<number> {
   try {
-    await once(server.listen(port, HOST), "listening");
+    return await freePort(port);
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     if (code === "EADDRINUSE") {
@@ -89,10 +87,6 @@ async function freePort(port: number): Promise<number> {
     }
     throw new Error(`port ${port} cannot be used: ${code ?? String(error)}`);
   }
-  const address = server.address() as { port: number };
-  server.close();
-  await once(server, "close");
-  return address.port;
 }
 
 /** Two workers on one database would corrupt each other's state. */

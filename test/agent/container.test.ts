@@ -3,25 +3,17 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { cpSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
-import { createServer, request } from "node:http";
-import type { AddressInfo } from "node:net";
+import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { freePort } from "../../src/agent/free-port.ts";
 import { isAlive, startTestAgent, TASK_PROGRAM } from "./start.ts";
 import { pattern, TestStore } from "./store.ts";
 
 const NEEDED = ["podman", "runc", "docker-registry"];
 const missing = NEEDED.filter((program) => spawnSync("which", [program]).status !== 0);
 const reason = missing.length > 0 ? `no ${missing.join(", ")}` : process.getuid?.() !== 0 ? "not root" : null;
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  return port;
-}
 
 /** Asks again until something answers. */
 async function answering(options: { host?: string; port?: number; socketPath?: string; path: string }): Promise<void> {

@@ -1,6 +1,5 @@
 // The demo's three agents: real `forechain agent` processes, each with its own key, port, cache folder and configuration file.
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { stringify } from "yaml";
@@ -30,14 +29,6 @@ export interface AgentPlace {
   /** Holds agent.yaml, cache/, state/ and agent.log. */
   folder: string;
   servers: Record<PeerName, LinkedServer>;
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise<void>((resolve) => server.close(() => resolve()));
-  return port;
 }
 
 /** Starts the agent of one place with an empty cache; whatever an earlier one left is removed first. */
