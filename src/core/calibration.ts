@@ -132,7 +132,8 @@ export class Calibration {
 
 type Name = Pick<CalibrationRow, "hour" | "cluster" | "task" | "chain">;
 
-function keyOf({ hour, cluster, task, chain }: Name): string {
+/** What a row stands for: no two rows have the same. */
+export function keyOf({ hour, cluster, task, chain }: Name): string {
   return `${hour}\t${cluster}\t${task}\t${chain}`;
 }
 

@@ -18,7 +18,7 @@ const THRESHOLD = 8;
 const SPREAD_MIN = 0.02;
 const ROOTS_MAX = 1_024;
 /** Changes remembered for people. */
-const CHANGES_MAX = 64;
+export const CHANGES_MAX = 64;
 
 interface Watch {
   runs: number;

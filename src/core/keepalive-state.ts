@@ -11,6 +11,9 @@ export const BINS = BIN_ENDS_MS.length;
 export const RANGE_MS = BIN_ENDS_MS[BINS - 1]!;
 export const HOLD_POLICIES = ["none", "fixed", "histogram", "keep-warm"] as const;
 export type HoldPolicy = (typeof HOLD_POLICIES)[number];
+/** Releases remembered per task: bounds memory; the oldest beyond it count as never called again. */
+export const RELEASES_MAX = 4_096;
+
 export interface TaskState {
   gb: number;
   /** The operator's keep-alive. */

@@ -24,6 +24,7 @@ import {
   type KeepAliveState,
   newState,
   RANGE_MS,
+  RELEASES_MAX,
   restored,
   scale,
   stored,
@@ -33,8 +34,6 @@ import type { CallWait } from "./planned.ts";
 import { MemoryPrice } from "./price.ts";
 import { remember } from "./remember.ts";
 
-/** Releases remembered per task: bounds memory; the oldest beyond it count as never called again. */
-const RELEASES_MAX = 4_096;
 /** Tasks remembered; beyond, the one met first gives way. */
 const TASKS_MAX = 8_192;
 /** Before so many runtimes were seen idle, the operator's keep-alive stands. */

@@ -4,9 +4,9 @@
 import { z } from "zod";
 import { DurationMs, LearnedPart, PlaceName, TaskName } from "../protocol.ts";
 import { CORRECTED_TERMS, type CorrectionState, FACTOR_MAX, FACTOR_MIN } from "./corrections.ts";
-import type { DriftState } from "./drift.ts";
+import { CHANGES_MAX, type DriftState } from "./drift.ts";
 import type { GateState } from "./gate.ts";
-import { BINS, HOLD_POLICIES, type KeepAliveState } from "./keepalive-state.ts";
+import { BINS, HOLD_POLICIES, type KeepAliveState, RELEASES_MAX } from "./keepalive-state.ts";
 import type { MarginState } from "./margins.ts";
 import type { StartsText } from "./starts.ts";
 
@@ -58,7 +58,7 @@ const Placement = z.object({
 
 const Drift = z.object({
   watches: bounded(TaskName, z.object({ runs: Count, mean: Count, variance: Count, sum: Count })),
-  changes: z.array(z.object({ root: TaskName, atMs: Count, usualLoss: Count, loss: Count })).max(64),
+  changes: z.array(z.object({ root: TaskName, atMs: Count, usualLoss: Count, loss: Count })).max(CHANGES_MAX),
 }) satisfies z.ZodType<DriftState>;
 
 const Starts: z.ZodType<StartsText> = z
@@ -83,7 +83,7 @@ const Holds = z.object({
       fixedMs: DurationMs,
       sinceMs: z.number(),
       untilMs: z.number(),
-      releasesMs: z.array(z.number()).max(4_096),
+      releasesMs: z.array(z.number()).max(RELEASES_MAX),
       passed: Counts(BINS),
       atRisk: Counts(BINS),
       called: Counts(BINS),

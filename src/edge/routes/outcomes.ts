@@ -1,7 +1,7 @@
 // GET /v1/outcomes: what became of every preparation, fresh: hubs bring what D1 does not have yet before it is read; and how good predictions
 // were, fresh too: the GraphWriter tells the hours that D1 may not have. Of a window, a task, a cluster; as groups where asked for.
 import { Hono } from "hono";
-import { type CalibrationRow, currentRow, scoresOf } from "../../core/calibration.ts";
+import { type CalibrationRow, currentRow, keyOf, scoresOf } from "../../core/calibration.ts";
 import {
   type Outcome,
   type OutcomeGroup,
@@ -197,7 +197,7 @@ async function scoredIn(
     if (row.hour < fromHour || row.hour >= toHour) continue;
     if (window.task !== null && row.task !== window.task) continue;
     if (window.cluster !== null && row.cluster !== window.cluster) continue;
-    rows.set(JSON.stringify([row.hour, row.cluster, row.task, row.chain]), row);
+    rows.set(keyOf(row), row);
   }
   return [...rows.values()];
 }
