@@ -14,7 +14,7 @@ import {
 } from "../protocol.ts";
 import type { Env } from "./env.ts";
 import { newId } from "./ids.ts";
-import { readWithin } from "./problem.ts";
+import { readWithin } from "./read-within.ts";
 import { toBase64, toBase64Url, vmKey } from "./secrets.ts";
 
 /** Of the connection; and what would tell the VM the caller's secrets. */
@@ -143,8 +143,7 @@ async function executeAt(hubs: Env["CLUSTER_HUB"], target: Target, call: Call, n
 async function wholeBody(body: Call["body"]): Promise<Uint8Array | null> {
   if (body === null) return new Uint8Array();
   if (body instanceof ArrayBuffer) return body.byteLength <= EXECUTE_BODY_BYTES_MAX ? new Uint8Array(body) : null;
-  const read = await readWithin(body, EXECUTE_BODY_BYTES_MAX);
-  return read === null ? null : new Uint8Array(await read.arrayBuffer());
+  return readWithin(body, EXECUTE_BODY_BYTES_MAX);
 }
 
 /** Could not be reached a moment ago from here. */

@@ -1,5 +1,5 @@
 // The model's image as text, for an export. In: the image, or such a text. Out: gzip in base64 (an image is mostly empty lines), or the image.
-import { readWithin } from "./problem.ts";
+import { readWithin } from "./read-within.ts";
 import { fromBase64, toBase64 } from "./secrets.ts";
 
 /** Above the largest capacity of a model (core/engine.ts): a small gzip can hold a gigabyte. */
@@ -16,6 +16,5 @@ export async function imageOf(text: string): Promise<Uint8Array | null> {
   if (zipped === null) return null;
   const stream = new Response(zipped).body!.pipeThrough(new DecompressionStream("gzip"));
   // What is no gzip breaks off while it is read.
-  const image = await readWithin(stream, IMAGE_BYTES_MAX).catch(() => null);
-  return image === null ? null : new Uint8Array(await image.arrayBuffer());
+  return readWithin(stream, IMAGE_BYTES_MAX).catch(() => null);
 }

@@ -5,6 +5,7 @@ import type { ContentfulStatusCode } from "hono/utils/http-status";
 import type { z } from "zod";
 import type { Problem } from "../protocol.ts";
 import type { AppEnv } from "./app.ts";
+import { readWithin } from "./read-within.ts";
 
 /** Control calls are small; batches of executions have their own bound, bytes. */
 const CONTROL_BODY_BYTES_MAX = 1024 * 1024;
@@ -130,19 +131,7 @@ async function readText(c: Context<AppEnv>, bytesMax: number): Promise<Read<stri
   if (declared > bytesMax) return tooLarge();
   if (declared <= bytesMax) return { ok: true, value: await c.req.text() };
   const read = await readWithin(c.req.raw.body, bytesMax);
-  return read === null ? tooLarge() : { ok: true, value: await read.text() };
-}
-
-/** All of a stream, or null as soon as it is longer. */
-export async function readWithin(body: ReadableStream<Uint8Array> | null, bytesMax: number): Promise<Blob | null> {
-  const chunks: Uint8Array[] = [];
-  let bytes = 0;
-  for await (const chunk of body ?? []) {
-    bytes += chunk.byteLength;
-    if (bytes > bytesMax) return null;
-    chunks.push(chunk);
-  }
-  return new Blob(chunks);
+  return read === null ? tooLarge() : { ok: true, value: new TextDecoder().decode(read) };
 }
 
 function refused(response: Response): { ok: false; response: Response } {

@@ -3,6 +3,7 @@
 import type { Context } from "hono";
 import type { AppEnv } from "../app.ts";
 import { problem } from "../problem.ts";
+import { readWithin } from "../read-within.ts";
 
 /** Twice what OTel collectors send by default, and what one isolate can hold several times, bytes. */
 const INGEST_BODY_BYTES_MAX = 8 * 2 ** 20;
@@ -23,22 +24,15 @@ export async function readBody(c: Context<AppEnv>): Promise<Body> {
   if (Number(c.req.header("content-length") ?? 0) > INGEST_BODY_BYTES_MAX) return tooLarge();
   let stream: ReadableStream<Uint8Array> | null = c.req.raw.body;
   if (stream !== null && encoding === "gzip") stream = stream.pipeThrough(new DecompressionStream("gzip"));
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  try {
-    for await (const chunk of stream ?? []) {
-      size += chunk.byteLength;
-      if (size > INGEST_BODY_BYTES_MAX) return tooLarge();
-      chunks.push(chunk);
-    }
-  } catch {
+  const bytes = await readWithin(stream, INGEST_BODY_BYTES_MAX).catch(() => "broken" as const);
+  if (bytes === "broken") {
     const what = encoding === "gzip" ? "not a whole gzip stream" : "not readable";
     return {
       ok: false,
       response: problem(c, 400, "Unreadable body", `The body is ${what}.`, [{ pointer: "", detail: what }]),
     };
   }
-  const bytes = chunks.length === 1 ? chunks[0]! : joined(chunks, size);
+  if (bytes === null) return tooLarge();
   return {
     ok: true,
     bytes,
@@ -46,14 +40,4 @@ export async function readBody(c: Context<AppEnv>): Promise<Body> {
       return new TextDecoder().decode(bytes);
     },
   };
-}
-
-function joined(chunks: Uint8Array[], size: number): Uint8Array {
-  const whole = new Uint8Array(size);
-  let at = 0;
-  for (const chunk of chunks) {
-    whole.set(chunk, at);
-    at += chunk.byteLength;
-  }
-  return whole;
 }
