@@ -21,7 +21,13 @@ import { Delivery } from "./hub/delivery.ts";
 import { FleetLink } from "./hub/fleet-link.ts";
 import { answerOf } from "./hub/heartbeat-answer.ts";
 import { Holds } from "./hub/holds.ts";
-import type { HeartbeatResult, HubConfig, HubSummary, WrittenOutputs } from "./hub/messages.ts";
+import {
+  type HeartbeatResult,
+  type HubConfig,
+  type HubSummary,
+  type WrittenOutputs,
+  withNames,
+} from "./hub/messages.ts";
 import { OutcomeBook } from "./hub/outcomes.ts";
 import { CommandQueue } from "./hub/queue.ts";
 import { ExpectedRuns } from "./hub/runs.ts";
@@ -30,7 +36,6 @@ import { readMessage, Sockets } from "./hub/sockets.ts";
 import { createTables, readMeta, writeMeta } from "./hub/tables.ts";
 import { Teaching } from "./hub/teaching.ts";
 import { Vms } from "./hub/vms.ts";
-import { named } from "./named.ts";
 import { vmKey } from "./secrets.ts";
 
 /** Outcomes wait this long for company before they go to D1, ms. */
@@ -198,12 +203,8 @@ export class ClusterHub extends DurableObject<Env> {
   /** Opens a VM's socket. The Worker has checked the key and the names, and tells them in the URL's query. */
   override async fetch(request: Request): Promise<Response> {
     const query = new URL(request.url).searchParams;
-    const [workspace, cluster, vm] = ["workspace", "cluster", "vm"].map((name) => query.get(name)!) as [
-      string,
-      string,
-      string,
-    ];
-    this.#know(workspace, cluster);
+    const vm = query.get("vm")!;
+    this.#know(query.get("workspace")!, query.get("cluster")!);
     this.#delivery.dismiss(vm);
     // A socket before this one is dead, though its end may not have been noticed yet.
     if (this.#sockets.has(vm)) this.#queue.releaseLeases(vm, Date.now());
@@ -393,11 +394,4 @@ export class ClusterHub extends DurableObject<Env> {
   #isPaused(): boolean {
     return policyOf(this.#config).mode === "paused";
   }
-}
-
-function withNames<T extends HubConfig | null>(config: T): T {
-  if (config === null) return config;
-  named(config.tasks);
-  named(config.vms);
-  return config;
 }

@@ -1,5 +1,5 @@
 // A command as the hub keeps it (tables.ts `commands`), for whom it was made, and as people are told of it when it was given up.
-import type { CommandKind } from "../../protocol.ts";
+import type { Command, CommandKind } from "../../protocol.ts";
 
 type CommandState = "queued" | "leased" | "done" | "failed" | "expired" | "cancelled";
 
@@ -56,4 +56,39 @@ export interface DeadLetter {
   attempts: number;
   reason: string | null;
   atMs: number;
+}
+
+/** As the agent that has leased it is told of it. */
+export function commandOf(row: CommandRow, leaseId: string, leaseMs: number): Command {
+  return {
+    commandId: row.command_id,
+    leaseId,
+    leaseMs,
+    kind: row.kind,
+    ...(row.task === null ? {} : { task: row.task }),
+    ...(row.version === null ? {} : { version: row.version }),
+    ...(row.uri === null ? {} : { uri: row.uri }),
+    bytes: row.bytes,
+    notBeforeMs: row.not_before_ms,
+    deadlineMs: row.deadline_ms,
+    expiresMs: row.expires_ms,
+    probability: row.probability,
+    attempt: row.attempt + 1,
+    ...(row.request === null ? {} : { request: JSON.parse(row.request) as Command["request"] }),
+  };
+}
+
+export function deadLetterOf(row: CommandRow): DeadLetter {
+  return {
+    commandId: row.command_id,
+    vm: row.vm,
+    kind: row.kind,
+    task: row.task,
+    uri: row.uri,
+    runId: row.run_id,
+    state: row.state,
+    attempts: row.attempt,
+    reason: row.reason,
+    atMs: row.changed_ms,
+  };
 }

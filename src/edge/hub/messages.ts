@@ -1,6 +1,7 @@
 // What Fleet, the Worker and the hubs tell each other, as plain data that crosses Durable Object calls.
 import type { VmView } from "../../core/fleet.ts";
 import type { HeartbeatAnswer, LearnedPart, Policy, TaskDeclaration, VmDeclaration } from "../../protocol.ts";
+import { named } from "../named.ts";
 import type { Spent } from "./budget.ts";
 
 /** From a hub to Fleet, at most once a second. */
@@ -42,6 +43,14 @@ export interface HubConfig {
   services: { service: string; probeUrl: string }[];
   /** What was learned and is to stay as it is. */
   frozen: LearnedPart[];
+}
+
+/** As it came over a call or out of storage: its records' keys are somebody's text. */
+export function withNames<T extends HubConfig | null>(config: T): T {
+  if (config === null) return config;
+  named(config.tasks);
+  named(config.vms);
+  return config;
 }
 
 /** What one execution has written and a later one of its run is likely to read. */

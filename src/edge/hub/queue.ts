@@ -6,7 +6,7 @@ import type { PlannedCommand } from "../../core/planned.ts";
 import { normaliseTaskName } from "../../core/records.ts";
 import type { Command, CommandKind, CommandResult } from "../../protocol.ts";
 import { newId } from "../ids.ts";
-import type { CommandOrigin, CommandRow, DeadLetter } from "./command-row.ts";
+import { type CommandOrigin, type CommandRow, commandOf, type DeadLetter, deadLetterOf } from "./command-row.ts";
 
 /** How long an agent may work before the hub takes it for lost, ms: a slow start, a large object, a long call. */
 const LEASE_MS: Record<CommandKind, number> = {
@@ -149,7 +149,7 @@ export class CommandQueue {
         nowMs,
         row.command_id,
       );
-      return toCommand(row, leaseId, leaseMs);
+      return commandOf(row, leaseId, leaseMs);
     });
   }
 
@@ -314,18 +314,7 @@ export class CommandQueue {
         limit,
       )
       .toArray()
-      .map((row) => ({
-        commandId: row.command_id,
-        vm: row.vm,
-        kind: row.kind,
-        task: row.task,
-        uri: row.uri,
-        runId: row.run_id,
-        state: row.state,
-        attempts: row.attempt,
-        reason: row.reason,
-        atMs: row.changed_ms,
-      }));
+      .map(deadLetterOf);
   }
 
   countsByState(): Record<string, number> {
@@ -385,23 +374,4 @@ export class CommandQueue {
     );
     this.#inFlight--;
   }
-}
-
-function toCommand(row: CommandRow, leaseId: string, leaseMs: number): Command {
-  return {
-    commandId: row.command_id,
-    leaseId,
-    leaseMs,
-    kind: row.kind,
-    ...(row.task === null ? {} : { task: row.task }),
-    ...(row.version === null ? {} : { version: row.version }),
-    ...(row.uri === null ? {} : { uri: row.uri }),
-    bytes: row.bytes,
-    notBeforeMs: row.not_before_ms,
-    deadlineMs: row.deadline_ms,
-    expiresMs: row.expires_ms,
-    probability: row.probability,
-    attempt: row.attempt + 1,
-    ...(row.request === null ? {} : { request: JSON.parse(row.request) as Command["request"] }),
-  };
 }
