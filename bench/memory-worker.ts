@@ -28,7 +28,7 @@ export class Writer {
     };
     this.state = {
       workspace: "bench",
-      ledger: new Ledger(new GraphRows(), [], this.store),
+      ledger: new Ledger(new GraphRows(), [], this.store.packs),
       learned: new Learned(),
       ...model,
       model: modelOf(model, []),
@@ -87,11 +87,11 @@ export class Writer {
     const { state, store } = this;
     const { rows } = state.ledger;
     const seq = store.lastSeq;
-    store.writePack(seq, state.ledger.takeSealed(), nowMs);
+    store.packs.write(seq, state.ledger.takeSealed(), nowMs);
     const flush = prepareFlush(rows, seq, state.newestDay, {}, () => profilesFor(state, rows.rows));
     takeMeasures(state);
     store.commitFlush(seq);
-    store.expire(nowMs);
+    store.packs.expire(nowMs);
     Object.assign(state, { flushedSeq: seq, newestDay: flush.newestDay, flushedMs: nowMs, recordsSince: 0 });
   }
 }

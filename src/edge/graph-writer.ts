@@ -321,7 +321,7 @@ export class GraphWriter extends DurableObject<Env> {
     const measures = takeMeasures(state);
     flush.statements.push(...measures.statements);
     store.transaction(() => {
-      store.writePack(seq, sealed, nowMs);
+      store.packs.write(seq, sealed, nowMs);
       store.writeCheckpoint(seq, checkpointTexts(ledger));
       store.setMeta("gaps", JSON.stringify([...ledger.gaps]));
       store.setMeta("refusals", ledger.rows.refusalsText());
@@ -342,7 +342,7 @@ export class GraphWriter extends DurableObject<Env> {
     state.newestDay = flush.newestDay;
     store.transaction(() => {
       store.commitFlush(seq);
-      store.expire(nowMs);
+      store.packs.expire(nowMs);
     });
   }
 

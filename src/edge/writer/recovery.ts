@@ -9,9 +9,10 @@ import { type KeptRun, KNOWN_AFTER_MS, Ledger } from "../../core/ledger.ts";
 import { assembleRun } from "../../core/profile.ts";
 import { taskCountsOf } from "../../core/rows.ts";
 import { readRows } from "../graph-store.ts";
+import { runsOfText, textOfRuns } from "./packs.ts";
 import { pack, sealRuns } from "./seal.ts";
 import { learnOutcomes, learnRun, modelOf, noteEnded, type State, sealing } from "./state.ts";
-import { runsOfText, textOfRuns, type WriterStore } from "./writer-store.ts";
+import type { WriterStore } from "./writer-store.ts";
 
 /** Records of one item of the checkpoint. */
 const CHECKPOINT_RECORDS = 4_000;
@@ -28,8 +29,8 @@ export async function recover(store: WriterStore, db: D1Database, workspace: str
     store.dropAfter(applied.batchId);
     if (store.meta("prepared") === String(applied.batchId)) store.commitFlush(applied.batchId);
   });
-  store.loadIndex();
-  const ledger = new Ledger(rows, taskCountsOf(rows.rows).keys(), store);
+  store.packs.loadIndex();
+  const ledger = new Ledger(rows, taskCountsOf(rows.rows).keys(), store.packs);
   for (const [key, gapMs] of JSON.parse(store.meta("gaps") ?? "[]") as [string, number][]) ledger.gaps.set(key, gapMs);
   rows.restoreRefusals(store.meta("refusals") ?? '{"refused":[],"closed":[]}');
   restoreOpenRuns(ledger, store.readCheckpoint(applied.batchId));
@@ -57,7 +58,7 @@ export async function recover(store: WriterStore, db: D1Database, workspace: str
     lastRecordMs: nowMs,
   };
   if (model.isLost) {
-    for (const records of store.keptRuns(REBUILD_PACKS)) learnRun(state, assembleRun(records));
+    for (const records of store.packs.keptRuns(REBUILD_PACKS)) learnRun(state, assembleRun(records));
   }
   replay(state, store, model, nowMs);
   return state;
@@ -102,7 +103,7 @@ export function rebuild(state: State, store: WriterStore, nowMs: number): { runs
   const before = { engine: state.engine, tasks: state.tasks, taskIds: state.taskIds };
   Object.assign(state, emptyModel());
   const learned = { runs: 0, executions: 0 };
-  for (const records of store.keptRuns(REBUILD_PACKS)) {
+  for (const records of store.packs.keptRuns(REBUILD_PACKS)) {
     const run = assembleRun(records);
     if (run.executions.length === 0) continue;
     learnRun(state, run);

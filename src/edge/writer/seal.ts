@@ -24,5 +24,5 @@ export function pack(
   { nowMs, seq }: { nowMs: number; seq: number },
 ): void {
   const sealed = ledger.takeSealed();
-  store.transaction(() => store.writePack(seq, sealed, nowMs));
+  store.transaction(() => store.packs.write(seq, sealed, nowMs));
 }
