@@ -6,6 +6,9 @@ const TASKS_MAX = 100_000;
 /** Spans of no kind whose parents may still come. */
 const UNKINDED_MAX = 200_000;
 
+/** Reasons told apart; a log that has more writes ids into them. */
+const REASONS_MAX = 100;
+
 export interface Counted {
   runs: number;
   executions: number;
@@ -49,7 +52,8 @@ export class Counter {
     } else if (record.task !== null) this.#count(record.task);
   }
 
-  skip(reason: string, count: number): void {
+  skip(told: string, count: number): void {
+    const reason = this.#skipped.has(told) || this.#skipped.size < REASONS_MAX ? told : "other reasons";
     this.#skipped.set(reason, (this.#skipped.get(reason) ?? 0) + count);
   }
 

@@ -13,7 +13,7 @@ const REASONS_TOLD = 10;
 const COLUMN_FIELDS = ["run", "task", "start", "end", "execution", "parent", "service", "status", "version"];
 
 const HELP = `
-Formats: ${FORMATS.join(", ")}; told by the content unless --format says it. .gz and .tar.gz are unpacked on the way.
+Formats: ${FORMATS.join(", ")}; told by the content unless --format says it. .gz, .zst and .tar are unpacked on the way.
 Where to send it: --url and --key, or FORECHAIN_URL and FORECHAIN_KEY, or the worker that \`npm run dev\` started here.
 An import that was interrupted is resumed by running it again: nothing is counted twice.
 

@@ -1,7 +1,9 @@
 // JSON documents larger than memory. In: chunks of one document, of several after each other, or of lines. Out: the elements of
-// the arrays under the asked top-level keys (or of a top-level array) one by one, then what is left of the document. Elements are objects or
-// arrays, as records are; a bare number or string between them makes its neighbour malformed.
+// the arrays under the asked top-level keys (or of a top-level array) one by one, then what is left of the document.
 // Only brackets and strings are followed here; JSON.parse does the parsing, element by element.
+//
+// A writer that was killed leaves half a record, and the next one follows it. So a document is given up where it cannot go on: at the
+// end of a line inside a string, at a bracket that closes no other, and at one where no value may begin, which begins the next document.
 import type { Content } from "./format.ts";
 
 /** An element longer than this is not one record, bytes of text: the reader would be out of memory. */
@@ -11,9 +13,13 @@ type JsonPart =
   /** `key` null: a document, without the arrays that were given element by element. */
   { key: string | null; value: unknown } | { malformed: string };
 
-const MARKS = /["{}[\]\\\n]/g;
+const MARKS = /["{}[\]\n]/g;
+const STRING_MARKS = /["\\\n]/g;
+const SPACE_LAST = 0x20;
+/** Commas and spaces between values. */
+const BETWEEN = /^[\s,]+/;
 
-/** Walks over documents. A document that is not JSON is told and ends at its line's end, if anywhere. */
+/** Walks over documents. One that is not JSON is told, and the next one is looked for. */
 export async function* jsonParts(content: Content, keys: readonly string[]): AsyncGenerator<JsonPart> {
   const scanner = new Scanner(keys);
   const decoder = new TextDecoder();
@@ -24,7 +30,13 @@ export async function* jsonParts(content: Content, keys: readonly string[]): Asy
 
 class Scanner {
   readonly #keys: ReadonlySet<string>;
-  #depth = 0;
+  /** The chunk, and from where on nothing is taken of it yet. */
+  #text = "";
+  #from = 0;
+  /** The last character of earlier chunks that is no space. */
+  #lastMark = "";
+  /** Brackets that are open. */
+  readonly #open: string[] = [];
   #inString = false;
   #skipNext = false;
   /** Text of the document, without streamed elements. */
@@ -33,104 +45,109 @@ class Scanner {
   #element: string | null = null;
   /** Key of the array that is being streamed; "" for a top-level array. */
   #streaming: string | null = null;
-  /** Depth inside the streamed array. */
+  /** How many brackets are open inside the streamed array. */
   #streamDepth = 0;
   /** The last whole string at depth 1: a key, if an array follows. */
   #lastString = "";
   /** A string that goes on from an earlier chunk, and where it begins in this one. */
   #string = "";
   #stringFrom = 0;
-  #isFirst = true;
 
   constructor(keys: readonly string[]) {
     this.#keys = new Set(keys);
   }
 
-  *push(chunk: string): Generator<JsonPart> {
-    const text = this.#isFirst ? chunk.replace(/^\ufeff/, "") : chunk;
-    if (chunk !== "") this.#isFirst = false;
-    let from = 0;
-    MARKS.lastIndex = 0;
-    let at = this.#skipNext && text.length > 0 ? 1 : 0;
-    if (at === 1) this.#skipNext = false;
+  *push(text: string): Generator<JsonPart> {
+    if (text === "") return;
+    this.#text = text;
+    this.#from = 0;
+    let at = this.#skipNext ? 1 : 0;
+    this.#skipNext = false;
     for (;;) {
-      MARKS.lastIndex = at;
-      const match = MARKS.exec(text);
+      const marks = this.#inString ? STRING_MARKS : MARKS;
+      marks.lastIndex = at;
+      const match = marks.exec(text);
       if (match === null) break;
-      const mark = match[0];
-      const index = match.index;
+      const [mark] = match;
+      const { index } = match;
       at = index + 1;
-      if (this.#inString) {
-        if (mark === "\\") {
-          if (at < text.length) at++;
-          else this.#skipNext = true;
-        } else if (mark === '"') {
-          this.#inString = false;
-          if (this.#depth === 1) this.#lastString = this.#string + text.slice(this.#stringFrom, index);
-          this.#string = "";
-          this.#stringFrom = 0;
-        }
-        continue;
-      }
-      if (mark === '"') {
-        this.#inString = true;
-        this.#stringFrom = at;
-        this.#string = "";
+      if (mark === '"') this.#quote(index);
+      else if (mark === "\\") {
+        if (at < text.length) at++;
+        else this.#skipNext = true;
+      } else if (mark === "\n") {
+        if (this.#inString) yield this.#giveUp("a line ends inside a string", at);
+        else if (this.#open.length === 0) yield* this.#closeDocument(at);
       } else if (mark === "{" || mark === "[") {
-        const isStreamed =
-          mark === "[" &&
-          this.#streaming === null &&
-          ((this.#depth === 1 && this.#keys.has(this.#lastString)) ||
-            (this.#depth === 0 &&
-              this.#keys.size > 0 &&
-              this.#document.trim() + text.slice(from, index).trim() === ""));
-        this.#depth++;
-        if (isStreamed) {
-          this.#take(text.slice(from, at));
-          from = at;
-          this.#streaming = this.#depth === 1 ? "" : this.#lastString;
-          this.#streamDepth = this.#depth;
-          this.#element = "";
-        }
-      } else if (mark === "}" || mark === "]") {
-        this.#depth--;
-        if (this.#streaming !== null && this.#depth === this.#streamDepth) {
-          this.#take(text.slice(from, at));
-          from = at;
-          yield* this.#closeElement();
-        } else if (this.#streaming !== null && this.#depth < this.#streamDepth) {
-          this.#take(text.slice(from, index));
-          from = index;
-          yield* this.#closeElement();
-          this.#streaming = null;
-          this.#element = null;
-        }
-        if (this.#depth <= 0) {
-          this.#depth = 0;
-          this.#take(text.slice(from, at));
-          from = at;
-          yield* this.#closeDocument();
-        }
-      } else if (mark === "\n" && this.#depth === 0) {
-        this.#take(text.slice(from, at));
-        from = at;
-        yield* this.#closeDocument();
-      }
+        if (!this.#mayBegin(index)) yield this.#giveUp("a record breaks off before the next one", index);
+        this.#begin(mark, index);
+      } else if (this.#open.pop() === (mark === "}" ? "{" : "[")) yield* this.#end(index);
+      else yield this.#giveUp("a bracket closes nothing", at);
     }
-    if (this.#inString && this.#depth === 1) this.#string += text.slice(this.#stringFrom);
+    if (this.#inString && this.#open.length === 1) this.#string += text.slice(this.#stringFrom);
     this.#stringFrom = 0;
-    this.#take(text.slice(from));
+    this.#take(text.length);
+    this.#lastMark = this.#markBefore(text.length);
   }
 
   *end(): Generator<JsonPart> {
-    if (this.#depth > 0) {
-      yield { malformed: "the document ends in the middle" };
-      return;
-    }
-    yield* this.#closeDocument();
+    this.#text = "";
+    this.#from = 0;
+    if (this.#open.length > 0) yield { malformed: "the document ends in the middle" };
+    else yield* this.#closeDocument(0);
   }
 
-  #take(text: string): void {
+  #quote(index: number): void {
+    this.#inString = !this.#inString;
+    if (this.#inString) this.#stringFrom = index + 1;
+    else if (this.#open.length === 1) this.#lastString = this.#string + this.#text.slice(this.#stringFrom, index);
+    this.#string = "";
+  }
+
+  /** Whether a value may stand here: after the colon of an object, or first or after a comma in an array. */
+  #mayBegin(index: number): boolean {
+    const inside = this.#open.at(-1);
+    if (inside === undefined) return true;
+    const before = this.#markBefore(index);
+    return inside === "{" ? before === ":" : before === "[" || before === ",";
+  }
+
+  #markBefore(index: number): string {
+    for (let at = index - 1; at >= 0; at--) if (this.#text.charCodeAt(at) > SPACE_LAST) return this.#text[at]!;
+    return this.#lastMark;
+  }
+
+  #begin(mark: string, index: number): void {
+    const isStreamed = mark === "[" && this.#streaming === null && this.#isAsked(index);
+    this.#open.push(mark);
+    if (!isStreamed) return;
+    this.#take(index + 1);
+    this.#streamDepth = this.#open.length;
+    this.#streaming = this.#streamDepth === 1 ? "" : this.#lastString;
+    this.#element = "";
+  }
+
+  #isAsked(index: number): boolean {
+    if (this.#open.length === 1) return this.#keys.has(this.#lastString);
+    if (this.#open.length > 0 || this.#keys.size === 0) return false;
+    return (this.#document + this.#text.slice(this.#from, index)).replace(BETWEEN, "") === "";
+  }
+
+  *#end(index: number): Generator<JsonPart> {
+    const depth = this.#open.length;
+    if (this.#streaming !== null && depth === this.#streamDepth) yield* this.#closeElement(index + 1);
+    else if (this.#streaming !== null && depth < this.#streamDepth) {
+      yield* this.#closeElement(index);
+      this.#streaming = null;
+      this.#element = null;
+    }
+    if (depth === 0) yield* this.#closeDocument(index + 1);
+  }
+
+  /** The chunk up to `until` belongs to what is being read. */
+  #take(until: number): void {
+    const text = this.#text.slice(this.#from, until);
+    this.#from = until;
     if (this.#element !== null) this.#element += text;
     else this.#document += text;
     if ((this.#element ?? this.#document).length > ELEMENT_CHARS_MAX) {
@@ -138,28 +155,57 @@ class Scanner {
     }
   }
 
-  *#closeElement(): Generator<JsonPart> {
-    const text = this.#element!.replace(/^[\s,]+/, "").trim();
+  *#closeElement(until: number): Generator<JsonPart> {
+    this.#take(until);
+    const text = this.#element!.replace(BETWEEN, "").trim();
     this.#element = "";
-    if (text === "") return;
-    const key = this.#streaming!;
-    yield parsed(text, key);
+    if (text !== "") yield* parsed(text, this.#streaming!);
   }
 
-  *#closeDocument(): Generator<JsonPart> {
-    const text = this.#document.trim();
+  *#closeDocument(until: number): Generator<JsonPart> {
+    this.#take(until);
+    const text = this.#document.replace(BETWEEN, "").trim();
     this.#document = "";
     this.#lastString = "";
-    // Commas between documents, and an array whose elements have all been given.
-    if (text === "" || text === "," || text === "[]") return;
-    yield parsed(text, null);
+    // "[]": an array whose elements have all been given.
+    if (text !== "" && text !== "[]") yield* parsed(text, null);
+  }
+
+  /** Drops the document; the next one begins at `next`. */
+  #giveUp(reason: string, next: number): JsonPart {
+    this.#open.length = 0;
+    this.#inString = false;
+    this.#document = "";
+    this.#element = null;
+    this.#streaming = null;
+    this.#lastString = "";
+    this.#string = "";
+    this.#from = next;
+    return { malformed: reason };
   }
 }
 
-function parsed(text: string, key: string | null): JsonPart {
+function* parsed(text: string, key: string | null): Generator<JsonPart> {
   try {
-    return { key, value: JSON.parse(text) };
+    yield { key, value: JSON.parse(text) };
+    return;
   } catch (error) {
-    return { malformed: error instanceof Error ? error.message : "not JSON" };
+    const among = key === null ? null : valuesOf(text);
+    if (among === null) yield { malformed: error instanceof Error ? reasonOf(error.message) : "not JSON" };
+    else for (const value of among) yield { key, value };
   }
+}
+
+/** Of an element with numbers, strings or nulls before it, which no bracket ended. */
+function valuesOf(text: string): unknown[] | null {
+  try {
+    return JSON.parse(`[${text}]`);
+  } catch {
+    return null;
+  }
+}
+
+/** Without where it was and what stood there: reasons are counted. */
+function reasonOf(message: string): string {
+  return message.replace(/( in JSON)? at position .*$|, (\.\.\.)?".*$/s, "");
 }

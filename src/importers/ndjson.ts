@@ -1,5 +1,5 @@
 // JSON by the line, or an array: executions of the native format, and events of any keys (columns as told or guessed).
-import { Execution } from "../protocol.ts";
+import { parseExecution } from "../protocol.ts";
 import { type Content, type Imported, type Importer, type ImportOptions, skipped } from "./format.ts";
 import { jsonParts } from "./json-stream.ts";
 import { layoutOf, rowOf } from "./table.ts";
@@ -13,7 +13,7 @@ async function* readNative(content: Content): AsyncGenerator<Imported> {
     const isWrapper =
       part.key === null && typeof part.value === "object" && part.value !== null && "executions" in part.value;
     if (isWrapper) continue; // Its elements came one by one.
-    const parsed = Execution.safeParse(part.value);
+    const parsed = parseExecution(part.value);
     if (parsed.success) yield { kind: "execution", execution: parsed.data };
     else
       yield skipped(`${parsed.error.issues[0]!.path.join(".") || "the execution"}: ${parsed.error.issues[0]!.message}`);

@@ -13,7 +13,9 @@ import { wfformat } from "./wfformat.ts";
 import { xes } from "./xes.ts";
 import { xray } from "./xray.ts";
 
-const IMPORTERS: Importer[] = [otlp, xray, jaeger, native, wfformat, xes, ndjson, csv];
+/** JSON whose keys tell what it is. */
+const PARTICULAR: Importer[] = [otlp, xray, jaeger, native];
+const IMPORTERS: Importer[] = [...PARTICULAR, wfformat, xes, ndjson, csv];
 export const FORMATS: FormatName[] = IMPORTERS.map(({ format }) => format);
 
 interface LogContent {
@@ -34,14 +36,14 @@ export const READ_DEFAULTS: ReadOptions = { format: null, columns: {}, lifecycle
 export async function* readLog(path: string, options: ReadOptions = READ_DEFAULTS): AsyncGenerator<LogContent> {
   for await (const { name, content, head } of contentsOf(path)) {
     const text = new TextDecoder().decode(head);
-    if (head.includes(0)) {
-      const reason = "binary data, not a log: what is packed otherwise than .gz or .tar.gz has to be unpacked first";
+    const reason = binaryReason(head);
+    if (reason !== null) {
       yield { name, format: null, items: one({ kind: "skipped", reason, count: 1 }) };
       continue;
     }
     const importer =
       IMPORTERS.find(({ format }) => format === options.format) ??
-      (options.format === null ? IMPORTERS.find((candidate) => candidate.detects(text)) : undefined);
+      (options.format === null ? importerFor(text) : undefined);
     if (importer === undefined) {
       const reason = head.length === 0 ? "the file is empty" : "not a format that is known";
       yield { name, format: null, items: one({ kind: "skipped", reason, count: 1 }) };
@@ -51,6 +53,34 @@ export async function* readLog(path: string, options: ReadOptions = READ_DEFAULT
     const fileId = createHash("sha256").update(head).digest("hex").slice(0, 12);
     yield { name, format: importer.format, items: importer.read(content, { ...options, fileId }) };
   }
+}
+
+/** The format of a content that begins like this. */
+function importerFor(text: string): Importer | undefined {
+  const first = IMPORTERS.find((candidate) => candidate.detects(text));
+  if (first !== undefined && first !== csv) return first;
+  // Services write a line or two of other text before their records.
+  const from = text.search(/^\{"/m);
+  const later = from > 0 ? PARTICULAR.find((candidate) => candidate.detects(text.slice(from))) : undefined;
+  return later ?? first;
+}
+
+/** What people pack logs with and we do not unpack, by its first bytes. */
+const PACKED: [magic: string, what: string][] = [
+  ["PK\u0003\u0004", "a zip archive"],
+  ["\u00fd7zXZ", "packed with xz"],
+  ["BZh", "packed with bzip2"],
+  ["7z\u00bc\u00af", "a 7z archive"],
+  ["\u0004\u0022M\u0018", "packed with lz4"],
+  ["PAR1", "a Parquet file"],
+];
+
+/** Why the content can be no log; null where it may be one. */
+function binaryReason(head: Uint8Array): string | null {
+  const start = Buffer.from(head.subarray(0, 8)).toString("latin1");
+  const packed = PACKED.find(([magic]) => start.startsWith(magic));
+  if (packed !== undefined) return `${packed[1]}: unpack it first; .gz, .zst and .tar are read as they are`;
+  return head.includes(0) ? "binary data, not a log" : null;
 }
 
 async function* one(item: Imported): AsyncGenerator<Imported> {

@@ -1,11 +1,12 @@
-// Files as contents. In: a path, or "-" for standard input. Out: one content per file, several for a tar archive, decompressed
-// on the way; nothing is held whole. Compression and archives are told by their magic bytes, not by names.
+// Files as contents. In: a path, or "-" for standard input. Out: one content per file, several for a tar archive, decompressed and
+// in UTF-8; nothing is held whole. Compression, archives and encodings are told by the first bytes, not by names.
 import { createReadStream, readdirSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
-import { PassThrough, Readable } from "node:stream";
+import { type Duplex, PassThrough, Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { createGunzip } from "node:zlib";
+import { createGunzip, createZstdDecompress } from "node:zlib";
 import { extract } from "tar-stream";
+import { foreignEncodingOf, recoded } from "./encoding.ts";
 import type { Content } from "./format.ts";
 
 interface NamedContent {
@@ -20,6 +21,13 @@ interface NamedContent {
 const HEAD_BYTES = 64 * 1024;
 const TAR_MAGIC_AT = 257;
 const TAR_MAGIC = "ustar";
+/** Archives in archives in compressed files; there are files that contain themselves. */
+const LAYERS_MAX = 4;
+
+const UNPACKERS: [magic: number[], create: () => Duplex][] = [
+  [[0x1f, 0x8b], createGunzip],
+  [[0x28, 0xb5, 0x2f, 0xfd], createZstdDecompress],
+];
 
 /** The file, or what a folder and those below it hold; hidden ones are left out. */
 export function filesOf(path: string): string[] {
@@ -32,25 +40,36 @@ export function filesOf(path: string): string[] {
   return below;
 }
 
-/** The contents of a file. Errors: throws what opening, gunzip or tar throw, with the name in front. */
+/** The contents of a file. Errors: throws what opening, unpacking or tar throw. */
 export async function* contentsOf(path: string): AsyncGenerator<NamedContent> {
-  const name = path === "-" ? "stdin" : path;
   const raw: Readable = path === "-" ? process.stdin : createReadStream(path);
-  const compressed = await peek(raw);
-  let chunks: AsyncIterable<Uint8Array> = compressed.content;
-  if (compressed.head[0] === 0x1f && compressed.head[1] === 0x8b) {
-    const source = Readable.from(chunks);
-    const gunzip = createGunzip();
-    source.on("error", (error) => gunzip.destroy(error));
-    chunks = source.pipe(gunzip);
-  }
-  const { head, content } = await peek(chunks);
-  const isTar = Buffer.from(head.subarray(TAR_MAGIC_AT, TAR_MAGIC_AT + TAR_MAGIC.length)).toString() === TAR_MAGIC;
-  if (isTar) yield* membersOf(name, content);
-  else yield { name, head, content };
+  yield* unpacked(path === "-" ? "stdin" : path, raw, LAYERS_MAX);
 }
 
-async function* membersOf(archive: string, content: Content): AsyncGenerator<NamedContent> {
+async function* unpacked(
+  name: string,
+  source: AsyncIterable<Uint8Array>,
+  layers: number,
+): AsyncGenerator<NamedContent> {
+  const { head, content } = await peek(source);
+  const unpacker = UNPACKERS.find(([magic]) => magic.every((byte, i) => head[i] === byte))?.[1];
+  const isTar = Buffer.from(head.subarray(TAR_MAGIC_AT, TAR_MAGIC_AT + TAR_MAGIC.length)).toString() === TAR_MAGIC;
+  if (layers > 0 && unpacker !== undefined) yield* unpacked(name, through(content, unpacker()), layers - 1);
+  else if (layers > 0 && isTar) yield* membersOf(name, content, layers - 1);
+  else {
+    const encoding = foreignEncodingOf(head);
+    if (encoding === null) yield { name, head, content };
+    else yield { name, ...(await peek(recoded(content, encoding))) };
+  }
+}
+
+function through(content: Content, unpacker: Duplex): AsyncIterable<Uint8Array> {
+  const source = Readable.from(content);
+  source.on("error", (error) => unpacker.destroy(error));
+  return source.pipe(unpacker);
+}
+
+async function* membersOf(archive: string, content: Content, layers: number): AsyncGenerator<NamedContent> {
   const tar = extract();
   // A fault of the archive surfaces where its members are read.
   pipeline(Readable.from(content), tar).catch((error: Error) => tar.destroy(error));
@@ -60,9 +79,9 @@ async function* membersOf(archive: string, content: Content): AsyncGenerator<Nam
       entry.resume();
       continue;
     }
-    const member = await peek(entry.pipe(new PassThrough()));
-    yield { name: `${archive}:${name}`, ...member };
-    for await (const _ of member.content); // What the importer left of it: the archive goes on after it.
+    const body = entry.pipe(new PassThrough());
+    yield* unpacked(`${archive}:${name}`, body, layers);
+    body.resume(); // What the importer left of it: the archive goes on after it.
   }
 }
 

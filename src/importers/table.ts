@@ -4,11 +4,16 @@
 import type { Span, SpanKind } from "../core/spans.ts";
 import { Execution } from "../protocol.ts";
 import { type Columns, type Imported, skipped } from "./format.ts";
+import { instantOf } from "./instant.ts";
 
 const COLUMNS_TOLD_MAX = 20;
 const COLUMN_CHARACTERS_MAX = 40;
 
 type Field = keyof Columns | "kind" | "pod";
+
+/** Line breaks inside a quoted cell. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: taking control characters out is the point
+const CONTROL = /[\u0000-\u001f\u007f]+/g;
 
 /** By field, in order of preference, lower case without separators. */
 const NAMES: Record<Field, string[]> = {
@@ -39,7 +44,17 @@ const NAMES: Record<Field, string[]> = {
     "time",
     "date",
   ],
-  end: ["endtimens", "endtimeunixnano", "endtime", "endms", "endtimestamp", "end", "completetime"],
+  end: [
+    "endtimens",
+    "endtimeunixnano",
+    "endtime",
+    "endms",
+    "endtimestamp",
+    "end",
+    "completetime",
+    "completetimestamp",
+    "timetimestamp",
+  ],
   execution: ["spanid", "executionid", "eventid"],
   parent: ["parentspanid", "parentid", "parent"],
   service: ["servicename", "service"],
@@ -50,7 +65,10 @@ const NAMES: Record<Field, string[]> = {
 };
 
 /** The column of each field; null where there is none. */
-export type Layout = Record<Field, string | null>;
+export type Layout = Record<Field, string | null> & {
+  /** Whether 09/10/2012 is in October. */
+  dayFirst: boolean;
+};
 
 /** Finds the columns. Errors: a message where run or task cannot be told. */
 export function layoutOf(names: string[], columns: Columns): Layout | string {
@@ -59,7 +77,7 @@ export function layoutOf(names: string[], columns: Columns): Layout | string {
     const key = name.toLowerCase().replace(/[^a-z0-9]/g, "");
     if (!plain.has(key)) plain.set(key, name);
   }
-  const layout = {} as Layout;
+  const layout = { dayFirst: false } as Layout;
   for (const field of Object.keys(NAMES) as Field[]) {
     const asked = field in columns ? columns[field as keyof Columns] : undefined;
     // Padded headers are met: nobody types the spaces.
@@ -69,6 +87,8 @@ export function layoutOf(names: string[], columns: Columns): Layout | string {
     }
     layout[field] = told ?? NAMES[field].map((key) => plain.get(key)).find((name) => name !== undefined) ?? null;
   }
+  // An id of rows, where rows name their parents; else it may be anything's.
+  if (layout.parent !== null) layout.execution ??= plain.get("id") ?? null;
   for (const field of ["run", "task"] as const) {
     if (layout[field] === null) {
       return `no column tells the ${field}: name it (${OPTIONS[field]}); there are: ${listed(names)}`;
@@ -102,10 +122,10 @@ export function rowOf(cells: Record<string, unknown>, layout: Layout, position: 
   };
   const run = cell("run");
   if (run === "") return skipped("no run in this row");
-  const name = cell("task");
+  const name = cell("task").replace(CONTROL, " ");
   if (name === "") return skipped("no task in this row");
-  const startMs = instantOf(cell("start"));
-  const endMs = cell("end") === "" ? startMs : instantOf(cell("end"));
+  const startMs = instantOf(cell("start"), layout.dayFirst);
+  const endMs = cell("end") === "" ? startMs : instantOf(cell("end"), layout.dayFirst);
   if (startMs === null || endMs === null) return skipped("a time that cannot be read");
   const service = cell("service") || cell("pod").replace(/-[0-9a-f]{6,10}-[0-9a-z]{5}$/, "");
   const parent = /^(root|none|null|0*)$/i.test(cell("parent")) ? null : cell("parent");
@@ -182,25 +202,4 @@ function kindOf(text: string): SpanKind | null {
   if (text === "") return null;
   const name = text.toLowerCase().replace("span_kind_", "") as SpanKind;
   return KINDS[Number(text)] ?? (KINDS.includes(name) ? name : "unspecified");
-}
-
-/** Numbers by their size are s, ms, µs or ns since the epoch; else a date, UTC where it names no zone. Null: neither. "" is unknown: 0. */
-export function instantOf(text: string): number | null {
-  if (text === "") return 0;
-  if (/^-?\d+(\.\d+)?(e[+-]?\d+)?$/i.test(text)) {
-    const value = Number(text);
-    if (Math.abs(value) >= 1e17) return value / 1e6;
-    if (Math.abs(value) >= 1e14) return value / 1e3;
-    if (Math.abs(value) >= 1e11) return value;
-    return value * 1e3;
-  }
-  const [, date, clock, fraction = "", zone = ""] =
-    /^(\d{4}[-/]\d\d[-/]\d\d)(?:[T ](\d\d:\d\d(?::\d\d)?)(\.\d+)?)?\s*(Z|UTC|[+-]\d\d:?\d\d)?$/i.exec(text) ?? [];
-  if (date === undefined) {
-    const ms = Date.parse(text);
-    return Number.isNaN(ms) ? null : ms;
-  }
-  const offset = /^[+-]/.test(zone) ? zone.replace(/^(...):?(..)$/, "$1:$2") : "Z";
-  const ms = Date.parse(`${date.replaceAll("/", "-")}T${clock ?? "00:00"}${offset}`);
-  return Number.isNaN(ms) ? null : ms + (fraction === "" ? 0 : Number(fraction) * 1000);
 }

@@ -4,7 +4,7 @@
 import { SaxesParser } from "saxes";
 import { Execution } from "../protocol.ts";
 import { type Content, type Imported, type Importer, type ImportOptions, skipped } from "./format.ts";
-import { instantOf } from "./table.ts";
+import { instantOf } from "./instant.ts";
 
 interface XesEvent {
   name: string;
@@ -24,14 +24,16 @@ async function* read(content: Content, options: ImportOptions): AsyncGenerator<I
   parser.on("error", (error) => {
     fault ??= error.message;
   });
-  parser.on("opentag", ({ name, attributes }) => {
+  parser.on("opentag", ({ name: qualified, attributes }) => {
+    const name = localName(qualified);
     if (name === "trace") trace = { name: "", events: [] };
     else if (name === "event" && trace !== null) event = { name: "", time: "", transition: "", instance: "" };
     else if (trace !== null) {
       if (nested++ === 0) assign(trace, event, attributes as Record<string, string>);
     }
   });
-  parser.on("closetag", ({ name }) => {
+  parser.on("closetag", ({ name: qualified }) => {
+    const name = localName(qualified);
     if (name === "event" && trace !== null && event !== null) {
       trace.events.push(event);
       event = null;
@@ -48,8 +50,15 @@ async function* read(content: Content, options: ImportOptions): AsyncGenerator<I
     if (fault !== null) break;
   }
   if (fault === null) parser.close();
+  // Of a log that breaks off inside a trace, its whole events.
+  if (trace !== null) traces.push(trace);
   for (const whole of traces.splice(0)) yield* executionsOf(whole, number++, options);
   if (fault !== null) yield skipped(`not whole XML: ${fault}`);
+}
+
+/** Without the namespace's prefix. */
+function localName(name: string): string {
+  return name.slice(name.indexOf(":") + 1);
 }
 
 function assign(trace: { name: string }, event: XesEvent | null, { key, value = "" }: Record<string, string>): void {
@@ -119,6 +128,6 @@ function execution(
 
 export const xes: Importer = {
   format: "xes",
-  detects: (head) => /^\s*(<\?xml|<!--|<log\b)/.test(head.replace(/^\ufeff/, "")) && /<log\b/.test(head),
+  detects: (head) => /^\s*<(\?xml|!--|!DOCTYPE|([\w.-]+:)?log\b)/.test(head) && /<([\w.-]+:)?log\b/.test(head),
   read,
 };

@@ -1,0 +1,330 @@
+// Logs as other tools than the first ones write them: other shapes of the same format, other encodings and packings, broken ones.
+import { execFileSync } from "node:child_process";
+import { gzipSync, zstdCompressSync } from "node:zlib";
+import { pack } from "tar-stream";
+import { describe, expect, test } from "vitest";
+import { seededRandom } from "../../src/core/random.ts";
+import { packRecords, type RunRecord, unpackRecords } from "../../src/core/records.ts";
+import { type Imported, type Importer, recordOf } from "../../src/importers/format.ts";
+import { isDayFirst } from "../../src/importers/instant.ts";
+import { jaeger } from "../../src/importers/jaeger.ts";
+import { native, ndjson } from "../../src/importers/ndjson.ts";
+import { otlp } from "../../src/importers/otlp.ts";
+import { READ_DEFAULTS, runsOf } from "../../src/importers/read.ts";
+import { wfformat } from "../../src/importers/wfformat.ts";
+import { xray } from "../../src/importers/xray.ts";
+import { file, JAEGER, lines, NATIVE, OTLP, TRACE, told, WF, XES, XRAY } from "./logs.ts";
+
+const SHOP = `${TRACE}: shop/order shop/pay`;
+const [OTLP_GROUP] = OTLP.resourceSpans;
+const [JAEGER_TRACE] = JAEGER.data;
+const [XRAY_TRACE] = XRAY.Traces;
+const JAEGER_RUN = `${"abc".padStart(32, "0")}: shop/order shop/pay`;
+const SEGMENTS = XRAY_TRACE!.Segments.map(({ Document }) => ({
+  trace_id: XRAY_TRACE!.Id,
+  ...(JSON.parse(Document) as object),
+}));
+const SPANS_ALONE = JAEGER_TRACE!.spans.map(({ processID: _, ...span }) => ({
+  ...span,
+  process: { serviceName: "shop" },
+}));
+
+/** The same value with other names of its fields, or with other values. */
+function changed(
+  value: unknown,
+  keyOf: (key: string) => string,
+  contentOf = (_: string, inner: unknown) => inner,
+): unknown {
+  if (Array.isArray(value)) return value.map((inner) => changed(inner, keyOf, contentOf));
+  if (typeof value !== "object" || value === null) return value;
+  const entries = Object.entries(value).map(([key, inner]) => [
+    keyOf(key),
+    changed(contentOf(key, inner), keyOf, contentOf),
+  ]);
+  return Object.fromEntries(entries);
+}
+const asIs = (key: string) => key;
+const snakeCase = (key: string) => key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+const base64Id = (key: string, value: unknown) =>
+  /(trace|span)Id$/i.test(key) ? Buffer.from(String(value), "hex").toString("base64") : value;
+const enumsAndNumbers = (key: string, value: unknown) =>
+  key === "kind" ? "SPAN_KIND_SERVER" : key.endsWith("UnixNano") ? Number(value) : value;
+
+describe("shapes", () => {
+  test.each<[string, string, string[], Record<string, number>]>([
+    ["OTLP in protobuf's names", JSON.stringify(changed(OTLP, snakeCase)), [SHOP], {}],
+    ["OTLP with enum names and numbers", JSON.stringify(changed(OTLP, asIs, enumsAndNumbers)), [SHOP], {}],
+    ["OTLP with base64 ids", JSON.stringify(changed(OTLP, asIs, base64Id)), [SHOP], {}],
+    ["OTLP, a list of requests", JSON.stringify([OTLP, { resourceSpans: [] }]), [SHOP], {}],
+    ["OTLP, a resource a line", lines([OTLP_GROUP]), [SHOP], {}],
+    ["OTLP of Jaeger's v3", JSON.stringify({ result: OTLP }), [SHOP], {}],
+    ["OTLP of Tempo", JSON.stringify({ trace: changed(OTLP, asIs, base64Id) }), [SHOP], {}],
+    ["OTLP as Tempo's batches", JSON.stringify({ batches: OTLP.resourceSpans }), [SHOP], {}],
+    [
+      "other signals alone",
+      lines([{ resourceMetrics: [{}] }, { resourceLogs: [] }]),
+      [],
+      { "resourceMetrics: not traces": 1, "resourceLogs: not traces": 1 },
+    ],
+    ["Jaeger, a list of traces", JSON.stringify(JAEGER.data), [JAEGER_RUN], {}],
+    ["Jaeger, spans a line", lines(SPANS_ALONE), [JAEGER_RUN], {}],
+    ["Jaeger of Elasticsearch", lines(SPANS_ALONE.map((span) => ({ _index: "i", _source: span }))), [JAEGER_RUN], {}],
+    [
+      "Jaeger without processes",
+      JSON.stringify({ data: [{ ...JAEGER_TRACE, processes: null }] }),
+      [`${"abc".padStart(32, "0")}: unknown_service/order unknown_service/pay`],
+      {},
+    ],
+    [
+      "Jaeger's error",
+      '{"data":null,"errors":[{"code":404,"msg":"trace not found"}]}',
+      [],
+      { "the query's error: trace not found": 1 },
+    ],
+    [
+      "X-Ray documents as objects, traces that are missing",
+      JSON.stringify({
+        Traces: [{ Id: XRAY_TRACE!.Id, Segments: SEGMENTS.map((Document) => ({ Document })) }],
+        UnprocessedTraceIds: ["1-5b8efff8-98038103d269b633813fc60c"],
+      }),
+      [`${TRACE}: api resize`],
+      { "a trace that X-Ray did not give (UnprocessedTraceIds)": 1 },
+    ],
+    ["X-Ray segments a line", lines(SEGMENTS), [`${TRACE}: api resize`], {}],
+    [
+      "X-Ray segments as for the daemon",
+      lines(SEGMENTS.flatMap((segment) => [{ format: "json", version: 1 }, segment])),
+      [`${TRACE}: api resize`],
+      {},
+    ],
+    [
+      "executions with nulls",
+      lines(NATIVE.map((execution) => ({ parentId: null, links: null, ...execution }))),
+      ["r: a b"],
+      {},
+    ],
+    [
+      "executions after other text",
+      `Starting "server [1]\n${lines(NATIVE)}`,
+      ["r: a b"],
+      { "not JSON: a line ends inside a string": 1 },
+    ],
+    [
+      "CSV, other separators in cells",
+      "case,activity,time\n7,Order; now,2024-01-01\n7,GET /a|b,2024-01-02\n",
+      ["7: Order; now GET /a|b"],
+      {},
+    ],
+    ["CSV, days first", "case,activity,time\n7,Pay,09/11/2012 10:00\n7,Order,13/10/2012 10:00\n", ["7: Order Pay"], {}],
+    [
+      "CSV, a date in a column of another name",
+      "Case ID;dd-MM-yyyy:HH.mm;Activity\n7;31-12-2010:10.06;Pay\n7;30-12-2010:11.02;Order\n",
+      ["7: Order Pay"],
+      {},
+    ],
+    ["CSV, a line break in a name", 'case,activity,time\r\n7,"Order\nnow",2024-01-01\r\n', ["7: Order now"], {}],
+    ["CSV, names of columns alone", "case,activity,time\n", [], { "no rows below the names of the columns": 1 }],
+    [
+      "rows that name their parents by id",
+      "trace_id,id,parent_id,name\n7,x,,Order\n7,z,y,Ship\n7,y,x,Pay\n",
+      ["7: Order Pay Ship"],
+      {},
+    ],
+    [
+      "XES with a namespace's prefix",
+      XES.replaceAll(/<(\/?)(?=\w)/g, "<$1x:"),
+      ["7: check pay & go"],
+      { "lifecycle schedule": 1 },
+    ],
+    [
+      "XES that breaks off",
+      XES.slice(0, XES.indexOf("pay &amp;")),
+      ["7: check"],
+      { "not whole XML: 5:41: unclosed tag: event": 1 },
+    ],
+  ])("%s", async (_, content, runs, skipped) => {
+    const found = await told([file(content)]);
+    expect({ ...found, formats: [] }).toEqual({ formats: [], runs, skipped });
+  });
+
+  test.each(["1.0", "1.3", "1.4", "1.5 without execution"])("WfFormat %s", async (version) => {
+    const { runs, skipped } = await runsOf([file(JSON.stringify(workflowOf(version)))]);
+    expect([...skipped]).toEqual([]);
+    const [split, run] = runs[0]!.run.executions;
+    expect([split!.task, run!.task, run!.kinds]).toEqual(["split", "run", ["link"]]);
+    if (version.endsWith("without execution")) return;
+    expect([run!.startMs - split!.startMs, run!.endMs - run!.startMs]).toEqual([10_000, 20_000]);
+    expect(run!.record.rest).toMatchObject({ memoryBytes: 1000, inputs: [{ uri: "file:///a.0", bytes: 202 }] });
+  });
+});
+
+/** WF in other versions of the schema. */
+function workflowOf(version: string): unknown {
+  const { specification, execution } = WF.workflow;
+  if (version.endsWith("without execution")) return { ...WF, workflow: { specification } };
+  const isOld = version < "1.4";
+  const tasks = specification.tasks.map((task, i) => {
+    const { runtimeInSeconds, memoryInBytes } = execution.tasks[i] as {
+      runtimeInSeconds: number;
+      memoryInBytes?: number;
+    };
+    const files = [
+      ...task.inputFiles.map((name) => ["input", name]),
+      ...task.outputFiles.map((name) => ["output", name]),
+    ];
+    return {
+      name: task.name,
+      ...(version === "1.0" ? {} : { id: `ID${i}`, category: task.name.split("_")[0] }),
+      // One end alone tells it; by name, whatever the id.
+      ...(version === "1.4" ? { children: task.children } : { parents: task.parents }),
+      files: files.map(([link, name]) => ({ link, name, [isOld ? "size" : "sizeInBytes"]: name === "nt" ? 5 : 202 })),
+      ...(isOld ? { runtime: runtimeInSeconds } : { runtimeInSeconds }),
+      ...(memoryInBytes === undefined ? {} : isOld ? { memory: memoryInBytes / 1000 } : { memoryInBytes }),
+    };
+  });
+  return {
+    name: "blast",
+    schemaVersion: version,
+    workflow: { makespan: 30, [version === "1.0" ? "jobs" : "tasks"]: tasks },
+  };
+}
+
+describe("broken lines", () => {
+  const [first, second] = NATIVE.map((execution) => JSON.stringify(execution));
+  test.each([
+    ["inside a string", first!.slice(0, first!.indexOf("runId") + 3), "a line ends inside a string"],
+    ["after a comma", first!.slice(0, first!.indexOf(",") + 1), "a record breaks off before the next one"],
+    ["inside a number", first!.slice(0, -4), "a record breaks off before the next one"],
+    ["in another bracket", `${first!.slice(0, -1)}]`, "a bracket closes nothing"],
+  ])("one that ends %s costs none of the others", async (_, broken, reason) => {
+    const content = `${first}\n${broken}\n${second}\n`;
+    expect(await told([file(content)])).toEqual({
+      formats: ["native"],
+      runs: ["r: a b"],
+      skipped: { [`not JSON: ${reason}`]: 1 },
+    });
+  });
+});
+
+describe("encodings and packings", () => {
+  const csv = "case,activity,time\n7,prüfen,2024-01-01\n";
+  const xes = XES.replace("check", "prüfen").replace("check", "prüfen");
+  const utf16 = (text: string) => Buffer.from(`\ufeff${text}`, "utf16le");
+  test.each<[string, Uint8Array, string]>([
+    ["CSV in Latin-1", Buffer.from(csv, "latin1"), "7: prüfen"],
+    ["CSV in UTF-16", utf16(csv), "7: prüfen"],
+    [
+      "XES that says ISO-8859-1",
+      Buffer.from(xes.replace("?>", ' encoding="ISO-8859-1"?>'), "latin1"),
+      "7: prüfen pay & go",
+    ],
+    ["OTLP with BOM and CRLF", Buffer.from(`\ufeff${JSON.stringify(OTLP, null, 1).replaceAll("\n", "\r\n")}`), SHOP],
+    [
+      "members of gzip one after the other",
+      Buffer.concat([gzipSync(lines(NATIVE.slice(0, 1))), gzipSync(lines(NATIVE.slice(1)))]),
+      "r: a b",
+    ],
+    ["zstd", zstdCompressSync(csv), "7: prüfen"],
+  ])("%s", async (_, content, run) => {
+    expect((await told([file(content)])).runs).toEqual([run]);
+  });
+
+  test("an archive with folders, PAX headers, hidden and packed members", async () => {
+    const tar = pack();
+    tar.entry({ name: "logs/", type: "directory" });
+    tar.entry({ name: `logs/${"long".repeat(50)}/ö.json`, pax: { comment: "ö" } }, JSON.stringify(OTLP));
+    tar.entry({ name: "logs/._hidden" }, "AppleDouble");
+    tar.entry({ name: "logs/a.csv.gz" }, gzipSync(csv));
+    tar.entry({ name: "logs/empty" }, "");
+    tar.finalize();
+    const chunks: Buffer[] = [];
+    for await (const chunk of tar) chunks.push(chunk as Buffer);
+    const { runs, skipped } = await told([file(gzipSync(Buffer.concat(chunks)))]);
+    expect([runs, skipped]).toEqual([[SHOP, "7: prüfen"], { "the file is empty": 1 }]);
+  });
+
+  test.each([
+    ["a zip archive", "PK\u0003\u0004"],
+    ["packed with bzip2", "BZh91AY"],
+    ["a Parquet file", "PAR1"],
+  ])("%s is told as such", async (what, head) => {
+    expect(Object.keys((await told([file(`${head},case,activity`)])).skipped)).toEqual([
+      `${what}: unpack it first; .gz, .zst and .tar are read as they are`,
+    ]);
+  });
+
+  test("a file that holds itself ends", async () => {
+    let packed: Buffer = Buffer.from(csv);
+    for (let layer = 0; layer < 6; layer++) packed = gzipSync(packed);
+    expect(await told([file(packed)])).toMatchObject({ runs: [], skipped: { "binary data, not a log": 1 } });
+  });
+
+  test.each([
+    [["01/02/2012", "13/02/2012"], true],
+    [["01/13/2012", "2012-01-13", ""], false],
+  ])("days first in %j: %j", (texts, isFirst) => {
+    expect(isDayFirst(texts)).toBe(isFirst);
+  });
+
+  test("dates without a zone are the same instant everywhere", () => {
+    const program = `import { instantOf } from "./src/importers/instant.ts"; console.log(instantOf("Mar 3, 2012 10:00"), instantOf("3/4/2012 3:04 PM"))`;
+    const node = ["--input-type=module", "--eval", program];
+    const told = execFileSync(process.execPath, node, {
+      env: { ...process.env, TZ: "America/New_York" },
+      encoding: "utf8",
+    });
+    expect(told).toBe(`${Date.UTC(2012, 2, 3, 10)} ${Date.UTC(2012, 2, 4, 15, 4)}\n`);
+  });
+});
+
+const SEED = Number(process.env.FORECHAIN_TEST_SEED ?? 20_261_126);
+const CHANGES = 300;
+const ODD = [null, 0, -1, 1e300, "", "x", true, [], {}, [null], [[]], { a: null }];
+
+describe(`${CHANGES} documents with something odd in the place of a value are read or told, never thrown (seed ${SEED})`, () => {
+  test.each<[Importer, unknown]>([
+    [otlp, OTLP],
+    [jaeger, JAEGER],
+    [jaeger, { data: [{ ...JAEGER_TRACE, spans: SPANS_ALONE }] }],
+    [xray, { Traces: [{ Id: XRAY_TRACE!.Id, Segments: SEGMENTS.map((Document) => ({ Document })) }] }],
+    [wfformat, WF],
+    [wfformat, workflowOf("1.3")],
+    [native, { executions: NATIVE }],
+    [ndjson, [{ session: "s", event: "open", time: 1_700_000_000, kind: 2, span_id: "a" }]],
+  ])("$format", async (importer, log) => {
+    const random = seededRandom(SEED);
+    const pick = (count: number) => Math.floor(random() * count);
+    let read = 0;
+    for (let i = 0; i < CHANGES; i++) {
+      const copy = structuredClone(log) as Record<string, unknown>;
+      const places: [Record<string, unknown>, string][] = [];
+      const walk = (holder: Record<string, unknown>) => {
+        for (const [key, value] of Object.entries(holder)) {
+          places.push([holder, key]);
+          if (typeof value === "object" && value !== null) walk(value as Record<string, unknown>);
+        }
+      };
+      walk(copy);
+      const [holder, key] = places[pick(places.length)]!;
+      holder[key] = ODD[pick(ODD.length)];
+      const items: Imported[] = [];
+      const content = [new TextEncoder().encode(JSON.stringify(copy))];
+      for await (const item of importer.read(chunksOf(content), { ...READ_DEFAULTS, fileId: "f" })) items.push(item);
+      const records = items.map(recordOf).filter((record) => record !== null);
+      // Ids of another type would come out of the journal as something else.
+      expect(unpackRecords(packRecords(records)).map(idsOf)).toEqual(records.map(idsOf));
+      const { runs } = await runsOf([file(JSON.stringify(copy))], { ...READ_DEFAULTS, format: importer.format });
+      if (items.some(({ kind }) => kind !== "skipped") && runs.length > 0) read++;
+    }
+    // One odd value leaves most of a log as it was.
+    expect(read).toBeGreaterThan(CHANGES / 3);
+  });
+});
+
+function idsOf({ runId, executionId, parentId, task }: RunRecord): unknown[] {
+  return [runId, executionId, parentId, task];
+}
+
+async function* chunksOf(chunks: Uint8Array[]): AsyncGenerator<Uint8Array> {
+  yield* chunks;
+}
