@@ -183,8 +183,14 @@ const KINDS: SpanKind[] = ["unspecified", "internal", "server", "client", "produ
  */
 export function decodeOtlpSpans(request: unknown, nowMs: number): DecodedSpans | OtlpFault {
   if (!isObject(request)) return { reason: "not-otlp", pointer: "", detail: "must be an object with `resourceSpans`" };
+  if ("resource_spans" in request) return decodeOtlpSpans(inCamelCase(request), nowMs);
   const out: DecodedSpans = { spans: [], rejected: [] };
   const resourceSpans = request.resourceSpans ?? [];
+  const others = request.resourceSpans === undefined ? Object.keys(request) : [];
+  if (others.length > 0) {
+    const got = others.slice(0, KEYS_TOLD).join(", ").slice(0, KEYS_TOLD_CHARS);
+    return { reason: "not-otlp", pointer: "", detail: `must have \`resourceSpans\`; got ${got}` };
+  }
   if (!Array.isArray(resourceSpans)) {
     return { reason: "not-otlp", pointer: "/resourceSpans", detail: "must be an array" };
   }
@@ -206,6 +212,21 @@ export function decodeOtlpSpans(request: unknown, nowMs: number): DecodedSpans |
     }
   }
   return out;
+}
+
+/** Keys of a request that is none, for its answer. */
+const KEYS_TOLD = 5;
+const KEYS_TOLD_CHARS = 200;
+
+/** The names of protobuf's fields, which some senders keep, as the JSON mapping has them. */
+function inCamelCase(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(inCamelCase);
+  if (!isObject(value)) return value;
+  const renamed = Object.entries(value).map(([key, inner]) => [
+    key.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase()),
+    inCamelCase(inner),
+  ]);
+  return Object.fromEntries(renamed);
 }
 
 /** Adds one decoded span, or the reason why it is none. Shared by the JSON and the protobuf decoder. */
@@ -261,6 +282,7 @@ function spanOfJson(span: unknown, resource: Map<string, AttributeValue>): Span 
 function kindOf(kind: unknown): SpanKind {
   if (typeof kind === "number") return KINDS[kind] ?? "unspecified";
   if (typeof kind !== "string") return "unspecified";
+  if (/^\d$/.test(kind)) return KINDS[Number(kind)] ?? "unspecified";
   const name = kind.replace("SPAN_KIND_", "").toLowerCase() as SpanKind;
   return KINDS.includes(name) ? name : "unspecified";
 }
@@ -343,6 +365,7 @@ function scalarOf(value: Json): AttributeValue | null {
   return null;
 }
 
-function isObject(value: unknown): value is Json {
+/** Whether JSON gave an object: where one is expected logs hold nulls, numbers and lists as well. */
+export function isObject(value: unknown): value is Json {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -43,6 +43,19 @@ export const Execution = z.object({
 });
 export type Execution = z.infer<typeof Execution>;
 
+/** An execution as senders write it: many say null for what they do not know, which is the same as leaving it out. */
+export function parseExecution(item: unknown): z.ZodSafeParseResult<Execution> {
+  const parsed = Execution.safeParse(item);
+  return parsed.success ? parsed : Execution.safeParse(withoutNulls(item));
+}
+
+function withoutNulls(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutNulls);
+  if (typeof value !== "object" || value === null) return value;
+  const known = Object.entries(value).filter(([, inner]) => inner !== null);
+  return Object.fromEntries(known.map(([key, inner]) => [key, withoutNulls(inner)]));
+}
+
 /** Largest batch of one call; more is refused with 413, so that a journal row stays far below the 2 MB row limit. */
 export const EXECUTIONS_PER_BATCH_MAX = 5_000;
 

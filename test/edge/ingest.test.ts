@@ -60,6 +60,16 @@ describe("executions", () => {
     expect(await tasks()).toEqual({ a: 1, b: 2 });
   });
 
+  test("null is what is not there; a required field may not be null", async () => {
+    const services = [{ service: "db", calls: 1, bytes: 0, latencyMs: null }];
+    const nulls = { ...EXECUTION, parentId: null, links: null, coldStartMs: null, params: { p: null }, services };
+    expect(await world.call("POST", "/v1/executions", [nulls])).toMatchObject({ status: 202, body: { accepted: 1 } });
+    expect(await world.call("POST", "/v1/executions", [{ ...EXECUTION, task: null }])).toMatchObject({
+      status: 422,
+      body: { errors: [{ pointer: "/executions/0/task" }] },
+    });
+  });
+
   test.each([
     ["malformed JSON", '{"executions":[', 400, ""],
     ["no list", {}, 422, "/executions"],
@@ -151,6 +161,15 @@ describe("traces", () => {
     expect(await world.call("POST", "/v1/traces", {})).toMatchObject({ status: 200, body: {} });
   });
 
+  test("protobuf's names of the fields are as good as JSON's", async () => {
+    const text = JSON.stringify(otlp(3)).replace(/"(?=[a-z])\w+":/g, (key) =>
+      key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
+    );
+    expect(text).toContain('"resource_spans"');
+    expect(await world.call("POST", "/v1/traces", text)).toMatchObject({ status: 200, body: {} });
+    expect(Object.values(await tasks()).reduce((sum, count) => sum + count, 0)).toBe(3);
+  });
+
   test("1 bad span of 100: 99 kept, the bad one named", async () => {
     const request = otlp(100, (span, i) => i === 41 && Object.assign(span, { spanId: "zz" }));
     const { status, body } = await world.call("POST", "/v1/traces", request);
@@ -189,6 +208,7 @@ describe("traces", () => {
   test.each([
     ["malformed", "{", "application/json", 400],
     ["not OTLP", { resourceSpans: 5 }, "application/json", 400],
+    ["another signal", { resourceLogs: [] }, "application/json", 400],
     ["another media type", "hello", "text/plain", 415],
   ])("%s", async (_, body, type, status) => {
     const answer = await world.call("POST", "/v1/traces", body, world.admin, { "content-type": type });

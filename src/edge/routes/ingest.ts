@@ -3,7 +3,13 @@
 import { type Context, Hono } from "hono";
 import { packRecords, type RunRecord, recordOfExecution } from "../../core/records.ts";
 import { type DecodedSpans, decodeOtlpSpans, FUTURE_MAX_MS, type OtlpFault, recordOfSpan } from "../../core/spans.ts";
-import { EXECUTIONS_PER_BATCH_MAX, Execution, type IngestAnswer, type Problem } from "../../protocol.ts";
+import {
+  EXECUTIONS_PER_BATCH_MAX,
+  Execution,
+  type IngestAnswer,
+  type Problem,
+  parseExecution,
+} from "../../protocol.ts";
 import type { AppEnv, KeyGrant } from "../app.ts";
 import { requireScope } from "../auth.ts";
 import { decodeOtlpProtobuf, encodeOtlpAnswer, encodeOtlpStatus } from "../otlp.ts";
@@ -225,7 +231,7 @@ function checkExecutions(list: unknown[], key: KeyGrant): Checked {
   const checked: Checked = { records: [], positions: [], rejected: [], ignoredFields: {} };
   const futureMs = Date.now() + FUTURE_MAX_MS;
   for (const [index, item] of list.entries()) {
-    const parsed = Execution.safeParse(item);
+    const parsed = parseExecution(item);
     const fault = parsed.success ? refusalOf(parsed.data, futureMs, key) : faultOf(item, parsed.error);
     if (fault !== null || !parsed.success) {
       if (fault !== null) checked.rejected.push({ index, ...fault });
