@@ -2,7 +2,7 @@
 import type { TaskConfig } from "./config.ts";
 import type { Driver } from "./drivers/driver.ts";
 import { answersReady } from "./drivers/ready.ts";
-import { freePort } from "./free-port.ts";
+import { portForProgram } from "./ports.ts";
 import { failure, type Runtime, type StartFailure } from "./runtime.ts";
 
 /** Another try with another port: the free port that was found may be taken in between. */
@@ -29,7 +29,7 @@ export async function launch(
   const { startTimeoutMs, readyPath } = tasks[runtime.task]!;
   const deadlineMs = nowMs() + startTimeoutMs;
   for (let attempt = 1; ; attempt++) {
-    const port = await freePort();
+    const port = await portForProgram();
     const env = { PORT: String(port), FORECHAIN_OBJECTS: objectsUrl(), FORECHAIN_TOKEN: runtime.token };
     if (!isWanted()) return failure("stopped", "ended while it was being started");
     const { runtimeId } = runtime;
@@ -41,13 +41,16 @@ export async function launch(
     // It may have been ended while the driver was at work, and then there was nothing to stop.
     if (!isWanted()) await started.stop();
     const answer = await answersReady(started, readyPath, deadlineMs - nowMs());
-    if (answer.ok) {
+    // Somebody else may have taken the port while the program was loading, and answers in its stead.
+    const isOthers = answer.ok && started.ownsPort?.() === false;
+    if (answer.ok && !isOthers) {
       if (ahead) started.hurry?.();
       void started.exited.then(onGone);
       return { ok: true };
     }
     await started.stop();
-    const portTaken = answer.detail.includes("EADDRINUSE") && attempt < PORT_TRIES_MAX;
-    if (!portTaken) return failure("start_failed", answer.detail);
+    const detail = answer.ok ? `another process listens on its port ${port}` : answer.detail;
+    const isTaken = isOthers || detail.includes("EADDRINUSE");
+    if (!isTaken || attempt === PORT_TRIES_MAX) return failure("start_failed", detail);
   }
 }

@@ -1,5 +1,8 @@
 // How runtimes live and end, and how the agent comes, goes, dies and finds its hub again. Real processes.
+import { once } from "node:events";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
@@ -121,6 +124,31 @@ describe("runtimes", () => {
     expect(await hub.until(() => hub.misses[0])).toMatchObject({ kind: "warm", wholeStartMs: expect.any(Number) });
     expect(await pidOf(await agent.invoke("echo", "e2"))).toBe(pid);
     expect(await hub.until(() => hub.uses.find((use) => use.commandId === commandId))).toMatchObject({ savedMs: 0 });
+  });
+
+  it("are never taken for another program that took their port while they were loading", async () => {
+    // Whoever asks the gate is loading; the first one's port is taken by a server that answers everything.
+    const stranger = createServer((_request, response) => response.end("stranger"));
+    const ports: number[] = [];
+    const gate = createServer((request, response) => {
+      ports.push(Number(new URL(request.url ?? "", "http://gate").searchParams.get("port")));
+      if (ports.length > 1) response.end();
+      else stranger.listen(ports[0], "127.0.0.1");
+    });
+    onTestFinished(() => {
+      for (const server of [gate, stranger]) {
+        server.closeAllConnections();
+        server.close();
+      }
+    });
+    await once(gate.listen(0, "127.0.0.1"), "listening");
+    const env = { GATE: `http://127.0.0.1:${(gate.address() as AddressInfo).port}/` };
+    const agent = await startTestAgent({ tasks: { echo: echoTask({ env }) } });
+    const answer = await agent.invoke("echo", "e1");
+    expect(answer.status).toBe(200);
+    expect(await answer.json()).toMatchObject({ pid: expect.any(Number) });
+    expect(ports).toHaveLength(2);
+    expect(ports[1]).not.toBe(ports[0]);
   });
 
   it("a runtime that dies while it is called costs that call only", async () => {

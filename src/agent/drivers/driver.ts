@@ -17,6 +17,8 @@ export interface Started {
   port: number;
   /** Prefix of every path, without a slash at its end; empty for programs on a port of their own. */
   basePath: string;
+  /** Whether it is this runtime that listens on its port; null, or absent, where this driver cannot tell. */
+  ownsPort?(): boolean | null;
   /** Resolves when it is gone, whoever ended it. */
   exited: Promise<{ code: number | string | null; lastLines: string }>;
   /** At once: it stands between an answer and the runtime's next request. */

@@ -41,8 +41,14 @@ export function groupLives(groupId: number): boolean {
   }
   // Where there is no /proc, the signal's answer has to do.
   if (!existsSync("/proc/self/stat")) return true;
+  return membersOf(groupId).length > 0;
+}
+
+/** Processes of a group that run; none where there is no /proc. */
+export function membersOf(groupId: number): number[] {
+  if (!existsSync("/proc/self/stat")) return [];
   const ids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
-  return ids.some((id) => {
+  return ids.map(Number).filter((id) => {
     const line = readText(`/proc/${id}/stat`);
     // After the name: state, parent, group.
     const [state, , group] = line === null ? [] : line.slice(line.lastIndexOf(")") + 2).split(" ");

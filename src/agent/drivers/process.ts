@@ -2,6 +2,7 @@
 // Out: a Started. The group is ended as a whole, so that what the program has started ends with it.
 import { spawn } from "node:child_process";
 import type { TaskConfig } from "../config.ts";
+import { listensOn } from "../ports.ts";
 import type { Reaper } from "../reaper.ts";
 import type { Driver, Started, StartOptions } from "./driver.ts";
 import { canStepBack, comeForward, stepBack } from "./priority.ts";
@@ -76,6 +77,7 @@ export function processDriver(
         host: "127.0.0.1",
         port: options.port,
         basePath: "",
+        ownsPort: () => (groupId === undefined ? null : listensOn(groupId, options.port)),
         exited,
         usage: () => (groupId === undefined ? null : treeUsage(groupId)),
         resetPeak: () => {

@@ -15,8 +15,8 @@ if (CRASH) {
   process.exit(9);
 }
 if (START_OBJECT) await (await object(START_OBJECT)).arrayBuffer();
-// Holds the start until the test opens the gate.
-if (GATE) await fetch(GATE);
+// Holds the start until the test opens the gate, and tells it where this program will listen.
+if (GATE) await fetch(`${GATE}?port=${PORT}`);
 
 createServer(async (request, response) => {
   const url = new URL(request.url, "http://task");
