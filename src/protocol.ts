@@ -12,6 +12,9 @@ export * from "./protocol/graph.ts"; // GET /v1/graph, /v1/chains, POST /v1/mode
 export * from "./protocol/invoke.ts"; // ALL /v1/invoke/:task/*
 export * from "./protocol/keys.ts"; // /v1/keys
 export * from "./protocol/learning.ts"; // /v1/learning
+
+import "./protocol/faults.ts"; // how a schema says what is wrong
+
 export * from "./protocol/names.ts"; // task, place, id, probability, duration, …
 export * from "./protocol/outcomes.ts"; // GET /v1/outcomes
 export * from "./protocol/predictions.ts"; // POST /v1/predictions

@@ -400,7 +400,7 @@ describe("what is learned can be", () => {
     const { body: known } = await from.call("POST", "/v1/predictions", ask);
     expect(next).toEqual(known.next);
     // Its own hub's outcomes, whose numbers are lower than those of the other workspace, are taken all the same.
-    expect((await world.call("POST", "/v1/learning/unfreeze", {})).status).toBe(200);
+    expect((await world.call("POST", "/v1/learning/unfreeze")).status).toBe(200);
     for (let n = 0; n < 3; n++) await wasted(n);
     await pass(6_000);
     expect((await learning()).starts).toMatchObject([{ task: "b", count: 43 }]);

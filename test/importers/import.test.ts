@@ -41,7 +41,7 @@ describe("formats, told by the content", () => {
       "native",
       ["r: a b"],
       {
-        "task: Invalid input: expected string, received undefined": 1,
+        "task: missing: expected string": 1,
         "not JSON: Unexpected token 'o'": 1,
       },
     ],

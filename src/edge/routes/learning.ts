@@ -15,7 +15,7 @@ import {
 import type { AppEnv } from "../app.ts";
 import { requireScope } from "../auth.ts";
 import { imageOf, imageText } from "../learned-model.ts";
-import { checkQuery, problem, readJson } from "../problem.ts";
+import { check, checkQuery, problem, readJson } from "../problem.ts";
 
 /** Hubs that are asked; a workspace with more tells the holds of these. */
 const HUBS_ASKED_MAX = 64;
@@ -130,7 +130,8 @@ async function freeze(
   c: Context<AppEnv>,
   next: (before: LearnedPart[], parts: LearnedPart[]) => LearnedPart[],
 ): Promise<Response> {
-  const body = await readJson(c, LearningParts);
+  const isEmpty = c.req.raw.body === null || c.req.header("content-length") === "0";
+  const body = isEmpty ? check(c, LearningParts, {}) : await readJson(c, LearningParts);
   if (!body.ok) return body.response;
   const { workspace } = c.get("key");
   const fleet = c.env.FLEET.getByName(workspace);
