@@ -39,8 +39,7 @@ import { RuntimePool } from "./runtimes.ts";
 import { createAgentServer } from "./server.ts";
 import { HubSocket } from "./socket.ts";
 import { delay, Transfers } from "./transfer.ts";
-
-const AGENT_VERSION = "0.1.0";
+import { VERSION } from "./version.ts";
 
 /** For the last reports of a stop. */
 const FAREWELL_MS = 3_000;
@@ -133,7 +132,7 @@ async function assemble(config: AgentConfig, stopping: AbortSignal, log: Log) {
   const hosts = [...config.probes.hosts, ...config.objects.hosts];
   const probes = new Probes({ everyMs: config.probes.everyMs, hosts, services, nowMs });
   const cpuLoad = cpuMeter(config);
-  const identity = { agentVersion: AGENT_VERSION, instanceId: randomUUID() };
+  const identity = { agentVersion: VERSION, instanceId: randomUUID() };
   const receive = (command: Command) => commands.receive(command);
   const socket = config.socket ? new HubSocket({ url: link.socketUrl(), key: config.key, receive, log }) : null;
   link.socket = socket;

@@ -1,9 +1,10 @@
 // A small client of Forechain's own API: JSON in, JSON out, problems as errors that name the field.
 import type { Problem } from "../protocol.ts";
+import { adviceOf, ask, type Target, WorkerError } from "./target.ts";
 
 const CALL_TIMEOUT_MS = 30_000;
 
-export class ApiError extends Error {
+export class ApiError extends WorkerError {
   readonly status: number;
   constructor(status: number, message: string) {
     super(message);
@@ -13,26 +14,24 @@ export class ApiError extends Error {
 
 export class Api {
   readonly url: string;
-  readonly #key: string;
+  readonly #target: Target;
 
   constructor(url: string, key: string) {
     this.url = url;
-    this.#key = key;
+    this.#target = { url, key };
   }
 
-  /** Errors: throws ApiError with the problem's text for any status of 400 or more. */
+  /** Errors: throws ApiError with the problem's text for any status of 400 or more, WorkerError where nobody answers. */
   async call<T>(method: string, path: string, body?: unknown): Promise<T> {
-    const response = await fetch(`${this.url}${path}`, {
+    const response = await ask(this.#target, path, {
       method,
-      headers: {
-        authorization: `Bearer ${this.#key}`,
-        ...(body === undefined ? {} : { "content-type": "application/json" }),
-      },
+      headers: body === undefined ? {} : { "content-type": "application/json" },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       signal: AbortSignal.timeout(CALL_TIMEOUT_MS),
     });
     const text = await response.text();
-    if (!response.ok) throw new ApiError(response.status, `${method} ${path}: ${describe(response.status, text)}`);
+    const { status } = response;
+    if (!response.ok) throw new ApiError(status, `${method} ${path}: ${describe(status, text)}${adviceOf(status)}`);
     return (text === "" ? null : JSON.parse(text)) as T;
   }
 }

@@ -4,7 +4,8 @@ import pRetry, { AbortError } from "p-retry";
 import type { Span, SpanKind } from "../core/spans.ts";
 import type { Imported } from "../importers/format.ts";
 import type { Execution } from "../protocol.ts";
-import type { Target } from "./target.ts";
+import { describe } from "./api.ts";
+import { adviceOf, ask, type Target, WorkerError } from "./target.ts";
 
 /** What DESIGN's costs are told for; some 200 kB of JSON. */
 const BATCH = 500;
@@ -22,6 +23,7 @@ export class Uploader {
   readonly #target: Target;
   #executions: Execution[] = [];
   #spans: Span[] = [];
+  #hasAnswered = false;
   readonly result: Uploaded = { rejected: new Map(), duplicates: null };
 
   constructor(target: Target) {
@@ -68,17 +70,22 @@ export class Uploader {
     const body = JSON.stringify(payload);
     return pRetry(
       async () => {
-        const response = await fetch(new URL(path, this.#target.url), {
+        const response = await ask(this.#target, path, {
           method: "POST",
-          headers: { "content-type": "application/json", authorization: `Bearer ${this.#target.key}` },
+          headers: { "content-type": "application/json" },
           body,
           signal: AbortSignal.timeout(TIMEOUT_MS),
+        }).catch((error) => {
+          // A worker that has answered before is waited for; one that never did is not there.
+          throw this.#hasAnswered ? error : new AbortError(error);
         });
+        this.#hasAnswered = true;
+        const { status } = response;
         const text = await response.text();
-        const isOneByOne = response.status === 422 && path === "/v1/executions";
-        if (response.ok || isOneByOne) return { status: response.status, body: JSON.parse(text) as unknown };
-        const error = new Error(`${path} answered ${response.status}: ${text.slice(0, 500)}`);
-        if (response.status < 500 && response.status !== 429) throw new AbortError(error);
+        const isOneByOne = status === 422 && path === "/v1/executions";
+        if (response.ok || isOneByOne) return { status, body: JSON.parse(text) as unknown };
+        const error = new WorkerError(`POST ${path}: ${describe(status, text)}${adviceOf(status)}`);
+        if (status < 500 && status !== 429) throw new AbortError(error);
         throw error;
       },
       { retries: RETRIES, minTimeout: 200, maxTimeout: 10_000, randomize: true },

@@ -3,10 +3,11 @@ import { setFlagsFromString } from "node:v8";
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { Columns, FormatName } from "../importers/format.ts";
 import { breakReason, FORMATS, type ReadOptions, readLog } from "../importers/read.ts";
+import { messageOf } from "./failure.ts";
 import { type Counted, Counter } from "./import-count.ts";
 import { Uploader } from "./import-upload.ts";
 import { counted, progressTeller } from "./progress.ts";
-import { type Target, targetOf } from "./target.ts";
+import { type Target, targetOf, WorkerError } from "./target.ts";
 
 /** Reasons told per file on standard error. */
 const REASONS_TOLD = 10;
@@ -103,7 +104,7 @@ async function importFile(file: string, flags: ImportFlags, target: Target | nul
     }
   } catch (error) {
     // A broken file keeps what came before the break; the server's refusal ends the import.
-    if (uploader !== null && isServerError(error)) throw error;
+    if (error instanceof WorkerError) throw error;
     counter.skip(counter.items > 0 ? breakReason(error) : messageOf(error), 1);
   }
   await uploader?.finish();
@@ -113,14 +114,6 @@ async function importFile(file: string, flags: ImportFlags, target: Target | nul
   if (duplicates !== null) report.duplicates = duplicates;
   tell(report, formats, performance.now() - began, target);
   return report;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
-
-function isServerError(error: unknown): boolean {
-  return error instanceof Error && (/^\/v1\//.test(error.message) || error.name === "TypeError");
 }
 
 function tell(report: FileReport, formats: Set<FormatName>, ms: number, target: Target | null): void {

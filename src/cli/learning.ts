@@ -61,7 +61,7 @@ function talking(command: Command, does: string): Command {
 
 function apiOf(flags: Flags): Api {
   const { url, key } = targetOf(flags);
-  return new Api(url.replace(/\/+$/, ""), key);
+  return new Api(url, key);
 }
 
 async function show(flags: Flags): Promise<void> {

@@ -6,6 +6,8 @@
 // standard error; a failure throws, and its message becomes one line here (with `--json`: `{"error": …}`) and exit code 1.
 import { existsSync } from "node:fs";
 import { Command, CommanderError } from "commander";
+import { VERSION } from "../agent/version.ts";
+import { messageOf } from "./failure.ts";
 
 interface Entry {
   name: string;
@@ -87,6 +89,7 @@ async function main(operands: string[]): Promise<void> {
   const program = new Command("forechain")
     .description("Predicts chains of tasks and prepares VMs before the later tasks are called.")
     .addHelpText("after", EXAMPLES)
+    .version(VERSION, "--version", "print the version")
     .showHelpAfterError("(forechain --help lists the commands)")
     .exitOverride();
   const asked = wanted(operands);
@@ -94,9 +97,16 @@ async function main(operands: string[]): Promise<void> {
     const command = entry === asked ? await entry.load() : new Command(entry.name);
     // The list shows the same one-line summaries whether or not a command's file was loaded.
     program.addCommand(command.summary(entry.summary).exitOverride());
+    pointToHelp(command, `forechain ${entry.name}`);
   }
   if (operands.length === 0) program.help();
   await program.parseAsync(operands, { from: "user" });
+}
+
+/** A wrong option or a missing argument is told with where the right ones are listed. */
+function pointToHelp(command: Command, name: string): void {
+  command.showHelpAfterError(`(${name} --help tells what it takes)`);
+  for (const below of command.commands) pointToHelp(below, `${name} ${below.name()}`);
 }
 
 const operands = process.argv.slice(2);
@@ -112,11 +122,10 @@ try {
     // Commander has printed its message or the help already.
     process.exitCode = error.exitCode;
   } else {
-    const message = error instanceof Error ? error.message : String(error);
-    process.stderr.write(`forechain: ${process.env.FORECHAIN_DEBUG ? (error as Error).stack : message}\n`);
+    process.stderr.write(`forechain: ${process.env.FORECHAIN_DEBUG ? (error as Error).stack : messageOf(error)}\n`);
     process.exitCode = 1;
   }
   if (process.exitCode !== 0 && operands.includes("--json")) {
-    process.stdout.write(`${JSON.stringify({ error: error instanceof Error ? error.message : String(error) })}\n`);
+    process.stdout.write(`${JSON.stringify({ error: messageOf(error) })}\n`);
   }
 }

@@ -33,7 +33,7 @@ export function workspaceCommand(): Command {
 
 function workspaceName(text: string): string {
   if (WORKSPACE.test(text)) return text;
-  throw new InvalidArgumentError(`expected ${WORKSPACE}, got "${text}".`);
+  throw new InvalidArgumentError("expected 1–63 lower-case letters, digits and hyphens, not a hyphen first.");
 }
 
 export async function newWorkspace(workspace: string, nowMs: number): Promise<{ adminKey: string; sql: string }> {

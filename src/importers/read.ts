@@ -129,11 +129,17 @@ export async function recordsOf(
         }
       }
     } catch (error) {
-      if (records.length === before) throw error;
+      if (records.length === before) throw withName(path, error);
       skip(breakReason(error), 1);
     }
   }
   return { records, formats: [...formats], skipped };
+}
+
+/** Faults of the file system name their file themselves. */
+function withName(path: string, error: unknown): unknown {
+  const isNamed = !(error instanceof Error) || error.message.includes(path);
+  return isNamed ? error : new Error(`${path}: ${error.message}`, { cause: error });
 }
 
 /** Why the rest of a file is missing. */

@@ -1,5 +1,5 @@
 // The command line itself: help, unknown commands, and standard output that stays one JSON value.
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -9,7 +9,11 @@ import { start } from "./processes.ts";
 const COMMANDS = ["demo", "dev", "workspace", "agent", "evaluate", "import", "learning", "simulate"];
 
 async function forechain(...operands: string[]) {
-  const started = start(["npm", "run", "-s", "forechain", "--", ...operands], { cwd: ROOT });
+  return forechainWith({}, ...operands);
+}
+
+async function forechainWith(env: Record<string, string>, ...operands: string[]) {
+  const started = start(["npm", "run", "-s", "forechain", "--", ...operands], { cwd: ROOT, env });
   return { code: await started.exited, stdout: started.stdout(), stderr: started.stderr() };
 }
 
@@ -38,6 +42,40 @@ describe("forechain", () => {
     const { code, stderr } = await forechain("demo", "--seed", "x");
     expect(code).toBe(1);
     expect(stderr).toContain("expected an integer");
+  });
+
+  it("tells the package's version", async () => {
+    const { version } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { version: string };
+    expect(await forechain("--version")).toMatchObject({ code: 0, stdout: `${version}\n` });
+  });
+
+  const failures: [string, string[], Record<string, string>, RegExp][] = [
+    ["an unknown option", ["import", "x", "--bogus"], {}, /'--bogus'\n\(forechain import --help/],
+    ["a missing argument", ["learning", "reset"], {}, /'part'\n\(forechain learning reset --help/],
+    ["a missing file", ["evaluate", "none.csv"], {}, /none\.csv: there is no such file/],
+    [
+      "a URL without a key",
+      ["learning", "--url", "http://127.0.0.1:9"],
+      {},
+      /no key for .*: give --key or FORECHAIN_KEY/,
+    ],
+    [
+      "what is no URL",
+      ["learning", "--url", "localhost", "--key", "k"],
+      {},
+      /http:\/\/ or https:\/\/, got "localhost"/,
+    ],
+    [
+      "a worker that is not there",
+      ["learning", "show"],
+      { FORECHAIN_URL: "http://127.0.0.1:9", FORECHAIN_KEY: "k" },
+      /127\.0\.0\.1:9 does not answer .*npm run dev.*--url/,
+    ],
+  ];
+  it.each(failures)("tells what to do about %s", async (_, operands, env, expected) => {
+    const { code, stderr } = await forechainWith(env, ...operands);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(expected);
   });
 
   it("with --json prints exactly one JSON value, also when it fails", async () => {
