@@ -2,7 +2,7 @@
 //   in from the Worker   admit(offer): hold capacity, queue commands (hub/admission.ts)
 //   in from agents       heartbeat (hub/vms.ts), commands (hub/delivery.ts), report (hub/settlement.ts)
 //   out to Fleet         a summary, at most once a second (hub/fleet-link.ts)      out to D1   outcomes, in batches (hub/outcomes.ts)
-// The command queue is a state machine (hub/queue.ts), capacity a ledger (hub/ledger.ts). This class gives them their clock,
+// The command queue is a state machine (hub/queue.ts), capacity is held by reservations (hub/reservations.ts). This class gives them their clock,
 // wakes who waits, and survives eviction: whatever must last is in SQLite, and one alarm stands for the earliest thing that will
 // be due.
 import { DurableObject } from "cloudflare:workers";

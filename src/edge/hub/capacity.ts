@@ -2,8 +2,8 @@
 // Out: null, or the reason. One object decides for all isolates, so nothing is promised twice; promises survive an eviction.
 import { HEARTBEAT_STALE_MS } from "../../core/allocate.ts";
 import type { Offer } from "../../core/pipeline.ts";
-import { Ledger, type Reservation } from "./ledger.ts";
 import type { HubConfig } from "./messages.ts";
+import { type Reservation, Reservations } from "./reservations.ts";
 import type { Vms } from "./vms.ts";
 
 /**
@@ -15,7 +15,7 @@ const CPU_OVERCOMMIT = 4;
 export class Capacity {
   readonly #sql: SqlStorage;
   readonly #vms: Vms;
-  readonly #ledger = new Ledger();
+  readonly #reservations = new Reservations();
 
   constructor(sql: SqlStorage, vms: Vms, nowMs: number) {
     this.#sql = sql;
@@ -29,7 +29,7 @@ export class Capacity {
     }>("SELECT run_id, memory_bytes, cpu_cores, expires_ms, calls FROM reservations WHERE expires_ms > ?", nowMs);
     for (const row of rows) {
       const { memory_bytes: memoryBytes, cpu_cores: cpuCores, expires_ms: expiresMs, calls } = row;
-      this.#ledger.hold(row.run_id, { memoryBytes, cpuCores, expiresMs }, calls);
+      this.#reservations.hold(row.run_id, { memoryBytes, cpuCores, expiresMs }, calls);
     }
   }
 
@@ -41,9 +41,9 @@ export class Capacity {
     this.expire(nowMs);
     const { freeMemoryBytes, cpuCores } = this.#vms.capacity(nowMs, config);
     const { memoryBytes: needsBytes, cpuCores: needsCores } = offer.reservation;
-    const own = this.#ledger.of(offer.runId);
-    const heldBytes = this.#ledger.memoryBytes - (own?.memoryBytes ?? 0);
-    const heldCores = this.#ledger.cpuCores - (own?.cpuCores ?? 0);
+    const own = this.#reservations.of(offer.runId);
+    const heldBytes = this.#reservations.memoryBytes - (own?.memoryBytes ?? 0);
+    const heldCores = this.#reservations.cpuCores - (own?.cpuCores ?? 0);
     if (heldBytes + needsBytes > freeMemoryBytes)
       return `memory: ${mib(freeMemoryBytes)} free, ${mib(heldBytes)} of it held, the chain needs ${mib(needsBytes)}`;
     if (heldCores + needsCores > cpuCores * CPU_OVERCOMMIT)
@@ -61,7 +61,7 @@ export class Capacity {
   }
 
   hold(runId: string, reservation: Reservation): void {
-    this.#ledger.hold(runId, reservation);
+    this.#reservations.hold(runId, reservation);
     this.#sql.exec(
       `INSERT INTO reservations (run_id, memory_bytes, cpu_cores, expires_ms, calls) VALUES (?, ?, ?, ?, 1)
        ON CONFLICT (run_id) DO UPDATE SET memory_bytes = excluded.memory_bytes, cpu_cores = excluded.cpu_cores,
@@ -75,21 +75,21 @@ export class Capacity {
 
   /** Allocations that a run has had here; 0 where nothing is held for it. */
   callsOf(runId: string): number {
-    return this.#ledger.callsOf(runId);
+    return this.#reservations.callsOf(runId);
   }
 
   release(runId: string): void {
-    if (this.#ledger.release(runId)) this.#sql.exec("DELETE FROM reservations WHERE run_id = ?", runId);
+    if (this.#reservations.release(runId)) this.#sql.exec("DELETE FROM reservations WHERE run_id = ?", runId);
   }
 
   expire(nowMs: number): void {
-    const ended = this.#ledger.expire(nowMs);
+    const ended = this.#reservations.expire(nowMs);
     if (ended.length > 0) this.#sql.exec("DELETE FROM reservations WHERE expires_ms <= ?", nowMs);
   }
 
   held(nowMs: number): { reservedMemoryBytes: number; reservedCpuCores: number } {
     this.expire(nowMs);
-    return { reservedMemoryBytes: this.#ledger.memoryBytes, reservedCpuCores: this.#ledger.cpuCores };
+    return { reservedMemoryBytes: this.#reservations.memoryBytes, reservedCpuCores: this.#reservations.cpuCores };
   }
 }
 

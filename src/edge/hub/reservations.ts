@@ -1,4 +1,4 @@
-// The capacity ledger of one cluster: what is held for runs whose runtimes are not all there yet.
+// Reservations of one cluster: what is held for runs whose runtimes are not all there yet.
 // One reservation per run: the run's next allocation replaces it, because what is left of the chain is smaller then.
 // Sums are kept, not recomputed: an admission must not cost a scan. Expiry looks at buckets of one second that have begun.
 export interface Reservation {
@@ -9,7 +9,7 @@ export interface Reservation {
 
 const BUCKET_MS = 1_000;
 
-export class Ledger {
+export class Reservations {
   readonly #byRun = new Map<string, Reservation & { calls: number }>();
   readonly #buckets = new Map<number, Set<string>>();
   #oldestBucket = Number.POSITIVE_INFINITY;
