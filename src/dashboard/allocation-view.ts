@@ -34,18 +34,18 @@ function explanation(allocation: AllocationRecord): Node {
     el("p", { class: "quiet" }, `Run ${allocation.runId}, allocation ${allocation.allocationId}`),
     chain.length > 1 ? el("p", {}, `Expected chain: ${chain.join(" → ")}`) : quiet("No chain was expected."),
     plan.length > 0 ? planTable(plan, allocation.mode) : quiet("Nothing was to be prepared."),
-    alternatives.length > 0 ? alternativeTable(alternatives) : el("span"),
-    skipped.length > 0 ? skippedTable(skipped) : el("span"),
+    alternatives.length > 0 ? alternativeTable(alternatives) : null,
+    skipped.length > 0 ? skippedTable(skipped) : null,
     refused.length > 0
       ? table(
           "Clusters that were refused",
           [
             { head: "Cluster", cell: (row) => row.cluster },
-            { head: "Reason", cell: (row) => row.reason },
+            { head: "Reason", long: true, cell: (row) => row.reason },
           ],
           refused,
         )
-      : el("span"),
+      : null,
   );
 }
 
@@ -53,7 +53,7 @@ function planTable(plan: PlanItem[], mode: AllocationRecord["mode"]): Node {
   return table(
     mode === "active" || mode === "canary" ? "Prepared" : `Would have been prepared (${mode ?? "not sent"})`,
     [
-      { head: "What", cell: (row) => `${row.kind} ${row.uri ?? row.task ?? ""}` },
+      { head: "What", long: true, cell: (row) => `${row.kind} ${row.uri ?? row.task ?? ""}` },
       { head: "Probability", number: true, cell: (row) => percent(row.probability) },
       { head: "Would save", number: true, cell: (row) => ms(row.savedMs) },
       { head: "Start to deadline", number: true, cell: (row) => ms(Math.max(0, row.deadlineMs - row.notBeforeMs)) },
@@ -66,9 +66,9 @@ function skippedTable(skipped: SkippedItem[]): Node {
   return table(
     "Left alone",
     [
-      { head: "What", cell: (row) => `${row.kind} ${row.uri ?? row.task ?? ""}` },
+      { head: "What", long: true, cell: (row) => `${row.kind} ${row.uri ?? row.task ?? ""}` },
       { head: "Probability", number: true, cell: (row) => percent(row.probability) },
-      { head: "Reason", cell: (row) => row.reason },
+      { head: "Reason", long: true, cell: (row) => row.reason },
     ],
     skipped,
   );

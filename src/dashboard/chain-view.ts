@@ -8,7 +8,7 @@ export function chainView({ chains, total }: ChainsAnswer): Node[] {
     table(
       `By score: avoidable ms per hour × latency sensitivity ÷ resource demand (${chains.length} of ${total})`,
       [
-        { head: "Chain", cell: ({ tasks }) => chainCell(tasks) },
+        { head: "Chain", long: true, cell: ({ tasks }) => chainCell(tasks) },
         { head: "Probability", number: true, cell: (row) => percent(row.probability) },
         { head: "Runs/h", number: true, cell: (row) => number(row.runsPerHour) },
         { head: "Sensitivity", number: true, cell: (row) => percent(row.latencySensitivity) },

@@ -1,6 +1,6 @@
 // The clusters: VMs with their load, warm runtimes and cache, and why a VM cannot be used.
 import type { ClusterView, VmView } from "../core/fleet.ts";
-import { bytes, el, ms, percent, quiet, table } from "./dom.ts";
+import { bytes, el, ms, percent, quiet, table, type View } from "./dom.ts";
 
 /** As allocation has it: an agent that was silent for longer gets no work. */
 const SILENT_MS = 15_000;
@@ -10,8 +10,9 @@ interface Row {
   vm: VmView;
 }
 
-export function clusterView(clusters: ClusterView[], nowMs: number): Node[] {
-  if (clusters.length === 0) return [quiet("No cluster is declared.")];
+export function clusterView(clusters: ClusterView[], nowMs: number): View {
+  if (clusters.length === 0)
+    return [quiet("No cluster is declared: PUT /v1/clusters/NAME tells of one, and an agent on each VM joins it.")];
   const rows: Row[] = clusters.flatMap((cluster) => cluster.vms.map((vm) => ({ cluster, vm })));
   const empty = clusters.filter((cluster) => cluster.vms.length === 0).map((cluster) => cluster.cluster);
   return [
@@ -31,7 +32,7 @@ export function clusterView(clusters: ClusterView[], nowMs: number): Node[] {
       ],
       rows,
     ),
-    empty.length > 0 ? quiet(`Without a VM: ${empty.join(", ")}`) : el("span"),
+    empty.length > 0 ? quiet(`Without a VM: ${empty.join(", ")}`) : null,
   ];
 }
 

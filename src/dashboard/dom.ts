@@ -1,5 +1,7 @@
 // Elements from data. All text goes in as text nodes and attributes, never as HTML: task names are somebody's text.
 type Child = Node | string | null;
+/** What a section shows; null: nothing there. */
+export type View = (Node | null)[];
 type Attributes = Record<string, string | number | boolean>;
 
 export function el(name: string, attributes: Attributes = {}, ...children: Child[]): HTMLElement {
@@ -21,23 +23,26 @@ function filled<E extends Element>(element: E, attributes: Attributes, children:
 export interface Column<Row> {
   head: string;
   number?: boolean;
+  /** Long text, which gets room before the table scrolls: on a phone it would else be a word wide. */
+  long?: boolean;
   cell(row: Row): Child;
 }
 
 /** A table that scrolls by itself where the screen is narrow. */
 export function table<Row>(caption: string, columns: Column<Row>[], rows: Row[]): HTMLElement {
-  const head = columns.map(({ head, number }) => el("th", { scope: "col", class: number ? "number" : false }, head));
+  const kindOf = ({ number, long }: Column<Row>) => (number ? "number" : long ? "long" : false);
+  const head = columns.map((column) => el("th", { scope: "col", class: kindOf(column) }, column.head));
   const body = rows.map((row) =>
-    el("tr", {}, ...columns.map(({ cell, number }) => el("td", { class: number ? "number" : false }, cell(row)))),
+    el("tr", {}, ...columns.map((column) => el("td", { class: kindOf(column) }, column.cell(row)))),
   );
-  const made = el(
-    "table",
+  const made = el("table", {}, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...body));
+  // The caption stands outside of what scrolls: it is as wide as the screen, not as the table.
+  return el(
+    "figure",
     {},
-    el("caption", {}, caption),
-    el("thead", {}, el("tr", {}, ...head)),
-    el("tbody", {}, ...body),
+    el("figcaption", {}, caption),
+    el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption }, made),
   );
-  return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption }, made);
 }
 
 export function quiet(text: string): HTMLElement {

@@ -109,7 +109,7 @@ function reachTable(reach: Reach[]): HTMLElement {
       { head: "p50", number: true, cell: lead(({ p50 }) => p50) },
       { head: "p90", number: true, cell: lead(({ p90 }) => p90) },
       { head: "Executions", number: true, cell: (row) => row.multiplicity.toFixed(1) },
-      { head: "Likeliest way", cell: (row) => row.route.join(" → ") },
+      { head: "Likeliest way", long: true, cell: (row) => row.route.join(" → ") },
     ],
     reach,
   );

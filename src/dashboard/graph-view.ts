@@ -1,6 +1,6 @@
 // The graph as a picture and, for whoever cannot see it, as a table. A task links to what follows it.
 import type { GraphAnswer } from "../protocol.ts";
-import { bytes, el, fitted, ms, percent, quiet, svg, table, taskLink, textWidth } from "./dom.ts";
+import { bytes, el, fitted, ms, percent, quiet, svg, table, taskLink, textWidth, type View } from "./dom.ts";
 import { layOut, NODE_HEIGHT, NODE_WIDTH, type Point, type Task, type Transition } from "./graph-layout.ts";
 
 /** The most frequent ones: beyond, a picture tells nothing. */
@@ -10,8 +10,13 @@ const TRANSITIONS_LISTED_MAX = 300;
 /** Left and right of a name in its box, px. */
 const PADDING = 8;
 
-export function graphView(graph: GraphAnswer): Node[] {
-  if (graph.tasks.length === 0) return [quiet("Nothing has been learned yet: no executions have come in.")];
+export function graphView(graph: GraphAnswer): View {
+  if (graph.tasks.length === 0)
+    return [
+      quiet(
+        "Nothing has been learned yet. Point an OTLP exporter at /v1/traces, post records to /v1/executions, or run forechain import FILE.",
+      ),
+    ];
   const tasks = [...graph.tasks].sort((a, b) => b.count - a.count).slice(0, TASKS_DRAWN_MAX);
   const drawn = new Set(tasks.map((task) => task.task));
   const transitions = graph.transitions
@@ -25,7 +30,7 @@ export function graphView(graph: GraphAnswer): Node[] {
       { class: "scroll", tabindex: 0, role: "region", "aria-label": "Picture of the graph" },
       picture(tasks, transitions),
     ),
-    left > 0 ? quiet(`The most frequent ones are drawn; ${left} tasks and transitions are left out.`) : el("span"),
+    left > 0 ? quiet(`The most frequent ones are drawn; ${left} tasks and transitions are left out.`) : null,
     el("details", { id: "graph-table" }, el("summary", {}, "As a table"), transitionTable(graph)),
   ];
 }
@@ -50,9 +55,12 @@ function picture(tasks: Task[], transitions: Transition[]): SVGElement {
   const box = { class: "graph", width, height, viewBox: `0 0 ${width} ${height}` };
   return svg(
     "svg",
-    { ...box, role: "img", "aria-label": label },
+    // No image: its tasks are links.
+    { ...box, role: "group", "aria-label": label },
     svg("defs", {}, arrow),
     ...edges.map(({ transition, points }) => edge(transition, points)),
+    // After all lines, so that none crosses a number out.
+    ...edges.map(({ transition, points }) => share(transition, points)),
     ...nodes.map(({ task, at }) => node(task, at)),
   );
 }
@@ -84,7 +92,6 @@ function edge(transition: Transition, points: Point[]): SVGElement {
     path += ` C${half},${y} ${half},${bend.y} ${bend.x},${bend.y}`;
     ({ x, y } = bend);
   }
-  const name = points[Math.floor((points.length - 1) / 2)]!;
   const { source, target, count, delayMs, probability, kind } = transition;
   const delay = delayMs === null ? "" : `, after ${ms(delayMs.p50)}`;
   return svg(
@@ -92,8 +99,13 @@ function edge(transition: Transition, points: Point[]): SVGElement {
     {},
     svg("title", {}, `${source} → ${target} (${kind}): ${count} times, ${percent(probability)}${delay}`),
     svg("path", { d: path, "stroke-width": 1 + 2.5 * probability, "marker-end": "url(#arrow)" }),
-    svg("text", { class: "quiet", x: name.x, y: name.y - 4, "text-anchor": "middle" }, percent(probability)),
   );
+}
+
+/** Of a transition, at its middle bend. */
+function share({ probability }: Transition, points: Point[]): SVGElement {
+  const { x, y } = points[Math.floor((points.length - 1) / 2)]!;
+  return svg("text", { class: "quiet", x, y: y - 4, "text-anchor": "middle" }, percent(probability));
 }
 
 function transitionTable(graph: GraphAnswer): HTMLElement {

@@ -1,16 +1,16 @@
 // What was learned: alerts first, then how long runtimes are held, what starts take, and what is frozen.
 import type { LearningAnswer, Scores } from "../protocol.ts";
-import { el, ms, percent, quiet, svg, table } from "./dom.ts";
+import { el, ms, percent, quiet, svg, table, type View } from "./dom.ts";
 
 /** Rows of one table: the answer has them with the most evidence first. */
-const ROWS_SHOWN = 12;
+const ROWS_SHOWN = 8;
 /** Of the reliability chart, px. */
 const CHART = 160;
 const CHART_MARGIN = 26;
 const DOT_MIN = 2;
 const DOT_MAX = 9;
 
-export function learningView({ drift, holds, starts, placement, frozen }: LearningAnswer): Node[] {
+export function learningView({ drift, holds, starts, placement, frozen }: LearningAnswer): View {
   const latest = drift.changes.at(-1);
   const alert = drift.alert && latest !== undefined;
   const factors = placement.filter(({ observations }) => observations > 0);
@@ -22,20 +22,20 @@ export function learningView({ drift, holds, starts, placement, frozen }: Learni
           `The runs of ${latest.root} changed at ${new Date(latest.atMs).toLocaleTimeString()}: `,
           "what was learned before weighs a tenth, and more than usual may be prepared in vain until it is learned anew.",
         )
-      : el("span"),
-    frozen.length > 0 ? el("p", {}, `Frozen: ${frozen.join(", ")}`) : el("span"),
-    starts.length + holds.length === 0 ? quiet("No runtime of an agent has been started yet.") : el("span"),
+      : null,
+    frozen.length > 0 ? el("p", {}, `Frozen: ${frozen.join(", ")}`) : null,
+    starts.length + holds.length === 0 ? quiet("No runtime of an agent has been started yet.") : null,
     holds.length > 0
       ? table(
           "How long runtimes are held after a call",
           [
             { head: "Task", cell: (row) => `${row.task} on ${row.cluster}` },
-            { head: "Policy", cell: (row) => `${row.policy} (${percent(row.weights[row.policy] ?? 0)})` },
+            { head: "Policy", cell: policyOf },
             { head: "Hold", number: true, cell: (row) => ms(row.holdMs) },
           ],
           holds.slice(0, ROWS_SHOWN),
         )
-      : el("span"),
+      : null,
     starts.length > 0
       ? table(
           "Whole cold starts",
@@ -47,7 +47,7 @@ export function learningView({ drift, holds, starts, placement, frozen }: Learni
           ],
           starts.slice(0, ROWS_SHOWN),
         )
-      : el("span"),
+      : null,
     factors.length > 0
       ? table(
           "Placement: what came for each ms expected",
@@ -60,8 +60,14 @@ export function learningView({ drift, holds, starts, placement, frozen }: Learni
           ],
           factors.slice(0, ROWS_SHOWN),
         )
-      : el("span"),
+      : null,
   ];
+}
+
+/** Weights that are all alike have learned nothing: what stands is what the agent and the operator say. */
+function policyOf({ policy, weights }: LearningAnswer["holds"][number]): string {
+  const isLearned = new Set(Object.values(weights)).size > 1;
+  return isLearned ? `${policy} (${percent(weights[policy] ?? 0)})` : "as configured";
 }
 
 /** What was foretold against what came: on the diagonal a prediction of 70 % comes true in 70 % of the cases. */

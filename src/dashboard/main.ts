@@ -13,7 +13,7 @@ import type {
 import { allocationView } from "./allocation-view.ts";
 import { chainView } from "./chain-view.ts";
 import { clusterView } from "./cluster-view.ts";
-import { el, quiet, taskLink } from "./dom.ts";
+import { el, quiet, taskLink, type View } from "./dom.ts";
 import { forecastView } from "./forecast-view.ts";
 import { graphView } from "./graph-view.ts";
 import { learningView, scoresView } from "./learning-view.ts";
@@ -21,6 +21,8 @@ import { outcomeView } from "./outcome-view.ts";
 
 const POLL_MS = 2_000;
 const POLL_FAILED_MS = 5_000;
+/** The graph of two thousand tasks is more than a megabyte: without a new version it is read this seldom. */
+const GRAPH_POLL_MS = 10_000;
 const ALLOCATIONS_SHOWN = 25;
 const CHAINS_SHOWN = 10;
 /** Offered while typing; the graph may hold more. */
@@ -31,6 +33,7 @@ const byId = (id: string) => document.getElementById(id)!;
 /** Last data drawn into each section, as text: what has not changed is not drawn again, so that nobody loses their place. */
 const drawn = new Map<string, string>();
 let timer = 0;
+let graphKnown: { graph: GraphAnswer; atMs: number } | null = null;
 /** Of the graph whose chains are shown. */
 let chainsVersion = -1;
 /** Version and task of the forecast that is shown; "" where none was answered. */
@@ -55,14 +58,14 @@ async function ask<T>(path: string, key: string, body?: object): Promise<T> {
 }
 
 async function refresh(key: string): Promise<void> {
-  const [policy, fleet, outcomes, learning, graph, recent] = await Promise.all([
+  const [policy, fleet, outcomes, learning, recent] = await Promise.all([
     ask<Policy>("/v1/policy", key),
     ask<{ clusters: ClusterView[] }>("/v1/clusters", key),
     ask<OutcomesAnswer>(`/v1/outcomes?limit=0${windowQuery()}`, key),
     ask<LearningAnswer>("/v1/learning", key),
-    ask<GraphAnswer>("/v1/graph", key),
     ask<{ allocations: AllocationRecord[] }>(`/v1/allocations?limit=${ALLOCATIONS_SHOWN}`, key),
   ]);
+  const graph = await graphOf(key, learning.model.version);
   byId("summary").textContent = `mode ${policy.mode} · ${graph.tasks.length} tasks · graph version ${graph.version}`;
   draw("outcomes", outcomes.totals, () => outcomeView(outcomes));
   draw("scores", outcomes.scores, () => scoresView(outcomes.scores));
@@ -79,6 +82,14 @@ async function refresh(key: string): Promise<void> {
   await forecast(key, graph.version);
   draw("known", graph.tasks.length, () => options(graph));
   draw("allocations", recent.allocations, () => allocationView(recent.allocations));
+}
+
+async function graphOf(key: string, version: number): Promise<GraphAnswer> {
+  const isDue = graphKnown === null || graphKnown.graph.version !== version;
+  if (isDue || Date.now() - graphKnown!.atMs >= GRAPH_POLL_MS) {
+    graphKnown = { graph: await ask<GraphAnswer>("/v1/graph", key), atMs: Date.now() };
+  }
+  return graphKnown!.graph;
 }
 
 /** Of the time that was chosen; all of it: no window. */
@@ -121,7 +132,7 @@ async function forecast(key: string, version: number): Promise<void> {
 }
 
 /** Replaces a section's content where its data changed; what was opened stays open. */
-function draw(id: string, data: unknown, view: () => Node[]): void {
+function draw(id: string, data: unknown, view: () => View): void {
   const text = JSON.stringify(data);
   if (drawn.get(id) === text) return;
   drawn.set(id, text);
@@ -129,7 +140,7 @@ function draw(id: string, data: unknown, view: () => Node[]): void {
   const open = new Set([...section.querySelectorAll("details[open]")].map((details) => details.id));
   const scrolled = section.querySelector(".scroll")?.scrollLeft ?? 0;
   const focused = document.activeElement?.closest("details")?.id;
-  section.replaceChildren(...view());
+  section.replaceChildren(...view().filter((node) => node !== null));
   for (const details of section.querySelectorAll("details")) details.open = open.has(details.id);
   section.querySelector(".scroll")?.scrollTo({ left: scrolled });
   if (focused) section.querySelector<HTMLElement>(`#${CSS.escape(focused)} > summary`)?.focus();
@@ -167,6 +178,10 @@ byId("enter").addEventListener("submit", (event) => {
   const input = byId("key") as HTMLInputElement;
   sessionStorage.setItem(KEY_ITEM, input.value.trim());
   input.value = "";
+  // It may be another workspace's.
+  graphKnown = null;
+  chainsVersion = -1;
+  forecastOf = "";
   void poll();
 });
 byId("ask").addEventListener("submit", (event) => {
