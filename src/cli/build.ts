@@ -26,7 +26,7 @@ function isStale(output: string, sources: string[]): boolean {
 }
 
 /** Compiles the engine; returns whether it had to. Errors: throws with the compiler's diagnostics. */
-export async function buildEngine(): Promise<boolean> {
+async function buildEngine(): Promise<boolean> {
   mkdirSync(join(ROOT, "build"), { recursive: true });
   const output = join(ROOT, "build/engine.wasm");
   if (!isStale(output, [join(ROOT, "assembly"), join(ROOT, "asconfig.json")])) return false;

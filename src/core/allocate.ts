@@ -25,7 +25,7 @@ import {
 /** An agent that was silent for longer is taken for gone: three heartbeats of 5 s. */
 export const HEARTBEAT_STALE_MS = 15_000;
 /** Pairs told and tried at most: the rest differ from an operator's question only in being worse. */
-export const CANDIDATES_MAX = 8;
+const CANDIDATES_MAX = 8;
 /** Another cluster takes a run from the one that holds its reservation only when it is better by both of these. */
 const CLEARLY_WORSE_RATIO = 1.25;
 const CLEARLY_WORSE_MS = 20;

@@ -7,7 +7,7 @@ import { cameOf, DEMANDS, type DemandName, type ExpectedRun } from "./demand-cam
 import type { AssembledRun } from "./profile.ts";
 import { type Foretold, logLossOf } from "./review.ts";
 
-export const RELIABILITY_BINS = 10;
+const RELIABILITY_BINS = 10;
 const HOUR_MS = 3_600_000;
 /** Hours of which rows are held: they go on changing until they are over and stored. */
 const HOURS_HELD = 2;

@@ -26,7 +26,7 @@ const SURPRISE_MAX = 2;
 export const FACTOR_MIN = 0.05;
 export const FACTOR_MAX = 20;
 /** Clusters up to this share above the best total may be tried. */
-export const EXPLORE_SHARE = 0.05;
+const EXPLORE_SHARE = 0.05;
 /** How optimistic a trial is, in standard deviations. */
 const OPTIMISM = 1;
 /** Clusters remembered; PLACE_CLUSTERS_MAX fit. */

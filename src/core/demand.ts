@@ -14,7 +14,7 @@ const DURATION_UNKNOWN_MS = 100;
 /** An object read by fewer of a task's executions than this is never in the prefetch set. */
 const OBJECT_FLOOR = 0.05;
 /** Objects of one chain at most: bounds the plan. */
-export const PREFETCH_ITEMS_MAX = 128;
+const PREFETCH_ITEMS_MAX = 128;
 /** Prices relative to one CPU second: list prices of large clouds (memory per GB second, traffic between zones per GB). */
 const PRICE_PER_GB_SECOND = 0.11;
 const PRICE_PER_GB = 900;

@@ -94,7 +94,7 @@ export class DriftDetector {
 }
 
 /** Mean log-loss of the yes-or-no predictions, nats. */
-export function lossOf({ foretold }: Review): number {
+function lossOf({ foretold }: Review): number {
   let sum = 0;
   for (const { probability, happened } of foretold) sum += logLossOf(probability, happened);
   return sum / Math.max(1, foretold.length);

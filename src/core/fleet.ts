@@ -68,13 +68,13 @@ export interface FleetView {
 
 /** How a VM stands to a task. Higher is better for whoever needs it now. */
 export const TASK_ABSENT = 0;
-export const TASK_COLD = 1;
+const TASK_COLD = 1;
 export const TASK_STARTING = 2;
 export const TASK_WARM = 3;
 
 /** Links that nobody declared or measured: slow, so that known near ones win. */
-export const LATENCY_UNKNOWN_MS = 20;
-export const BANDWIDTH_UNKNOWN_BYTES_PER_SECOND = 20e6;
+const LATENCY_UNKNOWN_MS = 20;
+const BANDWIDTH_UNKNOWN_BYTES_PER_SECOND = 20e6;
 /** Utilisation is capped here: one sample of a second says little of a queue's steady state, and the formula has no end. */
 const UTILISATION_MAX = 0.9;
 

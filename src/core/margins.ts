@@ -6,7 +6,7 @@
 // State is plain JSON; when it is frozen, it is used and no longer learned.
 import { remember } from "./remember.ts";
 
-export const LEAD_QUANTILES = [0.1, 0.5, 0.9] as const;
+const LEAD_QUANTILES = [0.1, 0.5, 0.9] as const;
 /** First step in ln ms, and the least. */
 const STEP_FIRST = 0.5;
 const STEP_MIN = 0.02;

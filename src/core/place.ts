@@ -6,7 +6,7 @@
 export const PLACE_CLUSTERS_MAX = 4096;
 export const PLACE_SERVICES_MAX = 64;
 /** Most terms besides the services. */
-export const PLACE_TERMS_MAX = 8;
+const PLACE_TERMS_MAX = 8;
 /** Stands for a service that a cluster cannot reach, ms or ms per byte: large, and 0 calls of it still cost 0. */
 export const UNREACHABLE = 1e30;
 const LANES = 4;

@@ -8,16 +8,16 @@ import type { Model, Successor } from "./graph.ts";
 /** Reach below this is noise to an operator and never worth a command. */
 export const REACH_FLOOR = 0.01;
 /** Tasks of `reach` unless the caller asks for fewer. */
-export const REACH_TASKS_MAX = 64;
+const REACH_TASKS_MAX = 64;
 /** Symbols asked of the engine for `next`; the contract says that nothing cuts it. */
 const NEXT_TASKS_MAX = 4096;
 /** Tasks at least this likely form the expected tree: more likely to execute than not. */
-export const TREE_FLOOR = 0.5;
+const TREE_FLOOR = 0.5;
 /** Bounds of the walk for likely paths: tasks after the root, paths told, successors tried of each, least probability, expansions. */
-export const PATH_DEPTH_MAX = 16;
-export const PATHS_MAX = 4;
+const PATH_DEPTH_MAX = 16;
+const PATHS_MAX = 4;
 const PATH_BREADTH_MAX = 8;
-export const PATH_FLOOR = 0.05;
+const PATH_FLOOR = 0.05;
 const PATH_EXPANSIONS_MAX = 32;
 /** Bounds of the walk that names routes. */
 const ROUTE_DEPTH_MAX = 16;

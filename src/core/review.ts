@@ -7,7 +7,7 @@ import { hashVersion, REACH_FLOOR } from "./predict.ts";
 import type { AssembledRun } from "./profile.ts";
 
 /** Executions of one run that are looked at, evenly spread: bounds the work for runs of thousands. */
-export const REVIEWED_MAX = 32;
+const REVIEWED_MAX = 32;
 /** Predictions of one execution that are looked at. */
 const PREDICTED_MAX = 32;
 /** So sure is nobody: bounds the loss of one prediction. */

@@ -175,7 +175,7 @@ function ownHeaders(call: Call): Headers {
 }
 
 /** All but the headers of the one connection, which `Connection` may name too. */
-export function endToEnd(from: Headers): Headers {
+function endToEnd(from: Headers): Headers {
   const headers = new Headers(from);
   const named = from.get("connection")?.split(",") ?? [];
   for (const name of [...DROPPED, ...named.map((part) => part.trim().toLowerCase())]) {

@@ -10,7 +10,7 @@ interface Entry {
 }
 
 /** What the VM keeps, least recently used first to go, bytes. */
-export const CACHE_BYTES = 4 * 2 ** 30;
+const CACHE_BYTES = 4 * 2 ** 30;
 
 export class Cache {
   readonly #entries = new Map<number, Entry>();

@@ -39,12 +39,12 @@ export const DIALS: Record<PolicyName, readonly number[]> = {
   clairvoyant: [0],
 };
 /** What harm is measured against: the keep-alive that the operator had before. */
-export const BASELINE_SECONDS = 60;
+const BASELINE_SECONDS = 60;
 /** The operator's dial unless set (protocol.ts Policy): the ablation is told there. */
 export const DIAL_DEFAULT = 20;
 
 /** One part of Forechain left out at a time. */
-export const ABLATIONS: { name: string; without: Partial<ForechainOptions> }[] = [
+const ABLATIONS: { name: string; without: Partial<ForechainOptions> }[] = [
   { name: "all parts", without: {} },
   { name: "without learned holds", without: { learnsHolds: false } },
   { name: "without the price of memory", without: { pricesMemory: false } },

@@ -198,7 +198,7 @@ function objectsOf({ executions }: AssembledRun, objects: ObjectIndex) {
 }
 
 /** One run in the arrays that the world walks. */
-export function replayRun(
+function replayRun(
   runId: string,
   assembled: AssembledRun,
   ids: ReadonlyMap<string, number>,

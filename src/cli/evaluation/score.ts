@@ -1,7 +1,7 @@
 // Scores of probability forecasts. In: one prediction after another. Out: top-1, top-3, log-loss and expected calibration error.
 
 /** Floor of a probability in the log-loss: an impossible event costs 9.2 nats, not infinity. */
-export const PROBABILITY_FLOOR = 1e-4;
+const PROBABILITY_FLOOR = 1e-4;
 const BINS = 15;
 
 /** A symbol is an interned task, or null for the end. */

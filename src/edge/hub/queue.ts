@@ -19,7 +19,7 @@ const LEASE_MS: Record<CommandKind, number> = {
 /** A command past its expiry keeps its lease this much longer: the agent may be just reporting, ms. */
 const LEASE_PAST_EXPIRY_MS = 5_000;
 /** Leases of one command at most. */
-export const ATTEMPTS_MAX = 3;
+const ATTEMPTS_MAX = 3;
 /** An agent's reason that begins so is final: it will not do this, now or later. */
 const FINAL_REASON = /^refused/i;
 /** Wait before attempt n + 1: this × 2^(n − 1), and up to as much again at random, so that a herd spreads out, ms. */

@@ -214,7 +214,7 @@ async function liveRows(writers: Env["GRAPH_WRITER"], workspace: string): Promis
 // ── Hubs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** A hub that is down has its outcomes still and brings them later. */
-export async function flushHubs(env: Pick<Env, "FLEET" | "CLUSTER_HUB">, workspace: string): Promise<void> {
+async function flushHubs(env: Pick<Env, "FLEET" | "CLUSTER_HUB">, workspace: string): Promise<void> {
   const clusters = await env.FLEET.getByName(workspace).clusterNames(workspace);
   const flushes = clusters
     .slice(0, HUBS_FLUSHED_MAX)
