@@ -16,6 +16,7 @@ import {
   type ReachPrediction,
   ROWS_MAX,
 } from "./chain-engine.ts";
+import { instantiate } from "./instance.ts";
 import { FINALS, type Mixing, type QuestionMixing, questionOf } from "./mixing.ts";
 
 /** Paths up to this are copied element by element: a call of `set` costs as much as twenty. */
@@ -98,13 +99,6 @@ interface Exports {
   observe(count: number, endMs: number): void;
 }
 
-// Node's types know the namespace only as types; the constructor is there in Node, Workers and browsers alike.
-const { Instance } = (
-  globalThis as unknown as {
-    WebAssembly: { Instance: new (module: WebAssembly.Module, imports: object) => { exports: object } };
-  }
-).WebAssembly;
-
 export class WasmEngine implements ChainEngine {
   readonly capacity: Capacity;
   readonly #knownAfterMs: number;
@@ -119,7 +113,7 @@ export class WasmEngine implements ChainEngine {
   readonly #answers = new AnswerArrays();
 
   constructor(module: WebAssembly.Module, capacity: Capacity, knownAfterMs = 0) {
-    const wasm = new Instance(module, { env: { abort: refuseAbort } }).exports as unknown as Exports;
+    const wasm = instantiate<Exports>(module);
     if (!wasm.modelCreate(CAPACITY_BYTES[capacity], knownAfterMs)) {
       throw new Error(`no memory for a model of ${CAPACITY_BYTES[capacity]} bytes`);
     }
@@ -306,10 +300,6 @@ class AnswerArrays {
     this.#used = (offset + bytes + 7) & ~7;
     return offset;
   }
-}
-
-function refuseAbort(): never {
-  throw new Error("the engine aborted");
 }
 
 function rowLimit(limit: number): number {

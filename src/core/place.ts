@@ -1,6 +1,7 @@
 // Placement scores on the engine's SIMD. In: proximity of clusters × services, kept; then one demand after another. Out: expected
 // milliseconds of the chain on each cluster, the services' part apart, so that the choice explains itself.
 // An instance of its own: it holds no model. Like engine.ts it alone sees its pointers, with no `await` between input and output.
+import { instantiate } from "./instance.ts";
 
 /** Most clusters and services of one placer: the matrix is then 2 MiB. */
 export const PLACE_CLUSTERS_MAX = 4096;
@@ -46,13 +47,6 @@ interface Exports {
   place(terms: number): void;
 }
 
-// Node's types know the namespace only as types.
-const { Instance } = (
-  globalThis as unknown as {
-    WebAssembly: { Instance: new (module: WebAssembly.Module, imports: object) => { exports: object } };
-  }
-).WebAssembly;
-
 /** Throws RangeError on lengths that do not fit and on values that are negative or NaN. */
 export class WasmPlacer implements Placer {
   readonly #wasm: Exports;
@@ -68,10 +62,7 @@ export class WasmPlacer implements Placer {
   constructor(module: WebAssembly.Module, clusters: number, services: number) {
     checkCount("clusters", clusters, PLACE_CLUSTERS_MAX);
     checkCount("services", services, PLACE_SERVICES_MAX);
-    const abort = () => {
-      throw new Error("the engine aborted");
-    };
-    const wasm = new Instance(module, { env: { abort } }).exports as unknown as Exports;
+    const wasm = instantiate<Exports>(module);
     if (!wasm.placeCreate(clusters, services))
       throw new Error(`no memory for ${clusters} clusters × ${services} services`);
     const floats = (address: number, length: number) => new Float32Array(wasm.memory.buffer, address, length);
