@@ -3,6 +3,7 @@
 import { Command } from "commander";
 import { startAgent } from "../agent/agent.ts";
 import { readConfig } from "../agent/config.ts";
+import { counted } from "./progress.ts";
 
 export function agentCommand(): Command {
   return new Command("agent")
@@ -19,7 +20,7 @@ export function agentCommand(): Command {
         throw new Error(`the configuration is not valid\n${lines.join("\n")}`);
       }
       if (options.check) {
-        process.stderr.write(`${options.config}: ${Object.keys(answer.config.tasks).length} tasks, valid\n`);
+        process.stderr.write(`${options.config}: ${counted(Object.keys(answer.config.tasks).length, "task")}, valid\n`);
         return;
       }
       const agent = await startAgent(answer.config, {
