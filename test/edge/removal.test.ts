@@ -33,6 +33,7 @@ test("its agents are drained and get no call, also after a restart of Fleet; a d
   expect(await beat("restarted")).toBe(true);
   expect(await invoke()).toBe(404);
   expect((await world.call("GET", "/v1/clusters/paris")).status).toBe(404);
+  expect((await world.call("GET", "/v1/clusters/never-there/commands")).status).toBe(404);
   expect((await world.call("DELETE", "/v1/clusters/paris")).status).toBe(404);
 
   const away = vi.spyOn(Fleet.prototype, "view").mockRejectedValue(new Error("down"));

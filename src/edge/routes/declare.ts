@@ -43,6 +43,10 @@ function forgotten(c: Context<AppEnv>, existed: boolean, what: string): Response
   return existed ? c.body(null, 204) : problem(c, 404, "Not declared", `No such ${what} is declared.`);
 }
 
+function unknownCluster(c: Context<AppEnv>): Response {
+  return problem(c, 404, "Unknown cluster", "No such cluster is declared, and no agent has spoken for it.");
+}
+
 // ── Tasks ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Declarations are kept by the name that the task is learned under, and found by any that is learned alike. */
@@ -103,7 +107,7 @@ declareRoutes.get("/v1/clusters/:cluster", canRead, async (c) => {
   const { workspace } = c.get("key");
   const fleet = await fleetViewFor(c.env, workspace, c.executionCtx, Date.now());
   const view = fleet.clusters.find((known) => known.cluster === cluster);
-  if (!view) return problem(c, 404, "Unknown cluster", "No such cluster is declared, and no agent has spoken for it.");
+  if (!view) return unknownCluster(c);
   const declaration = named(await fleetOf(c).clusters(workspace))[cluster] ?? null;
   return c.json({ ...view, declaration });
 });
@@ -113,6 +117,8 @@ declareRoutes.get("/v1/clusters/:cluster/commands", canRead, async (c) => {
   const cluster = nameOf(c, "cluster", PlaceName);
   if (!cluster.ok) return cluster.response;
   const { workspace } = c.get("key");
+  // A hub comes to be when it is asked: only clusters that there are have one.
+  if (!(await fleetOf(c).clusterNames(workspace)).includes(cluster.value)) return unknownCluster(c);
   return c.json(await c.env.CLUSTER_HUB.getByName(`${workspace}/${cluster.value}`).commandStates());
 });
 
