@@ -49,7 +49,9 @@ describe.skipIf(!canStepBack())(`a program started ahead${reason}`, () => {
     const { leader } = await program();
     process.kill(-leader, "SIGKILL");
     await new Promise((resolve) => started[0]!.once("exit", resolve));
-    stepBack(leader);
-    comeForward(leader);
+    expect(() => {
+      stepBack(leader);
+      comeForward(leader);
+    }).not.toThrow();
   });
 });
