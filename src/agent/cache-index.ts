@@ -1,6 +1,6 @@
 // The cache's folder as `cacache` lays it out: an index of URIs, and content by digest. In: the folder. Out: entries, and single
 // steps on it. A crash may leave an index line without content, or content without a line: both are removed when it is opened.
-import { mkdir, readdir, rename, rm } from "node:fs/promises";
+import { mkdir, readdir, rename, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import cacache from "cacache";
 import type { CacheEntry } from "./eviction.ts";
@@ -17,6 +17,14 @@ export interface Kept {
 /** Where cacache keeps content; its own paths are asked of it, this is for finding what it no longer knows. */
 const CONTENT_FOLDER = "content-v2";
 
+/** Nobody uses it yet. */
+export function newEntry(
+  stored: Kept & Pick<CacheEntry, "uri" | "integrity" | "path" | "bytes" | "lastUsedMs">,
+): CacheEntry {
+  const freshUntilMs = stored.freshUntilMs ?? Number.POSITIVE_INFINITY;
+  return { ...stored, freshUntilMs, uses: 0, pins: 0, verified: false, orphaned: false, hold: null };
+}
+
 export async function readIndex(folder: string, nowMs: number): Promise<CacheEntry[]> {
   const entries: CacheEntry[] = [];
   for (const [uri, found] of Object.entries(await cacache.ls(folder))) {
@@ -25,23 +33,20 @@ export async function readIndex(folder: string, nowMs: number): Promise<CacheEnt
       await forget(folder, uri);
       continue;
     }
-    const kept = found.metadata as Partial<Kept> | undefined;
-    entries.push({
-      uri,
-      integrity: found.integrity,
-      path: found.path,
-      bytes: content.size,
-      loadMs: kept?.loadMs ?? 0,
-      etag: kept?.etag ?? null,
-      freshForMs: kept?.freshForMs ?? null,
-      freshUntilMs: kept?.freshUntilMs ?? Number.POSITIVE_INFINITY,
-      lastUsedMs: nowMs,
-      uses: 0,
-      pins: 0,
-      verified: false,
-      orphaned: false,
-      hold: null,
-    });
+    const { loadMs = 0, etag = null, freshForMs = null, freshUntilMs = null } = found.metadata ?? {};
+    entries.push(
+      newEntry({
+        uri,
+        integrity: found.integrity,
+        path: found.path,
+        bytes: content.size,
+        loadMs,
+        etag,
+        freshForMs,
+        freshUntilMs,
+        lastUsedMs: nowMs,
+      }),
+    );
   }
   await removeUnknownContent(folder, new Set(entries.map(({ path }) => path)));
   return entries;
@@ -74,7 +79,15 @@ export async function forget(folder: string, uri: string): Promise<void> {
   await remove(folder, uri, { removeFully: true });
 }
 
-export async function digestHolds(folder: string, integrity: string): Promise<boolean> {
+/** Content from an earlier process is verified once; content that someone removed, cut or changed is not intact. */
+export async function isIntact(folder: string, entry: CacheEntry): Promise<boolean> {
+  const found = await stat(entry.path).catch(() => null);
+  if (found?.size !== entry.bytes) return false;
+  entry.verified ||= await digestHolds(folder, entry.integrity);
+  return entry.verified;
+}
+
+async function digestHolds(folder: string, integrity: string): Promise<boolean> {
   try {
     for await (const _chunk of cacache.get.stream.byDigest(folder, integrity)) {
       // Reading to the end is what checks it.

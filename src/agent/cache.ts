@@ -5,12 +5,13 @@
 // sees a whole object or none. (cacache's own write stream leaves its temporary file and descriptor behind when a download
 // breaks off, which downloads do.) At most one download per URI runs: whoever comes later joins it, and a task that joins a
 // prefetch turns it into its own load. Bounded in bytes: room is made, or refused, before the first byte is asked for.
-import { mkdir, rm, stat, statfs } from "node:fs/promises";
+import { mkdir, rm, statfs } from "node:fs/promises";
 import { join } from "node:path";
-import { digestHolds, forget, publishContent, readIndex } from "./cache-index.ts";
+import { forget, isIntact, newEntry, publishContent, readIndex } from "./cache-index.ts";
 import { type CacheEntry, chooseVictims, type Newcomer, TASK_LOAD } from "./eviction.ts";
 import { type Fetcher, fetchError, type Source } from "./fetchers/source.ts";
-import { type LoadAnswer, type LoadReason, type ObjectStore, Refused, type Want } from "./object-store.ts";
+import { Flight, NOT_WANTED, type Settled } from "./flight.ts";
+import { type LoadAnswer, type ObjectStore, Refused, type Want } from "./object-store.ts";
 import { receive } from "./receive.ts";
 import type { Transfers } from "./transfer.ts";
 
@@ -24,21 +25,17 @@ export interface CacheOptions {
   nowMs: () => number;
 }
 
-type Settled = { ok: true; entry: CacheEntry } | { ok: false; reason: LoadReason; detail: string };
-
-interface Flight {
-  done: Promise<Settled>;
-  /** Calls that wait for it. The new entry stays pinned until the last of them has its own pin. */
-  waiting: number;
-  /** Aborts when a task joins: no more holding back. */
-  urgent: AbortController;
-}
-
 /** Reasons that say nothing of the object itself. */
 const STORE_AWAY: ReadonlySet<string> = new Set(["unreachable", "stalled", "broken", "store_error"]);
 /** Assumed until loads have been measured; only orders evictions. */
 const RATE_BYTES_PER_MS_FIRST = 10_000;
 const RATE_SMOOTHING = 0.2;
+
+/** Taken by a download so far; `before` is the object's older version that is here. */
+interface Room {
+  bytes: number;
+  before: CacheEntry | null;
+}
 
 export class ObjectCache implements ObjectStore {
   readonly #options: CacheOptions;
@@ -111,8 +108,9 @@ export class ObjectCache implements ObjectStore {
     const same = settled.ok && settled.entry === cached;
     if (cached !== null) this.#unpin(cached);
     if (settled.ok) return this.#answer(settled.entry, want, same ? "cached" : joined ? "joined" : "loaded", waitedMs);
-    // What a prefetch may not throw out, a task's own load may.
-    if (joined && want.by === "task" && settled.reason === "cache_full") return this.load(uri, want);
+    // What a prefetch may not throw out, a task's own load may; and one that was given up need not be.
+    const isPrefetchs = settled.reason === "cache_full" || settled.reason === "expired";
+    if (joined && want.by === "task" && isPrefetchs) return this.load(uri, want);
     return { ...settled, uri, waitedMs };
   }
 
@@ -142,7 +140,7 @@ export class ObjectCache implements ObjectStore {
     const entry = this.#entries.get(uri);
     if (entry === undefined) return null;
     entry.pins++;
-    if (await this.#intact(entry)) return entry;
+    if (await isIntact(this.#options.folder, entry)) return entry;
     this.#unpin(entry);
     if (entry.pins === 0) await this.#remove(entry);
     return null;
@@ -156,10 +154,8 @@ export class ObjectCache implements ObjectStore {
   /** Waits for a download; the entry that comes of it is pinned for the caller. */
   async #board(flight: Flight, want: Want): Promise<Settled> {
     const { transfers } = this.#options;
-    if (want.by === "task") {
-      flight.urgent.abort();
-      transfers.taskLoadBegins();
-    }
+    flight.join(want);
+    if (want.by === "task") transfers.taskLoadBegins();
     flight.waiting++;
     const settled = await flight.done;
     flight.waiting--;
@@ -172,10 +168,11 @@ export class ObjectCache implements ObjectStore {
   }
 
   #begin(uri: string, want: Want, stale: CacheEntry | null): Flight {
-    const urgent = new AbortController();
-    if (want.by === "task") urgent.abort();
-    const done = this.#download(uri, want, urgent.signal, stale).finally(() => this.#flights.delete(uri));
-    const flight = { done, urgent, waiting: 0 };
+    const flight = new Flight(want, this.#stopping.signal, this.#options.nowMs);
+    flight.done = this.#download(uri, want, flight, stale).finally(() => {
+      flight.close();
+      this.#flights.delete(uri);
+    });
     this.#flights.set(uri, flight);
     return flight;
   }
@@ -202,29 +199,32 @@ export class ObjectCache implements ObjectStore {
     return { ok: true, uri, path, bytes, how, waitedMs, loadMs, release };
   }
 
-  async #download(uri: string, want: Want, urgent: AbortSignal, stale: CacheEntry | null): Promise<Settled> {
+  async #download(uri: string, want: Want, flight: Flight, stale: CacheEntry | null): Promise<Settled> {
     const { transfers, fetcher } = this.#options;
     const limited = want.by === "prefetch";
-    if (limited) await transfers.prefetchBegins(AbortSignal.any([urgent, this.#stopping.signal]), want.neededMs);
-    const room = { bytes: 0 };
+    if (limited) await transfers.prefetchBegins(flight.free, want.neededMs);
+    const room = { bytes: 0, before: stale };
     try {
+      flight.mustGoOn();
       const told = limited && want.bytes !== null ? want.bytes : 0;
       // Looked at before the store is asked; nothing is thrown out for what may not even exist.
-      await this.#mustFit(told, told, this.#newcomer(want, told));
+      await this.#mustFit(told, told - (stale?.bytes ?? 0), this.#newcomer(want, told));
       const beganMs = this.#options.nowMs();
-      const source = await fetcher.open(uri, this.#stopping.signal, stale?.etag);
+      const source = await fetcher.open(uri, flight.ending, stale?.etag);
       if (source === "unchanged") return { ok: true, entry: this.#refreshed(stale!) };
       if (source.bytes === 0) throw new Refused("empty", "the store sent an object of 0 bytes");
       await this.#reserve(room, source.bytes ?? told, this.#newcomer(want, source.bytes ?? told));
-      const entry = await this.#store(uri, source, want, urgent, room, beganMs);
+      const entry = await this.#store(uri, source, want, flight, room, beganMs);
       this.totals.loads++;
       this.totals.loadedBytes += entry.bytes;
       return { ok: true, entry };
     } catch (error) {
       this.totals.failures++;
       if (this.#stopping.signal.aborted) return { ok: false, reason: "stopped", detail: "the agent stops" };
+      if (flight.ending.aborted) return { ok: false, reason: "expired", detail: NOT_WANTED };
       const { code } = error as NodeJS.ErrnoException;
-      if (code === "ENOSPC") return { ok: false, reason: "disk_full", detail: "no space left on the disk" };
+      if (code === "ENOSPC" || code === "EDQUOT")
+        return { ok: false, reason: "disk_full", detail: "no space left on the disk" };
       const known = error instanceof Refused ? error : fetchError(error);
       // Old bytes serve better than none, unless the store says that there are none.
       if (stale !== null && STORE_AWAY.has(known.reason)) return { ok: true, entry: this.#refreshed(stale) };
@@ -246,8 +246,8 @@ export class ObjectCache implements ObjectStore {
     uri: string,
     source: Source,
     want: Want,
-    urgent: AbortSignal,
-    room: { bytes: number },
+    flight: Flight,
+    room: Room,
     beganMs: number,
   ): Promise<CacheEntry> {
     const { folder, transfers, maxBytes } = this.#options;
@@ -255,7 +255,12 @@ export class ObjectCache implements ObjectStore {
     let writtenBytes = 0;
     try {
       const { bytes, sha256, heldMs } = await receive(source, incoming, {
-        hold: async (count) => (want.by === "prefetch" ? transfers.hold(count, urgent) : 0),
+        hold: async (count) => {
+          const heldMs = want.by === "prefetch" ? await transfers.hold(count, flight.free) : 0;
+          // A file's bytes come whether they are wanted or not.
+          flight.mustGoOn();
+          return heldMs;
+        },
         bytesMax: maxBytes,
         roomBytes: () => room.bytes,
         reserve: (roomBytes, knownBytes) => this.#reserve(room, roomBytes, this.#newcomer(want, knownBytes)),
@@ -279,30 +284,22 @@ export class ObjectCache implements ObjectStore {
     integrity: string,
     bytes: number,
     loadMs: number,
-    room: { bytes: number },
+    room: Room,
   ): Promise<CacheEntry> {
     const { folder, nowMs } = this.#options;
-    this.#publishing.add(integrity);
     const { etag, freshForMs } = source;
     const freshUntilMs = freshForMs === null ? null : nowMs() + freshForMs;
     const kept = { loadMs, etag, freshForMs, freshUntilMs };
-    const path = await publishContent(folder, uri, incoming, integrity, bytes, kept);
+    this.#publishing.add(integrity);
+    const path = await publishContent(folder, uri, incoming, integrity, bytes, kept).catch((error: unknown) => {
+      this.#publishing.delete(integrity);
+      throw error;
+    });
     this.#rateBytesPerMs += RATE_SMOOTHING * (bytes / Math.max(1, loadMs) - this.#rateBytesPerMs);
-    const entry: CacheEntry = {
-      uri,
-      integrity,
-      path,
-      bytes,
-      loadMs,
-      etag,
-      freshForMs,
-      freshUntilMs: freshUntilMs ?? Number.POSITIVE_INFINITY,
-      lastUsedMs: nowMs(),
-      uses: 0,
+    const entry = {
+      ...newEntry({ uri, integrity, path, bytes, ...kept, lastUsedMs: nowMs() }),
       pins: 1,
       verified: true,
-      orphaned: false,
-      hold: null,
     };
     this.#insert(entry);
     this.#publishing.delete(integrity);
@@ -313,14 +310,28 @@ export class ObjectCache implements ObjectStore {
   }
 
   /** Raises a download's room to `bytes`, evicting what is worth less; throws where there is none. */
-  async #reserve(room: { bytes: number }, bytes: number, newcomer: Newcomer): Promise<void> {
+  async #reserve(room: Room, bytes: number, newcomer: Newcomer): Promise<void> {
     const more = bytes - room.bytes;
     if (more <= 0) return;
-    await this.#mustFit(bytes, more, newcomer);
+    try {
+      await this.#mustFit(bytes, more, newcomer);
+    } catch (error) {
+      if (!(error instanceof Refused) || error.reason !== "cache_full" || !this.#displace(room.before)) throw error;
+      await this.#mustFit(bytes, more, newcomer);
+    }
     this.#reservedBytes += more;
     room.bytes += more;
     // Another download may have taken room while this one looked: only now is it certain.
     await this.#makeRoom(newcomer);
+  }
+
+  /** There is no room for an object's old bytes and its new ones: the old ones go, when whoever reads them is done. */
+  #displace(before: CacheEntry | null): boolean {
+    if (before === null || this.#entries.get(before.uri) !== before) return false;
+    this.#entries.delete(before.uri);
+    this.#bytes -= before.bytes;
+    before.orphaned = true;
+    return true;
   }
 
   /** Throws where an object of `bytes`, of which `more` are not reserved yet, could not be kept. Changes nothing. */
@@ -354,15 +365,6 @@ export class ObjectCache implements ObjectStore {
     return { probability, worthMs: probability * (bytes / this.#rateBytesPerMs) };
   }
 
-  /** Content from an earlier process is verified once; content that someone removed, cut or changed is not intact. */
-  async #intact(entry: CacheEntry): Promise<boolean> {
-    const found = await stat(entry.path).catch(() => null);
-    if (found?.size !== entry.bytes) return false;
-    if (entry.verified) return true;
-    entry.verified = await digestHolds(this.#options.folder, entry.integrity);
-    return entry.verified;
-  }
-
   #insert(entry: CacheEntry): void {
     const before = this.#entries.get(entry.uri);
     this.#entries.set(entry.uri, entry);
@@ -391,6 +393,7 @@ export class ObjectCache implements ObjectStore {
     const shared =
       this.#publishing.has(entry.integrity) ||
       [...this.#entries.values()].some((other) => other.integrity === entry.integrity);
-    if (!shared) await rm(entry.path, { force: true });
+    // What cannot be removed now is found, and removed, when the cache is opened again.
+    if (!shared) await rm(entry.path, { force: true }).catch(() => {});
   }
 }

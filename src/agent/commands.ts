@@ -12,7 +12,7 @@ import { delay } from "./transfer.ts";
 /** Finished commands remembered for repeated deliveries; a hub gives up on a command long before so many follow it. */
 const REMEMBERED_MAX = 10_000;
 /** Of a load: the store or the machine will not think otherwise within a command's life. */
-const FINAL_REASONS = new Set(["refused", "not_found", "too_large", "disk_full", "cache_full"]);
+const FINAL_REASONS = new Set(["refused", "not_found", "too_large", "disk_full", "cache_full", "expired"]);
 const REASON_CHARS_MAX = 1_000;
 
 export type Outcome = Omit<CommandResult, "commandId" | "leaseId">;

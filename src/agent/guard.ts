@@ -14,8 +14,14 @@ interface GuardRules {
 
 type UriAnswer = { ok: true; url: URL } | { ok: false; reason: "refused"; detail: string };
 
-/** Cloud metadata that no range covers: Alibaba's, and the IPv6 twins of AWS and GCP. */
-const METADATA_ADDRESSES = new Set(["100.100.100.200", "fd00:ec2::254", "fd20:ce::254"]);
+/** Cloud metadata that no range covers: Alibaba's and Azure's, and the IPv6 twins of AWS, GCP and Scaleway. */
+const METADATA_ADDRESSES = new Set([
+  "100.100.100.200",
+  "168.63.129.16",
+  "fd00:ec2::254",
+  "fd20:ce::254",
+  "fd00:42::42",
+]);
 /** Ranges (of ipaddr.js) that no object store has: link-local, nobody, everybody, tunnels that hide an address. */
 const REFUSED_RANGES = new Set([
   "unspecified",
@@ -28,6 +34,8 @@ const REFUSED_RANGES = new Set([
   "amt",
   "discard",
 ]);
+/** The last four bytes are an IPv4 address. */
+const TRANSLATED_RANGES = new Set(["rfc6052", "rfc6145"]);
 const LOOPBACK_NAME = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/;
 
 /** The text of a URI against the rules; the address behind the name is checked later, by `guardedLookup`. */
@@ -38,11 +46,14 @@ export function checkUri(uri: string, rules: GuardRules): UriAnswer {
   } catch {
     return refuse("not an absolute URI");
   }
+  // The parser drops tabs and line ends, wherever they are: what was looked at would not be what is asked for.
+  if (/\p{Cc}/u.test(uri)) return refuse("control characters in a URI");
   const scheme = url.protocol.slice(0, -1);
   if (!rules.schemes.includes(scheme)) return refuse(`scheme ${scheme} is not allowed here`);
   if (url.username !== "" || url.password !== "") return refuse("user information in a URI is not allowed");
   // The parser has resolved plain dot segments by now, so look at the text: nobody writes them in good faith.
-  if (/(^|[/\\])(\.|%2e){2}([/\\?#]|%2f|%5c|$)/i.test(uri)) return refuse("`..` in a URI is not allowed");
+  // A slash may be written as an escape, which some stores undo, and some cut what follows a semicolon.
+  if (/(^|[/\\]|%2f|%5c)(\.|%2e){2}([/\\?#;]|%2f|%5c|$)/i.test(uri)) return refuse("`..` in a URI is not allowed");
   if (scheme === "http" || scheme === "https" || scheme === "oci") {
     if (!rules.hosts.some((pattern) => hostMatches(pattern, url)))
       return refuse(`host ${url.host} is not allowed here`);
@@ -79,10 +90,10 @@ export function guardedLookup(rules: GuardRules): LookupFunction {
 
 export class AddressRefused extends Error {}
 
-/** Why an address is not allowed, or null. IPv4 inside IPv6 (mapped, NAT64) is judged as IPv4. */
+/** Why an address is not allowed, or null. IPv4 inside IPv6 (mapped, translated, NAT64) is judged as IPv4. */
 export function refusedAddress(address: string, loopbackAllowed: boolean): string | null {
   let parsed = ipaddr.process(address);
-  if (parsed.kind() === "ipv6" && parsed.range() === "rfc6052") {
+  if (parsed.kind() === "ipv6" && TRANSLATED_RANGES.has(parsed.range())) {
     parsed = new ipaddr.IPv4(parsed.toByteArray().slice(12));
   }
   const range = parsed.range();

@@ -208,7 +208,7 @@ export class Invoker {
       if (hold !== null) {
         // Read ahead of the user, and meanwhile used by another or over: reported already.
         if (!forUser && (hold.ended || hold.usedMs !== null)) continue;
-        hold.usedMs ??= atMs;
+        prepared.takeObject(hold, atMs);
         prepared.usedObject(
           hold,
           { runId, executionId },

@@ -10,7 +10,15 @@ export type Want =
     }
   | { by: "prefetch"; probability: number; bytes: number | null; neededMs: number; holdUntilMs: number };
 
-export type LoadReason = FetchReason | "empty" | "wrong_length" | "too_large" | "disk_full" | "cache_full" | "stopped";
+export type LoadReason =
+  | FetchReason
+  | "empty"
+  | "wrong_length"
+  | "too_large"
+  | "disk_full"
+  | "cache_full"
+  | "expired"
+  | "stopped";
 
 export type LoadAnswer =
   | {

@@ -47,7 +47,7 @@ export class TaskObjects {
     // Asked before the load ends: a command that is still loading it is the one that is joined.
     const hold = this.#prepared.findObject(uri);
     // What a runtime reads that was started ahead is used only once a user comes: `settle` marks it then.
-    if (hold !== null && (runtime.state === "busy" || runtime.claimed)) hold.usedMs = this.#nowMs();
+    if (hold !== null && (runtime.state === "busy" || runtime.claimed)) this.#prepared.takeObject(hold, this.#nowMs());
     const waits = !this.#store.has(uri);
     if (waits && ledger.waiting++ === 0) ledger.waitingSinceMs = this.#nowMs();
     const answer = await this.#store.load(uri, { by: "task", configured });

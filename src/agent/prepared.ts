@@ -57,6 +57,8 @@ export class Prepared {
     hold.readyMs = this.#clock.localMs();
     hold.bytes = loaded.bytes;
     hold.savedMs = loaded.savedMs;
+    // A task came for it while it was loaded.
+    if (hold.usedMs !== null) this.takeObject(hold, hold.usedMs);
     const timer = setTimeout(() => this.#endObject(hold, "expired"), Math.max(0, hold.untilMs - hold.readyMs));
     this.#timers.set(hold, timer);
   }
@@ -69,6 +71,12 @@ export class Prepared {
   /** The first unused hold on it. Null where no command stands behind it. */
   findObject(uri: string): ObjectHold | null {
     return this.#holds.get(uri)?.find((hold) => hold.usedMs === null) ?? null;
+  }
+
+  /** A user reads it. From then on it is worth what any object is, unless another command stands behind it: else what a run has read would keep its place from what the next one will. */
+  takeObject(hold: ObjectHold, atMs: number): void {
+    hold.usedMs ??= atMs;
+    if (this.findObject(hold.uri) === null) this.#store.dropHold(hold.uri);
   }
 
   usedObject(hold: ObjectHold, user: User, waitedMs: number, savedMs: number): void {

@@ -40,9 +40,7 @@ export async function receive(source: Source, path: string, flow: Flow): Promise
         throw new Refused("wrong_length", `more than the ${source.bytes} bytes that the store had told`);
       }
       if (bytes + chunk.length > flow.roomBytes()) {
-        // Doubled each time: few reservations for a large object, little taken for a small one.
-        const stepBytes = Math.min(Math.max(2 * bytes, UNKNOWN_BYTES_FIRST), flow.bytesMax);
-        await flow.reserve(Math.max(bytes + chunk.length, stepBytes), bytes);
+        await takeRoom(flow, bytes + chunk.length, bytes);
       }
       await file.writeFile(chunk);
       for (const hash of hashes.values()) hash.update(chunk);
@@ -62,4 +60,16 @@ export async function receive(source: Source, path: string, flow: Flow): Promise
       throw new Refused("wrong_checksum", `${algorithm} is not what the store told`);
   }
   return { bytes, sha256: digests.get("sha256")!, heldMs };
+}
+
+async function takeRoom(flow: Flow, leastBytes: number, knownBytes: number): Promise<void> {
+  // Doubled each time: few reservations for a large object, little taken for a small one.
+  const stepBytes = Math.min(Math.max(2 * knownBytes, UNKNOWN_BYTES_FIRST), flow.bytesMax);
+  try {
+    await flow.reserve(Math.max(leastBytes, stepBytes), knownBytes);
+  } catch (error) {
+    // There is no room for twice as much: it may be enough for what comes.
+    if (!(error instanceof Refused) || stepBytes <= leastBytes) throw error;
+    await flow.reserve(leastBytes, knownBytes);
+  }
 }

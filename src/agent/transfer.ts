@@ -98,7 +98,7 @@ export class Transfers {
 }
 
 /** A timer's largest value; one beyond it would fire at once. */
-const TIMER_MS_MAX = 2 ** 31 - 1;
+export const TIMER_MS_MAX = 2 ** 31 - 1;
 
 /** Resolves after `ms` (at once, if that is past) or when `signal` aborts, whichever is first. */
 export function delay(ms: number, signal?: AbortSignal): Promise<void> {

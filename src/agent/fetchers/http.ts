@@ -7,8 +7,8 @@ import { checkUri, guardedLookup } from "../guard.ts";
 import { type Checksum, FetchError, fetchError, resuming, type Source } from "./source.ts";
 
 const REDIRECTS_MAX = 5;
-/** Of one host: enough for a page of objects at once, far below what a small store minds. */
-const SOCKETS_PER_HOST_MAX = 16;
+/** Of one host, beside those of prefetches: enough for a page of objects at once, far below what a small store minds. */
+const TASK_SOCKETS_PER_HOST_MAX = 16;
 
 export class HttpFetcher {
   readonly #config: ObjectsConfig;
@@ -16,7 +16,9 @@ export class HttpFetcher {
 
   constructor(config: ObjectsConfig) {
     this.#config = config;
-    const options = { keepAlive: true, maxSockets: SOCKETS_PER_HOST_MAX, lookup: guardedLookup(config) };
+    // Prefetches that stand still keep their connection: a task's own load must not wait for one of theirs.
+    const maxSockets = TASK_SOCKETS_PER_HOST_MAX + config.prefetchConcurrency;
+    const options = { keepAlive: true, maxSockets, lookup: guardedLookup(config) };
     this.#agents = { "http:": new HttpAgent(options), "https:": new HttpsAgent(options) };
   }
 
@@ -94,12 +96,16 @@ export class HttpFetcher {
       const timer = setTimeout(() => {
         request.destroy(new FetchError("stalled", `no answer within ${this.#config.stallMs} ms`));
       }, this.#config.stallMs);
+      let answered = false;
       request.once("response", (response) => {
+        answered = true;
         clearTimeout(timer);
         resolve(response);
       });
-      request.once("error", (error: NodeJS.ErrnoException) => {
+      // Of the body's failures its reader hears.
+      request.on("error", (error: NodeJS.ErrnoException) => {
         clearTimeout(timer);
+        if (answered) return;
         // The store closed an idle connection just as it was used again: it was not asked. Each time one idle connection fewer is left.
         if (request.reusedSocket && error.code === "ECONNRESET") resolve(this.#ask(url, signal, headers));
         else reject(fetchError(error));

@@ -115,7 +115,12 @@ export function fetchError(error: unknown): FetchError {
   if (error.message.startsWith("Checksum mismatch")) return new FetchError("wrong_checksum", error.message);
   const { code } = error as NodeJS.ErrnoException;
   if (code === "ENOENT" || code === "ENOTDIR") return new FetchError("not_found", "no such file");
-  if (code === "EACCES") return new FetchError("refused", "the file may not be read");
+  // A path that no file can have: `%2f` in a file URI, half an escape in an S3 key.
+  if (code === "ERR_INVALID_FILE_URL_PATH" || code === "ERR_INVALID_ARG_VALUE" || error instanceof URIError) {
+    return new FetchError("refused", error.message);
+  }
+  if (code === "EACCES" || code === "EPERM" || code === "ELOOP")
+    return new FetchError("refused", "the file may not be read");
   if (code === "ECONNREFUSED" || code === "ENOTFOUND" || code === "EAI_AGAIN" || code === "EHOSTUNREACH") {
     return new FetchError("unreachable", error.message);
   }

@@ -1,0 +1,206 @@
+// How long and how much the cache works for whom: what nobody wants any more, versions that do not fit beside each other, what was
+// used already, and who gets a connection. Against a real store.
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { createServer, type ServerResponse } from "node:http";
+import type { AddressInfo, Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { ObjectCache } from "../../src/agent/cache.ts";
+import { HubClock } from "../../src/agent/clock.ts";
+import { createFetcher } from "../../src/agent/fetchers/fetcher.ts";
+import type { LoadAnswer, Want } from "../../src/agent/object-store.ts";
+import { Prepared } from "../../src/agent/prepared.ts";
+import { Transfers } from "../../src/agent/transfer.ts";
+import { pattern, TestStore } from "./store.ts";
+
+const KB = 1024;
+const TASK: Want = { by: "task" };
+const nowMs = () => performance.now();
+const prefetch = (forMs = 60_000): Want & { by: "prefetch" } => ({
+  by: "prefetch",
+  probability: 1,
+  bytes: null,
+  neededMs: nowMs(),
+  holdUntilMs: nowMs() + forMs,
+});
+
+let store: TestStore;
+let folder: string;
+beforeEach(async () => {
+  store = await TestStore.start();
+  folder = await mkdtemp(join(tmpdir(), "forechain-cache-"));
+});
+afterEach(async () => {
+  await store.stop();
+  await rm(folder, { recursive: true, force: true });
+});
+
+function fetcherOf(prefetchConcurrency = 4) {
+  return createFetcher({
+    schemes: ["http"],
+    hosts: [store.host],
+    fileRoots: [],
+    mirrors: {},
+    stallMs: 5_000,
+    prefetchConcurrency,
+  });
+}
+
+function openCache(concurrency = 4): Promise<ObjectCache> {
+  const transfers = new Transfers(null, concurrency, nowMs);
+  const fetcher = fetcherOf(concurrency);
+  return ObjectCache.open({
+    folder: join(folder, "cache"),
+    maxBytes: 1000 * KB,
+    diskFreeBytesMin: 0,
+    fetcher,
+    transfers,
+    nowMs,
+  });
+}
+
+async function loaded(answer: Promise<LoadAnswer>): Promise<LoadAnswer & { ok: true }> {
+  const settled = await answer;
+  if (!settled.ok) throw new Error(`${settled.reason}: ${settled.detail}`);
+  settled.release();
+  return settled;
+}
+
+/** Sends its first half and waits. */
+function halfOf(path: string, bytes: Buffer): { uri: string; finish: () => void } {
+  const open: ServerResponse[] = [];
+  const half = bytes.length >> 1;
+  const uri = store.on(path, (_request, response) => {
+    response.writeHead(200, { "content-length": bytes.length }).write(bytes.subarray(0, half));
+    open.push(response);
+  });
+  return { uri, finish: () => open.forEach((response) => void response.end(bytes.subarray(half))) };
+}
+
+describe("a prefetch whose command is over", () => {
+  it("is ended, its place is free for the next, and nothing is left of it", async () => {
+    const cache = await openCache(1);
+    const slow = halfOf("/slow", pattern(100 * KB));
+    const next = store.put("/next", pattern(10 * KB));
+    const first = cache.load(slow.uri, prefetch(150));
+    await store.untilAsked("/slow");
+    const second = cache.load(next, prefetch());
+    expect(await first).toMatchObject({ ok: false, reason: "expired" });
+    expect((await loaded(second)).bytes).toBe(10 * KB);
+    expect(await readdir(join(folder, "cache", "incoming"))).toEqual([]);
+    expect(cache.bytes()).toBe(10 * KB);
+  });
+
+  it("is not begun when its turn comes", async () => {
+    const cache = await openCache(1);
+    const slow = halfOf("/slow", pattern(100 * KB));
+    const late = store.put("/late", pattern(10 * KB));
+    const first = cache.load(slow.uri, prefetch());
+    await store.untilAsked("/slow");
+    expect(await cache.load(late, prefetch(30))).toMatchObject({ ok: false, reason: "expired" });
+    slow.finish();
+    await loaded(first);
+    expect(store.asked("/late")).toBe(0);
+  });
+
+  it("goes on for a task that has come, and for another command that wants it longer", async () => {
+    const cache = await openCache(2);
+    for (const other of [TASK, prefetch()]) {
+      const path = `/${other.by}`;
+      const slow = halfOf(path, pattern(100 * KB));
+      const first = cache.load(slow.uri, prefetch(100));
+      await store.untilAsked(path);
+      const second = cache.load(slow.uri, other);
+      // Past the first one's end: a third, which ends with it, has come and gone.
+      expect(
+        await cache.load(
+          store.on(`/never-${other.by}`, () => {}),
+          prefetch(150),
+        ),
+      ).toMatchObject({ ok: false });
+      slow.finish();
+      expect((await loaded(first)).how).toBe("loaded");
+      expect((await loaded(second)).how).toBe("joined");
+    }
+  });
+});
+
+describe("room", () => {
+  it("a changed object of more than half the cache replaces its old version", async () => {
+    const cache = await openCache();
+    const uri = store.uri("/big");
+    const put = (seed: number) =>
+      store.on("/big", (_request, response) => {
+        const headers = { etag: `"${seed}"`, "cache-control": "no-cache", "content-length": 600 * KB };
+        response.writeHead(200, headers).end(pattern(600 * KB, seed));
+      });
+    put(1);
+    await loaded(cache.load(uri, TASK));
+    put(2);
+    expect(await loaded(cache.load(uri, TASK))).toMatchObject({ how: "loaded", bytes: 600 * KB });
+    expect(cache.bytes()).toBe(600 * KB);
+  });
+
+  it("an object of unknown length needs no more than its bytes", async () => {
+    const cache = await openCache();
+    const pinned = await cache.load(store.put("/used", pattern(250 * KB)), TASK);
+    const uri = store.on("/unknown", (_request, response) => void response.writeHead(200).end(pattern(700 * KB)));
+    expect((await loaded(cache.load(uri, TASK))).bytes).toBe(700 * KB);
+    if (pinned.ok) pinned.release();
+  });
+
+  it("what a command brought and its task has read gives way to what the next one brings", async () => {
+    const cache = await openCache();
+    const prepared = new Prepared(new HubClock(nowMs), cache, { use: () => {}, end: () => {}, miss: () => {} });
+    const [first, second] = [store.put("/first", pattern(600 * KB)), store.put("/second", pattern(600 * KB, 2))];
+    const hold = prepared.beginObject("command", first, nowMs() + 60_000);
+    await loaded(cache.load(first, prefetch()));
+    prepared.readyObject(hold, { bytes: 600 * KB, savedMs: 1 });
+    // Not yet read: a prefetch throws out nothing that is as likely to be.
+    expect(await cache.load(second, prefetch())).toMatchObject({ ok: false, reason: "cache_full" });
+    prepared.takeObject(hold, nowMs());
+    await loaded(cache.load(second, prefetch()));
+    prepared.stop();
+  });
+});
+
+describe("connections", () => {
+  it("of prefetches that stand still are none that a task has to wait for", async () => {
+    const cache = await openCache(20);
+    const slow = Array.from({ length: 20 }, (_, i) => halfOf(`/slow-${i}`, pattern(10 * KB, i + 1)));
+    const prefetches = slow.map(({ uri }) => cache.load(uri, prefetch()));
+    await Promise.all(slow.map((_, i) => store.untilAsked(`/slow-${i}`)));
+    await loaded(cache.load(store.put("/mine", pattern(KB)), TASK));
+    for (const { finish } of slow) finish();
+    await Promise.all(prefetches.map(loaded));
+  });
+
+  it("that are reset within a body do not make the store be asked for nobody", async () => {
+    const asked: string[] = [];
+    const sockets = new Set<Socket>();
+    const server = createServer((request, response) => {
+      asked.push(request.url!);
+      sockets.add(request.socket);
+      if (request.url === "/whole") return void response.end("whole");
+      response.writeHead(200, { "content-length": 1000 });
+      response.write("x".repeat(10), () => request.socket.resetAndDestroy());
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const host = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const common = { schemes: ["http" as const], fileRoots: [], mirrors: {}, stallMs: 5_000, prefetchConcurrency: 1 };
+    const fetcher = createFetcher({ ...common, hosts: [host] });
+    const read = async (path: string) => {
+      const source = await fetcher.open(`http://${host}${path}`, new AbortController().signal);
+      if (source === "unchanged") throw new Error("nothing was known before");
+      for await (const _piece of source.body);
+    };
+    await read("/whole");
+    await expect(read("/broken")).rejects.toMatchObject({ reason: "broken" });
+    // On a connection of its own: whatever was asked before it has been heard by now.
+    await read("/whole");
+    expect(asked).toEqual(["/whole", "/broken", "/whole"]);
+    for (const socket of sockets) socket.destroy();
+    await new Promise((resolve) => server.close(resolve));
+  });
+});
