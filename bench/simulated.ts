@@ -20,13 +20,18 @@ const OPTIONS = {
 } as const;
 const HEAD =
   "| log | gap | fixed 60, ms | run-clairvoyant, ms | forechain, ms | share | idle | idle + wasted | harmed |";
+/** With a store: the transfer time waited for, by run, and what is hidden of it in shares of what the run-clairvoyant hides. */
+const STORE_HEAD = " fixed 60 waits, ms | run-clairvoyant | forechain | hidden | wasted bytes |";
 
 export async function run(args: string[]): Promise<void> {
   const { values, positionals } = parseArgs({ args, options: OPTIONS, allowPositionals: true });
   const rows = readLambdaPerf(values["lambda-perf"] ?? ".");
   const module = await engineModule();
   const told: object[] = [];
-  process.stdout.write(`Seed ${values.seed}, dial ${values.dial}.\n${HEAD}\n|${"---|".repeat(9)}\n`);
+  const head = values.store === undefined ? HEAD : HEAD + STORE_HEAD;
+  process.stdout.write(
+    `Seed ${values.seed}, dial ${values.dial}.\n${head}\n|${"---|".repeat(head.split(" | ").length)}\n`,
+  );
   for (const log of positionals) {
     const [name = "", place = ""] = log.split("=");
     const [folder = "", runs = String(RUNS_DEFAULT)] = place.split("@");
@@ -44,7 +49,8 @@ export async function run(args: string[]): Promise<void> {
       });
       if ("reason" in simulation) throw new Error(simulationFault(simulation));
       const [fixed, clairvoyant, ours] = simulation.results as [PolicyResult, PolicyResult, PolicyResult];
-      process.stdout.write(`${rowOf(name, gap, fixed, clairvoyant, ours)}\n`);
+      const objects = values.store === undefined ? "" : objectsOf(fixed, clairvoyant, ours, Number(runs));
+      process.stdout.write(`${rowOf(name, gap, fixed, clairvoyant, ours)}${objects}\n`);
       told.push({ log: name, gapSeconds: Number(gap), runs: Number(runs), policies: simulation.results });
     }
   }
@@ -66,6 +72,17 @@ function rowOf(name: string, gap: string, fixed: PolicyResult, clairvoyant: Poli
     `${(100 * ours.harmedRuns).toFixed(1)} %`,
   ];
   return `| ${cells.join(" | ")} |`;
+}
+
+function objectsOf(fixed: PolicyResult, clairvoyant: PolicyResult, ours: PolicyResult, runs: number): string {
+  const hidden = (fixed.fetchWaitMs - ours.fetchWaitMs) / (fixed.fetchWaitMs - clairvoyant.fetchWaitMs);
+  const wasted = ours.wastedBytes / Math.max(1, ours.prefetchBytes);
+  const cells = [
+    ...[fixed, clairvoyant, ours].map(({ fetchWaitMs }) => (fetchWaitMs / runs).toFixed(0)),
+    `${(100 * hidden).toFixed(1)} %`,
+    `${(100 * wasted).toFixed(2)} %`,
+  ];
+  return ` ${cells.join(" | ")} |`;
 }
 
 async function workloadFrom(folder: string): Promise<Workload> {

@@ -34,8 +34,8 @@ export interface ReplayRun {
   /** Objects that each execution reads, and those it writes that another of the run reads; indices of `Workload.objects`. */
   inputs: Uint32Array[];
   outputs: Uint32Array[];
-  /** Written within the run: it is there only after that. */
-  produced: Set<number>;
+  /** Written within the run, and so there only after that: bytes by object. The next run may write as many under the same name, or more. */
+  produced: Map<number, number>;
   /** Latest end after the run's start with everything warm, ms. */
   makespanMs: number;
   assembled: AssembledRun;
@@ -184,6 +184,8 @@ export class ObjectIndex {
       id = this.objects.push({ uri, bytes }) - 1;
       this.#ids.set(uri, id);
     }
+    // Some logs tell no size at each mention.
+    if (this.objects[id]!.bytes === 0) this.objects[id]!.bytes = bytes;
     return id;
   }
 }
@@ -194,7 +196,15 @@ function objectsOf({ executions }: AssembledRun, objects: ObjectIndex) {
   const inputs = executions.map(({ record }) => idsOf(record.rest.inputs));
   const read = new Set(inputs.flatMap((ids) => [...ids]));
   const outputs = executions.map(({ record }) => idsOf(record.rest.outputs).filter((id) => read.has(id)));
-  return { inputs, outputs, produced: new Set(outputs.flatMap((ids) => [...ids])) };
+  const produced = new Map(outputs.flatMap((ids) => [...ids].map((id) => [id, 0])));
+  for (const { record } of executions) {
+    for (const { uri, bytes } of [...(record.rest.outputs ?? []), ...(record.rest.inputs ?? [])]) {
+      const id = objects.idOf(uri, bytes);
+      // Writer and readers mean the same bytes: who tells 0 does not know them.
+      if (produced.has(id)) produced.set(id, Math.max(produced.get(id)!, bytes));
+    }
+  }
+  return { inputs, outputs, produced };
 }
 
 /** One run in the arrays that the world walks. */

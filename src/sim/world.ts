@@ -148,7 +148,7 @@ export class World {
 
   /** Brings an object before it is read; one that the run still has to write is left. */
   prefetch(run: ActiveRun, object: number, nowMs: number): void {
-    this.cache?.prefetch(this.objectKey(run, object), this.workload.objects[object]!.bytes, nowMs);
+    this.cache?.prefetch(this.objectKey(run, object), this.#bytesOf(run, object), nowMs);
   }
 
   // ── Runs ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -229,7 +229,7 @@ export class World {
     if (this.cache === null) return atMs;
     let readyMs = atMs;
     for (const object of run.replay.inputs[i]!) {
-      readyMs = this.cache.read(this.objectKey(run, object), this.workload.objects[object]!.bytes, readyMs);
+      readyMs = this.cache.read(this.objectKey(run, object), this.#bytesOf(run, object), readyMs);
     }
     this.accounts.fetchWaitMs += readyMs - atMs;
     return readyMs;
@@ -238,6 +238,10 @@ export class World {
   /** What a run writes is its own, whatever its name; the rest is the same for all. */
   objectKey(run: ActiveRun, object: number): number {
     return run.replay.produced.has(object) ? object + this.workload.objects.length * (run.number + 1) : object;
+  }
+
+  #bytesOf(run: ActiveRun, object: number): number {
+    return run.replay.produced.get(object) ?? this.workload.objects[object]!.bytes;
   }
 
   #scheduleEnd(run: ActiveRun, i: number): void {
@@ -263,7 +267,8 @@ export class World {
     if (--run.left > 0) return;
     this.accounts.overheadMs[run.number] = Math.max(0, nowMs - run.arrivedMs - run.replay.makespanMs);
     this.#policy.runEnded?.(run, nowMs);
-    for (const object of this.cache === null ? [] : run.replay.produced) this.cache!.drop(this.objectKey(run, object));
+    if (this.cache === null) return;
+    for (const object of run.replay.produced.keys()) this.cache.drop(this.objectKey(run, object));
   }
 
   /** Followers of execution i learn that it began (isCall 1) or ended (0). */
