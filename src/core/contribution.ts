@@ -16,6 +16,7 @@
 //   chain         n runs, y<day> runs by day
 //   runs          n runs, s skewed, c cyclic, o orphans
 
+import { outputShape } from "./output-shapes.ts";
 import type { TriggerKind } from "./profile/node.ts";
 import type { AssembledExecution, AssembledRun } from "./profile.ts";
 import { sensitivityOf } from "./sensitivity.ts";
@@ -66,7 +67,7 @@ export function contributionOf(run: AssembledRun): Contribution {
     countServices(rows, execution);
     countObjects(rows, execution, params, producers);
   }
-  countOutputs(rows, run);
+  countOutputs(rows, run, producers);
   countTransitions(rows, run);
   countChains(rows, run);
   const totals = rowOf(rows, rowKey("runs"));
@@ -152,17 +153,31 @@ function paramsOf(run: AssembledRun): Map<string, string> {
   return names;
 }
 
-/** Whether what a task writes is read on: names are new in each run, so only shares can be learned. */
-function countOutputs(rows: Contribution, { executions }: AssembledRun): void {
+/** Whether what a task writes is read on, and by whom: names are new in each run, so shares by their shape are learned. */
+function countOutputs(rows: Contribution, { executions }: AssembledRun, producers: Map<string, string>): void {
   if (!executions.some(({ record }) => record.rest.outputs !== undefined)) return;
   const read = new Set(executions.flatMap(({ record }) => record.rest.inputs?.map(({ uri }) => uri) ?? []));
   for (const { record, task } of executions) {
     const { outputs, version } = record.rest;
     if (outputs === undefined || outputs.length === 0) continue;
     const row = rowOf(rows, rowKey("task", task, version ?? ""));
-    add(row, "W", outputs.length);
-    const again = outputs.filter(({ uri }) => read.has(uri)).length;
-    if (again > 0) add(row, "R", again);
+    for (const { uri } of outputs) {
+      const shape = outputShape(task, uri);
+      for (const field of read.has(uri) ? ["W", "R"] : ["W"]) {
+        add(row, field, 1);
+        add(row, `${field}${shape}`, 1);
+      }
+    }
+  }
+  for (const { record, task } of executions) {
+    const shapes = new Set<number>();
+    for (const { uri } of record.rest.inputs ?? []) {
+      const producer = producers.get(uri);
+      if (producer !== undefined) shapes.add(outputShape(producer, uri));
+    }
+    if (shapes.size === 0) continue;
+    const row = rowOf(rows, rowKey("task", task, record.rest.version ?? ""));
+    for (const shape of shapes) add(row, `F${shape}`, 1);
   }
 }
 

@@ -39,8 +39,10 @@ export interface TaskProfile {
   templates: { template: string; bytes: number | null; probability: number }[];
   /** Targets of its transitions with the share of its executions that trigger them; most likely first, cut at 32. */
   successors: Successor[];
-  /** Objects it wrote so far, and the share that a later execution of the same run read; absent: none. */
-  outputs?: { count: number; readShare: number };
+  /** Objects it wrote so far, and the share that a later execution of the same run read, as a whole and by shape of their names (output-shapes.ts); absent: none. */
+  outputs?: { count: number; readShare: number; readShares: Record<number, number> };
+  /** What earlier tasks of its runs write and it reads: share of its executions by shape of the name; absent: nothing. */
+  reads?: Record<number, number>;
   /** How many executions of it begin a run together, on average; absent: one at most. */
   rootsTogether?: number;
   /** Executions of it in a run that has any, on average; absent: unknown. */
@@ -242,6 +244,7 @@ function profileOf(task: string, rows: TaskRows): TaskProfile {
     ...rootsOf(all),
     perRun: count / Math.max(1, all.get("r") ?? 0),
     ...outputsOf(all),
+    ...readsOf(all, count),
     latencySensitivity: latencySensitivityOf(all),
   };
 }
@@ -271,9 +274,31 @@ function rootsOf(counts: Counts): Pick<TaskProfile, "rootsTogether"> {
   return rootsTogether > 1 ? { rootsTogether } : {};
 }
 
+/** A shape seen rarely is taken to be as its task's outputs are on the whole: that counts as so many of its own. */
+const SHAPE_PRIOR_OUTPUTS = 1;
+
 function outputsOf(counts: Counts): Pick<TaskProfile, "outputs"> {
   const count = counts.get("W") ?? 0;
-  return count === 0 ? {} : { outputs: { count, readShare: (counts.get("R") ?? 0) / count } };
+  if (count === 0) return {};
+  const readShare = (counts.get("R") ?? 0) / count;
+  const readShares: Record<number, number> = {};
+  for (const [shape, written] of numbered(counts, "W")) {
+    const read = counts.get(`R${shape}`) ?? 0;
+    readShares[shape] = (read + SHAPE_PRIOR_OUTPUTS * readShare) / (written + SHAPE_PRIOR_OUTPUTS);
+  }
+  return { outputs: { count, readShare, readShares } };
+}
+
+function readsOf(counts: Counts, executions: number): Pick<TaskProfile, "reads"> {
+  const reads = numbered(counts, "F").map(([shape, count]) => [shape, Math.min(1, count / executions)]);
+  return reads.length === 0 ? {} : { reads: Object.fromEntries(reads) };
+}
+
+/** Fields that are a letter and a number. */
+function numbered(counts: Counts, letter: string): [number, number][] {
+  return [...counts]
+    .filter(([field]) => field[0] === letter && field.length > 1)
+    .map(([field, count]) => [Number(field.slice(1)), count]);
 }
 
 function successorOf(

@@ -118,10 +118,13 @@ export class ClusterHub extends DurableObject<Env> {
     const nowMs = Date.now();
     this.#know(workspace, cluster);
     for (const outputs of written) {
-      const commands = [...this.#runs.readersOf(outputs)].flatMap(([vm, task]) =>
-        outputs.objects.map((object) => prefetchOf(object, vm, task, policyOf(this.#config), nowMs)),
+      if (!this.#runs.takesOutputsOf(outputs)) continue;
+      const { runId, objects } = outputs;
+      const commands = objects.flatMap((object) =>
+        [...this.#runs.readersOf(runId, object.readers)].map(([vm, task]) =>
+          prefetchOf(object, vm, task, policyOf(this.#config), nowMs),
+        ),
       );
-      const { runId } = outputs;
       const origin = { runId, context: null, chain: this.#runs.get(runId)?.chain ?? null };
       const { woken, dueMs } = this.#admissions.enqueue(commands, origin, this.#config, nowMs);
       this.#delivery.deliver(woken, nowMs);

@@ -2,7 +2,7 @@
 // agents. Out: prefetch commands at the hubs of their clusters, which know the VMs that the runs' later tasks are expected on.
 // Here, in the isolate that takes the records: it has the model and the fleet's links, and the records are as fresh as they get.
 import { indexOf } from "../core/fleet.ts";
-import { outputsToFetch } from "../core/outputs.ts";
+import { outputsToFetch, readersOfShape } from "../core/outputs.ts";
 import { acts } from "../core/pipeline.ts";
 import type { RunRecord } from "../core/records.ts";
 import { MODEL_WAIT_MS, uniformOf } from "./allocator.ts";
@@ -14,7 +14,7 @@ import { ownName } from "./task-names.ts";
 
 /** What ended longer ago is a log that is told afterwards: its run does not go on, ms. */
 const FRESH_MS = 60_000;
-/** Successors of a task that are asked for their VM. */
+/** Tasks that an output's VMs are asked of: those that read such outputs; where none is known to, the writer's successors. */
 const READERS_MAX = 8;
 
 export async function fetchOutputs(
@@ -44,15 +44,22 @@ export async function fetchOutputs(
     const known = fleet.clusters[c]!.vms.findIndex((other) => other.vm === vm);
     const v = index.vmOffsets[c]! + Math.max(0, known);
     if (v >= index.vmOffsets[c + 1]!) continue;
-    const objects = outputs!.flatMap(({ uri, bytes }) => {
-      const savedMs = index.transferMs(uri, bytes, c, v);
-      const isWorth = outputsToFetch([{ uri, bytes }], profile, bytes / savedMs, fleet.policy).length > 0;
-      return isWorth ? [{ uri, bytes, savedMs, probability: profile.outputs!.readShare }] : [];
+    const transferMs = (uri: string, bytes: number) => index.transferMs(uri, bytes, c, v);
+    const worthy = outputsToFetch(task!, outputs!, profile, transferMs, fleet.policy);
+    if (worthy.length === 0) continue;
+    const following = profile.successors.slice(0, READERS_MAX).map((successor) => ownName(successor.task, fleet));
+    const objects = worthy.map(({ uri, bytes, probability, shape }) => {
+      const readers = readersOfShape(model.profiles.values(), shape).slice(0, READERS_MAX);
+      return {
+        uri,
+        bytes,
+        probability,
+        savedMs: transferMs(uri, bytes),
+        readers: readers.length > 0 ? readers.map((reader) => ownName(reader, fleet)) : following,
+      };
     });
-    if (objects.length === 0) continue;
-    const readers = profile.successors.slice(0, READERS_MAX).map((successor) => ownName(successor.task, fleet));
     const written = byCluster.get(cluster!) ?? [];
-    written.push({ runId, executionId, readers, objects });
+    written.push({ runId, executionId, objects });
     byCluster.set(cluster!, written);
   }
   await Promise.all(

@@ -1,6 +1,5 @@
 import { describe, expect, it } from "vitest";
 import { KeepAlive } from "../../src/core/keepalive.ts";
-import { outputsToFetch } from "../../src/core/outputs.ts";
 import { waitOf } from "../../src/core/planned.ts";
 import { MeasuredStarts } from "../../src/core/starts.ts";
 import { LINEAR, modelOf } from "./knowledge.ts";
@@ -196,28 +195,5 @@ describe("measured starts", () => {
     const { coldStartMs } = starts.correct({ ...profile, coldStartMs: waited });
     expect(coldStartMs!.p10).toBeCloseTo(100, -1);
     expect(coldStartMs).toMatchObject({ p50: 600, p90: 900 });
-  });
-});
-
-describe("outputs to fetch", () => {
-  const profile = (readShare: number, count = 100) => ({
-    ...modelOf(LINEAR).profiles.get("A")!,
-    outputs: { count, readShare },
-  });
-  const outputs = [
-    { uri: "https://store/x", bytes: 10e6 },
-    { uri: "https://store/empty", bytes: 0 },
-  ];
-  const policy = { msPerGb: 2_000 };
-
-  it.each([
-    ["read on for sure", profile(1), ["https://store/x"]],
-    ["never read on", profile(0), []],
-    ["hardly known", profile(1, 2), []],
-    ["of a task that never wrote", modelOf(LINEAR).profiles.get("A"), []],
-    ["of an unknown task", undefined, []],
-  ])("%s", (_, known, expected) => {
-    // 10 MB at 50 MB/s are 200 ms, wasted they cost 19 ms.
-    expect(outputsToFetch(outputs, known, 50_000, policy).map(({ uri }) => uri)).toEqual(expected);
   });
 });

@@ -70,6 +70,16 @@ test("where the next task is expected, once, and only what is likely to be read"
   expect(await commands("vm-2")).toEqual([]);
 });
 
+test("to the VM of who reads it, though another task follows first", async () => {
+  await learned();
+  await world
+    .hub(CLUSTER)
+    .admit(world.workspace, offerOf([], { runId: "old-77", task: "split", vms: { log: "vm-1", merge: "vm-2" } }));
+  await post(run("old-77").slice(0, 1));
+  expect(await commands("vm-1")).toEqual([]);
+  expect(await commands("vm-2")).toMatchObject([{ kind: "prefetch", task: "merge", ...output("part-old-77") }]);
+});
+
 test.each<[string, () => Promise<unknown>]>([
   ["in shadow", () => world.call("PUT", "/v1/policy", { mode: "shadow" })],
   ["of a run that nobody allocated", async () => {}],

@@ -57,9 +57,8 @@ export function withNames<T extends HubConfig | null>(config: T): T {
 export interface WrittenOutputs {
   runId: string;
   executionId: string;
-  /** The tasks that follow, likeliest first. */
-  readers: string[];
-  objects: { uri: string; bytes: number; savedMs: number; probability: number }[];
+  /** Readers: tasks that are expected to read it, likeliest first. */
+  objects: { uri: string; bytes: number; savedMs: number; probability: number; readers: string[] }[];
 }
 
 /** To the Worker, which adds the VM's key. */

@@ -62,18 +62,24 @@ export class ExpectedRuns {
     return this.#placements.length > 0;
   }
 
-  /**
-   * Where what an execution wrote will be read: on the VMs of the tasks that follow it, by VM; where none of them is expected, on those
-   * of all later tasks. Empty for a run that is not known, and when an execution is told again.
-   */
-  readersOf({ runId, executionId, readers }: WrittenOutputs): Map<string, string> {
+  /** True once for each execution of a known run: whoever is told of it again has seen to its outputs already. */
+  takesOutputsOf({ runId, executionId }: WrittenOutputs): boolean {
     const run = this.#runs.get(runId);
-    const tasksByVm = new Map<string, string>();
-    if (run === undefined || run.writers.has(executionId)) return tasksByVm;
+    if (run === undefined || run.writers.has(executionId)) return false;
     if (run.writers.size < WRITERS_MAX) run.writers.add(executionId);
-    const following = readers.filter((task) => Object.hasOwn(run.vms, task));
-    for (const task of following.length > 0 ? following : Object.keys(run.vms)) {
-      if (tasksByVm.size < READING_VMS_MAX && !tasksByVm.has(run.vms[task]!)) tasksByVm.set(run.vms[task]!, task);
+    return true;
+  }
+
+  /**
+   * Where what an execution wrote will be read: on the VMs of its readers, by VM; where none of them is expected, on those
+   * of all later tasks.
+   */
+  readersOf(runId: string, readers: string[]): Map<string, string> {
+    const tasksByVm = new Map<string, string>();
+    const vms = this.#runs.get(runId)?.vms ?? {};
+    const expected = readers.filter((task) => Object.hasOwn(vms, task));
+    for (const task of expected.length > 0 ? expected : Object.keys(vms)) {
+      if (tasksByVm.size < READING_VMS_MAX && !tasksByVm.has(vms[task]!)) tasksByVm.set(vms[task]!, task);
     }
     return tasksByVm;
   }

@@ -98,7 +98,9 @@ export class Forechain implements Policy {
     const task = this.#taskNames[run.replay.tasks[i]!]!;
     const outputs = run.replay.assembled.executions[i]!.record.rest.outputs ?? [];
     const bytesPerMs = this.#options.storeBytesPerSecond! / 1000;
-    for (const { uri } of outputsToFetch(outputs, this.#learner.model.profiles.get(task), bytesPerMs, this.#policy)) {
+    const profile = this.#learner.model.profiles.get(task);
+    const transferMs = (_uri: string, bytes: number) => bytes / bytesPerMs;
+    for (const { uri } of outputsToFetch(task, outputs, profile, transferMs, this.#policy)) {
       const object = this.#objectIds.get(uri);
       if (object !== undefined) this.#world.prefetch(run, object, nowMs);
     }
