@@ -9,8 +9,7 @@ export function allocationView(allocations: AllocationRecord[]): Node[] {
     const place = allocation.cluster ? `${allocation.cluster} / ${allocation.vm ?? "?"}` : allocation.state;
     const outcome = allocation.outcome === null || allocation.outcome === undefined ? "" : ` · ${allocation.outcome}`;
     const planned = allocation.plan?.length ?? 0;
-    const told =
-      planned > 0 ? ` · ${planned} ${allocation.mode === "active" ? "prepared" : "to prepare, not sent"}` : "";
+    const told = planned > 0 ? ` · ${planned} ${isSent(allocation) ? "prepared" : "to prepare, not sent"}` : "";
     return el(
       "details",
       { id: `allocation-${allocation.allocationId}` },
@@ -33,7 +32,7 @@ function explanation(allocation: AllocationRecord): Node {
     {},
     el("p", { class: "quiet" }, `Run ${allocation.runId}, allocation ${allocation.allocationId}`),
     chain.length > 1 ? el("p", {}, `Expected chain: ${chain.join(" → ")}`) : quiet("No chain was expected."),
-    plan.length > 0 ? planTable(plan, allocation.mode) : quiet("Nothing was to be prepared."),
+    plan.length > 0 ? planTable(plan, allocation) : quiet("Nothing was to be prepared."),
     alternatives.length > 0 ? alternativeTable(alternatives) : null,
     skipped.length > 0 ? skippedTable(skipped) : null,
     refused.length > 0
@@ -49,9 +48,14 @@ function explanation(allocation: AllocationRecord): Node {
   );
 }
 
-function planTable(plan: PlanItem[], mode: AllocationRecord["mode"]): Node {
+/** What an earlier version kept does not tell `acted`. */
+function isSent({ acted, mode }: AllocationRecord): boolean {
+  return acted ?? mode === "active";
+}
+
+function planTable(plan: PlanItem[], allocation: AllocationRecord): Node {
   return table(
-    mode === "active" || mode === "canary" ? "Prepared" : `Would have been prepared (${mode ?? "not sent"})`,
+    isSent(allocation) ? "Prepared" : `Would have been prepared (not sent: ${allocation.mode ?? "mode unknown"})`,
     [
       { head: "What", long: true, cell: (row) => `${row.kind} ${row.uri ?? row.task ?? ""}` },
       { head: "Probability", number: true, cell: (row) => percent(row.probability) },

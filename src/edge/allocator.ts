@@ -181,6 +181,7 @@ export function answerOf(served: Served, fleet: FleetView, continuation: string)
   return {
     allocationId,
     mode: fleet.policy.mode,
+    acted: served.acted,
     cluster,
     vm,
     url,

@@ -71,6 +71,8 @@ export type ClusterRefusal = z.infer<typeof ClusterRefusal>;
 export const AllocationAnswer = z.object({
   allocationId: z.string(),
   mode: Mode,
+  /** Whether the plan was sent: not in `shadow` or `paused`, of a dry run, or of a run outside the canary's share. */
+  acted: z.boolean(),
   cluster: z.string(),
   vm: z.string(),
   url: z.string().nullable(),
