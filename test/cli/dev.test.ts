@@ -47,7 +47,8 @@ describe.skipIf(!HAS_PROC)(`npm run dev${reason}`, () => {
   });
   afterAll(() => rmSync(state, { recursive: true, force: true }));
 
-  it("serves, keeps key and data over a restart, and leaves nothing behind", async () => {
+  // Several starts of a worker: half a minute, and more on a machine that has other work.
+  it("serves, keeps key and data over a restart, and leaves nothing behind", { timeout: 180_000 }, async () => {
     const first = dev({});
     const { url, adminKey } = await healthy(first);
     expect(statSync(join(state, "dev.json")).mode & 0o777).toBe(0o600);
