@@ -114,7 +114,18 @@ function told(flags: Flags, answer: unknown, line: string): void {
 
 // ── For people ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function textOf({ frozen, model, starts, margins, gate, placement, holds, scores, drift }: LearningAnswer): string {
+function textOf({
+  frozen,
+  model,
+  starts,
+  margins,
+  gate,
+  placement,
+  placementOffsets,
+  holds,
+  scores,
+  drift,
+}: LearningAnswer): string {
   const { version, tasks, usedLines, lines } = model;
   const change = drift.changes.at(-1);
   const blocks = [
@@ -150,6 +161,16 @@ function textOf({ frozen, model, starts, margins, gate, placement, holds, scores
       placement.map(({ cluster, observations, factors }) => [
         cluster,
         ...[factors.servicesMs, factors.transferMs, factors.coldStartMs, factors.queueMs, factors.hopsMs].map(factor),
+        `${observations}`,
+      ]),
+    ),
+    tableOf(
+      "placement: what comes on top, wherever the chain runs",
+      ["chain from", "term", "offset", "runs"],
+      placementOffsets.map(({ task, term, observations, offsetMs }) => [
+        task,
+        term.replace(/Ms$/, ""),
+        ms(offsetMs),
         `${observations}`,
       ]),
     ),

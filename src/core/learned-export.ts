@@ -54,6 +54,8 @@ const Placement = z.object({
       covariance: Numbers(TERMS * TERMS),
     }),
   ),
+  /** Absent in exports from before they were learned. */
+  offsets: bounded(Pair, z.object({ count: Count, ms: z.number(), variance: Count, spreadMs: Count })).default({}),
 }) satisfies z.ZodType<CorrectionState>;
 
 const Drift = z.object({

@@ -155,8 +155,8 @@ export class Learned {
     };
     for (const { task, record, services } of executions) {
       const weight = profiles.get(task)?.latencySensitivity ?? 1;
+      // What the queue term foretells, a busy machine's slowness, no record tells: `queueMs` is the wait for a runtime alone.
       const { queueMs, fetchMs, coldStartMs } = record.rest;
-      if (queueMs !== undefined) add("queueMs", weight * queueMs);
       if (fetchMs !== undefined) add("transferMs", weight * fetchMs);
       if (coldStartMs !== undefined)
         add("coldStartMs", weight * Math.max(0, coldStartMs - (queueMs ?? 0) - (fetchMs ?? 0)));
@@ -165,7 +165,7 @@ export class Learned {
       }
     }
     for (const [term, ms] of Object.entries(came) as [keyof TermFactors, number][]) {
-      this.learning.placement.note(cluster, { [term]: expectedTerms[term] }, ms);
+      this.learning.placement.note(cluster, executions[0]!.task, { [term]: expectedTerms[term] }, ms);
     }
   }
 

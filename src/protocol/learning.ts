@@ -88,6 +88,10 @@ export const LearningAnswer = z.object({
       }),
     }),
   ),
+  /** What comes of a placement's term on top, wherever the chain that begins with the task runs. */
+  placementOffsets: z.array(
+    z.object({ task: z.string(), term: z.string(), observations: z.number().int(), offsetMs: z.number() }),
+  ),
   /** How long runtimes are held after a call, and the weights of the policies that compete. */
   holds: z.array(
     z.object({

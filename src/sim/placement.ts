@@ -2,6 +2,7 @@
 // beside one that knows the truth. A scenario of its own beside the world, which has one cluster:
 //   · some clusters, each with links to some services; every task calls one service some times;
 //   · what is declared of a link or of the machines is off by a factor, drawn once (log-normal): the declared best is often not the best;
+//   · each service takes some time of its own beside the link, and each chain's starts are hidden more or less than expected, wherever it runs;
 //   · half-way one link of the truly best cluster slows down, and nobody declares it;
 //   · every run is placed once, by the production `serve`; what its executions really waited is told to PlacementCorrections.
 import { PlacementCorrections } from "../core/corrections.ts";
@@ -21,6 +22,8 @@ const LATENCY_MIN_MS = 1;
 const LATENCY_MAX_MS = 30;
 /** Spread of ln of what is true over what is declared: one in three is off by more than this. */
 const DECLARED_SPREAD = 0.5;
+/** Of a call: what the service takes itself, at most, ms. */
+const OWN_MAX_MS = 20;
 /** Spread of ln of one run's calls and starts around the truth. */
 const NOISE_SPREAD = 0.25;
 /** The link that slows down half-way does so by this factor. */
@@ -46,6 +49,10 @@ interface Truth {
   latencyMs: number[][];
   /** By cluster, over the measured cold starts. */
   startFactor: number[];
+  /** By service, ms. */
+  ownMs: number[];
+  /** By the chain's first task, over the expected waits for starts. */
+  chainFactor: number[];
 }
 
 export async function placements(
@@ -92,6 +99,8 @@ function sceneOf(workload: Workload, seed: number): Scene {
   const before: Truth = {
     latencyMs: declaredMs.map((links) => links.map((ms) => ms * Math.exp(DECLARED_SPREAD * normal(random)))),
     startFactor: Array.from({ length: CLUSTERS }, () => Math.exp(DECLARED_SPREAD * normal(random))),
+    ownMs: Array.from({ length: SERVICES }, () => uniform(0, OWN_MAX_MS)),
+    chainFactor: workload.taskNames.map(() => Math.exp(DECLARED_SPREAD * normal(random))),
   };
   const serviceOf = workload.taskNames.map(() => Math.floor(random() * SERVICES));
   const sums = before.latencyMs.map((links) => links.reduce((sum, ms) => sum + ms, 0));
@@ -197,22 +206,29 @@ async function place(
     if (served.kind !== "allocated" || served.expectedTerms === null) throw new Error("nothing suitable");
     const expected = served.expectedTerms;
     const noise = Math.exp(NOISE_SPREAD * normal(random));
-    const came = (c: number) =>
-      noise * (servicesMs(run, truth.latencyMs[c]!, scene, learner) + expected.coldStartMs * truth.startFactor[c]!);
-    const every = truth.startFactor.map((_, c) => came(c));
-    const chosen = way === "truth known" ? every.indexOf(Math.min(...every)) : Number(served.cluster.slice(8));
-    sums[r < middle ? 0 : 1]! += every[chosen]!;
-    if (learns) corrections.note(served.cluster, expected, every[chosen]!);
+    const every = truth.startFactor.map((factor, c) => ({
+      servicesMs: noise * servicesMs(run, truth.latencyMs[c]!, truth.ownMs, scene, learner),
+      coldStartMs: noise * expected.coldStartMs * factor * truth.chainFactor[run.tasks[0]!]!,
+    }));
+    const totalsMs = every.map((came) => came.servicesMs + came.coldStartMs);
+    const chosen = way === "truth known" ? totalsMs.indexOf(Math.min(...totalsMs)) : Number(served.cluster.slice(8));
+    sums[r < middle ? 0 : 1]! += totalsMs[chosen]!;
+    if (!learns) continue;
+    for (const term of ["servicesMs", "coldStartMs"] as const) {
+      const root = workload.taskNames[run.tasks[0]!]!;
+      corrections.note(served.cluster, root, { [term]: expected[term] }, every[chosen]![term]);
+    }
   }
   return { way, beforeMs: sums[0]! / middle, afterMs: sums[1]! / (drawn.length - middle), share: 0 };
 }
 
 /** What the run's executions wait for their services, as much as it delays the run. */
-function servicesMs(run: ReplayRun, latencyMs: number[], scene: Scene, learner: Learner): number {
+function servicesMs(run: ReplayRun, latencyMs: number[], ownMs: number[], scene: Scene, learner: Learner): number {
   let sumMs = 0;
   for (const [i, task] of run.tasks.entries()) {
     const sensitivity = learner.model.profiles.get(run.assembled.executions[i]!.task)?.latencySensitivity ?? 1;
-    sumMs += sensitivity * CALLS_PER_EXECUTION * latencyMs[scene.serviceOf[task]!]!;
+    const service = scene.serviceOf[task]!;
+    sumMs += sensitivity * CALLS_PER_EXECUTION * (latencyMs[service]! + ownMs[service]!);
   }
   return sumMs;
 }

@@ -90,6 +90,7 @@ const ANSWERS: Record<string, unknown> = {
     margins: [],
     gate: [],
     placement: [],
+    placementOffsets: [],
     holds: [
       {
         cluster: "east",

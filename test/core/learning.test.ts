@@ -131,8 +131,8 @@ describe("corrections of the placement terms", () => {
       const varied = { ...terms, servicesMs: 80 * random(), transferMs: 200 * random(), coldStartMs: 400 * random() };
       const noise = 0.9 + 0.2 * random();
       const near = (varied.servicesMs + varied.transferMs + varied.coldStartMs + varied.queueMs) * noise;
-      corrections.note("as declared", varied, near);
-      corrections.note("slow services", varied, near + 2 * varied.servicesMs * noise);
+      corrections.note("as declared", "root", varied, near);
+      corrections.note("slow services", "root", varied, near + 2 * varied.servicesMs * noise);
     }
     const fair = corrections.factors("as declared");
     const slow = corrections.factors("slow services");
@@ -147,19 +147,19 @@ describe("corrections of the placement terms", () => {
 
   it("bound what one accident can do", () => {
     const corrections = new PlacementCorrections();
-    corrections.note("a", terms, 1e12);
+    corrections.note("a", "root", terms, 1e12);
     for (const factor of Object.values(corrections.factors("a"))) expect(factor).toBeLessThanOrEqual(FACTOR_MAX);
-    for (let i = 0; i < 50; i++) corrections.note("a", terms, 345);
+    for (let i = 0; i < 50; i++) corrections.note("a", "root", terms, 345);
     expect(Math.abs(corrections.factors("a").coldStartMs - 1)).toBeLessThan(0.5);
   });
 
   it("try only what is within a few percent of the best, and of that what is known least", () => {
     const corrections = new PlacementCorrections();
-    for (let i = 0; i < 50; i++) corrections.note("known", terms, 345);
+    for (let i = 0; i < 50; i++) corrections.note("known", "root", terms, 345);
     const of = (cluster: string, totalMs: number) => ({ cluster, terms, totalMs });
     expect(corrections.choose([of("known", 345), of("unknown", 355)])).toBe(1);
     expect(corrections.choose([of("known", 345), of("unknown", 370)])).toBe(0);
-    for (let i = 0; i < 50; i++) corrections.note("unknown", terms, 355);
+    for (let i = 0; i < 50; i++) corrections.note("unknown", "root", terms, 355);
     expect(corrections.choose([of("known", 345), of("unknown", 355)])).toBe(0);
     corrections.frozen = true;
     expect(corrections.choose([of("known", 345), of("new", 346)])).toBe(0);
@@ -167,7 +167,7 @@ describe("corrections of the placement terms", () => {
 
   it("survive storage, fade and are reset", () => {
     const corrections = new PlacementCorrections();
-    for (let i = 0; i < 50; i++) corrections.note("a", terms, 700);
+    for (let i = 0; i < 50; i++) corrections.note("a", "root", terms, 700);
     const again = new PlacementCorrections(stored(corrections.state()));
     expect(again.factors("a")).toEqual(corrections.factors("a"));
     const sure = again.uncertaintyMs("a", terms);
@@ -214,7 +214,7 @@ describe("all that is learned", () => {
     const learning = new Learning();
     learning.gate.note("A", "B", 0.5, true);
     learning.margins.note("A", "B", { p10: 1, p50: 2, p90: 3 }, 2);
-    learning.placement.note("c", { servicesMs: 10 }, 20);
+    learning.placement.note("c", "root", { servicesMs: 10 }, 20);
     learning.gate.frozen = true;
     expect(new Learning(stored(learning.state())).state()).toEqual(learning.state());
     learning.reset("gate");

@@ -28,6 +28,7 @@ export function learningOf(state: State, nowMs: number): WriterLearning {
     margins: most(margins.learned(), ({ observations }) => observations),
     gate: most(gate.learned(), ({ observations }) => observations),
     placement: most(placement.learned(), ({ observations }) => observations),
+    placementOffsets: most(placement.learnedOffsets(), ({ observations }) => observations),
     scores: scoresOf(learned.calibration.rows()),
     drift: { alert: changes.some(({ atMs }) => nowMs - atMs < ALERT_MS), changes },
   };
