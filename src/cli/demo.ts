@@ -2,7 +2,7 @@
 //
 //   worker ── three clusters, one agent each ── origin store and two services, nearer to one cluster than to the others
 //   phase 1 `shadow`: learns from the executions, sends nothing     ┐ the same seeded requests, empty caches,
-//   phase 2 `active`: prepares each chain while its root starts     ┘ every runtime stopped in between
+//   phase 2 `active`: prepares each chain while its root starts     ┘ at the same instants, every runtime stopped in between
 //
 // At the end: what the second phase gained, from the caller's clock, the agents' measurements and the hubs' outcomes.
 import { mkdtempSync, rmSync } from "node:fs";
@@ -34,7 +34,7 @@ const POLL_MS = 200;
 
 const HELP = `
 What runs: the worker (wrangler dev), three agents, an origin store and two services, all on loopback, in a folder under
-the system's temporary folder that is removed at the end. Takes about 80 seconds on two cores.
+the system's temporary folder that is removed at the end. Takes about 100 seconds on two cores.
 
 Examples:
   $ npm start                          # compare, then keep serving until Ctrl-C
@@ -110,7 +110,8 @@ async function demo(options: DemoOptions, folder: string): Promise<number> {
   await startAgents(stage);
   const mode = options.prewarm ? "active" : "shadow";
   await setMode(stage.admin, mode);
-  const after = await phase(mode, stage, requests);
+  const arrivals = new Map(before.records.map(({ request, startMs }) => [request, startMs]));
+  const after = await phase(mode, stage, requests, arrivals);
   const slower = slowerRuns(before.records, after.records);
   const faster = after.report.p95Ms < before.report.p95Ms;
   const tookS = (performance.now() - startedMs) / 1000;
@@ -205,6 +206,7 @@ async function phase(
   mode: Mode,
   stage: Stage,
   requests: Request[],
+  arrivals?: ReadonlyMap<Request, number>,
 ): Promise<{ report: PhaseReport; records: RunRecord[] }> {
   say(`\nphase ${mode}: ${requests.length} runs of ${WORKFLOWS.map((workflow) => workflow.name).join(", ")}`);
   const before = await totals(stage.admin);
@@ -213,6 +215,7 @@ async function phase(
     url: stage.worker.url,
     key: stage.caller,
     requests,
+    ...(arrivals === undefined ? {} : { arrivals }),
     onRun: (run) => {
       done++;
       const cold = run.calls.filter((call) => call.coldStartMs > COLD_FLOOR_MS).length;

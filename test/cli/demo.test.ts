@@ -54,7 +54,7 @@ it("a slower run is one beside the same request, or beyond 95 % of its workflow,
   const requests = Array.from({ length: 40 }, (_, n) => request(n));
   const run = (n: number, tookMs: number): RunRecord => {
     const { workflow } = requests[n]!;
-    return { workflow, request: requests[n]!, tookMs, calls: [] };
+    return { workflow, request: requests[n]!, startMs: 0, tookMs, calls: [] };
   };
   // Videos take 1,000 to 1,019 ms, orders 100 to 119.
   const tookMs = (n: number) => (n % 2 === 0 ? 1_000 : 100) + Math.floor(n / 2);

@@ -25,6 +25,8 @@ export interface CallRecord {
 export interface RunRecord {
   workflow: string;
   request: Request;
+  /** Since the phase began, ms. */
+  startMs: number;
   tookMs: number;
   calls: CallRecord[];
 }
@@ -45,20 +47,40 @@ export interface DriveOptions {
   url: string;
   key: string;
   requests: Request[];
+  /** When each request comes, since the phase began, ms; absent: each after the one before it in its workflow, and its pause. */
+  arrivals?: ReadonlyMap<Request, number>;
   onRun(run: RunRecord): void;
 }
 
-/** Runs all requests: the workflows side by side, the runs of one workflow one after another with their pauses. */
+/**
+ * Runs all requests: the workflows side by side, the runs of one workflow one after another with their pauses. With `arrivals` each comes when it is
+ * said to, however long others take: else faster answers would bring more load, and two phases could not be compared.
+ */
 export async function drive(options: DriveOptions): Promise<RunRecord[]> {
   const records: RunRecord[] = [];
+  const beganMs = performance.now();
+  const run = async (workflow: Workflow, request: Request) => {
+    const record = await runOnce(workflow, request, beganMs, options);
+    records.push(record);
+    options.onRun(record);
+  };
   await Promise.all(
     WORKFLOWS.map(async (workflow, position) => {
+      const requests = options.requests.filter((candidate) => candidate.workflow === workflow.name);
+      const { arrivals } = options;
+      if (arrivals !== undefined) {
+        await Promise.all(
+          requests.map(async (request) => {
+            await delay(Math.max(0, beganMs + arrivals.get(request)! - performance.now()));
+            await run(workflow, request);
+          }),
+        );
+        return;
+      }
       // Not all first requests at the same instant.
       await delay((position * KEEP_ALIVE_MS) / WORKFLOWS.length);
-      for (const request of options.requests.filter((candidate) => candidate.workflow === workflow.name)) {
-        const record = await runOnce(workflow, request, options);
-        records.push(record);
-        options.onRun(record);
+      for (const request of requests) {
+        await run(workflow, request);
         await delay(request.pauseMs);
       }
     }),
@@ -66,7 +88,12 @@ export async function drive(options: DriveOptions): Promise<RunRecord[]> {
   return records;
 }
 
-async function runOnce(workflow: Workflow, request: Request, { url, key }: DriveOptions): Promise<RunRecord> {
+async function runOnce(
+  workflow: Workflow,
+  request: Request,
+  beganMs: number,
+  { url, key }: DriveOptions,
+): Promise<RunRecord> {
   const calls: CallRecord[] = [];
   const startMs = performance.now();
   await workflow.run({
@@ -76,7 +103,8 @@ async function runOnce(workflow: Workflow, request: Request, { url, key }: Drive
       return result;
     },
   });
-  return { workflow: workflow.name, request, tookMs: performance.now() - startMs, calls };
+  const tookMs = performance.now() - startMs;
+  return { workflow: workflow.name, request, startMs: startMs - beganMs, tookMs, calls };
 }
 
 async function invoke(
