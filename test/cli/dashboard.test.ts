@@ -286,7 +286,7 @@ describe.skipIf(missing !== "")(`the first page${missing}`, () => {
       "cluster is draining",
       "warm confirm",
       "80 ms",
-      "Would have been prepared (shadow)",
+      "Would have been prepared (not sent: shadow)",
     ])
       expect(told).toContain(text);
     expect(await page.getByLabel(/A key with scope/).isVisible()).toBe(false);
