@@ -1,6 +1,6 @@
 // CSV and TSV event logs and span tables, one event a row. Parsed by csv-parse; columns as told or guessed (table.ts).
 import { Readable } from "node:stream";
-import { parse } from "csv-parse";
+import { type Parser, parse } from "csv-parse";
 import { type Content, type Imported, type Importer, type ImportOptions, skipped } from "./format.ts";
 import { instantOf, isDayFirst } from "./instant.ts";
 import { type Layout, layoutOf, rowOf } from "./table.ts";
@@ -11,6 +11,8 @@ const RECORD_CHARS_MAX = 4 * 2 ** 20;
 /** A line of names longer than this is none, bytes. */
 const HEADER_BYTES_MAX = 64 * 1024;
 const LINE_END = 0x0a;
+/** Some spreadsheets' first line, and their delimiter. */
+const DELIMITER_TOLD = /^sep=(.)$/;
 /** Rows that are looked at for how the log writes dates. */
 const ROWS_AHEAD = 1_000;
 
@@ -19,20 +21,33 @@ type Cells = Record<string, string>;
 async function* read(content: Content, options: ImportOptions): AsyncGenerator<Imported> {
   const { header, whole } = await headerOf(content);
   const source = Readable.from(whole);
-  const parser = source.pipe(
+  const broken: string[] = [];
+  const parser: Parser = source.pipe(
     parse({
       bom: true,
       columns: true,
       delimiter: delimiterOf(header),
+      from_line: DELIMITER_TOLD.test(header) ? 2 : 1,
       relax_column_count: true,
       relax_quotes: true,
       skip_empty_lines: true,
       max_record_size: RECORD_CHARS_MAX,
+      // What came before a row that breaks off would be lost with it, as far as it was read together.
+      skip_records_with_error: true,
+      on_skip: (error) => {
+        if (error?.code === "CSV_MAX_RECORD_SIZE") parser.destroy(error);
+        else broken.push(error?.message ?? "no reason told");
+        return undefined;
+      },
     }),
   );
   source.on("error", (error) => parser.destroy(error));
   const rows: AsyncIterator<Cells> = parser[Symbol.asyncIterator]();
   const { ahead, fault } = await lookAhead(rows);
+  if (ahead.length === 0) {
+    if (fault !== null) throw fault;
+    for (const reason of broken) yield skipped(reason);
+  }
   const layout = layoutOfRows(ahead, options);
   if (typeof layout === "string") {
     yield skipped(layout);
@@ -45,6 +60,7 @@ async function* read(content: Content, options: ImportOptions): AsyncGenerator<I
   for await (const cells of { [Symbol.asyncIterator]: () => rows }) {
     yield rowOf(cells, layout, position++, options.fileId);
   }
+  for (const reason of broken) yield skipped(reason);
 }
 
 /** The first line, and everything from the start. */
@@ -98,8 +114,10 @@ function firstLine(text: string): string {
   return text.replace(/^\ufeff/, "").split(/\r?\n/, 1)[0]!;
 }
 
-/** The one that parts the names, of which cells may have others. */
+/** The one that is told, or parts the names, of which cells may have others. */
 function delimiterOf(header: string): string {
+  const told = DELIMITER_TOLD.exec(header)?.[1];
+  if (told !== undefined) return told;
   const bare = header.replace(/"[^"]*"/g, "");
   return DELIMITERS.reduce((a, b) => (bare.split(b).length > bare.split(a).length ? b : a));
 }

@@ -60,6 +60,13 @@ describe("formats, told by the content", () => {
       {},
     ],
     [
+      "CSV with its delimiter told, and a quote that never closes",
+      'sep=;\r\ncase;activity;time\r\n1;A, B;2024-01-01\r\n1;C;2024-01-02\r\n2;"D;2024-01-03\r\n',
+      "csv",
+      ["1: A, B C"],
+      { "Quote Not Closed: the parsing is finished with an opening quote at line 6": 1 },
+    ],
+    [
       "a table of spans",
       `trace_id,span_id,parent_span_id,service_name,span_name,span_kind,start_time_ns,end_time_ns\n${TRACE},bb,aa,shop,pay,2,1700000000500000000,1700000000600000000\n${TRACE},cc,bb,shop,sql,3,1700000000510000000,1700000000520000000\n${TRACE},aa,,shop,order,2,1700000000000000000,1700000001000000000\n`,
       "csv",
