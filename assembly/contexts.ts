@@ -6,8 +6,8 @@ import { fold } from "./hash";
 import {
   pathBack, pathBag, pathLength, pathRun1, pathRun2, pathRun3, pathSetA, pathSetB, pathStart, pathWhole,
 } from "./path";
-import { runBeforeEnd, runBeforeFind, runBeforeGap, runBeforeIs, runBeforeMixed } from "./runBefore";
-import { runEndedFind, runEndedGap, runEndedIs, runEndedMixed, runEndedTasks } from "./runEnded";
+import { runBeforeEnd, runBeforeFind, runBeforeGap, runBeforeIs, runBeforeMixed } from "./run-before";
+import { runEndedFind, runEndedGap, runEndedIs, runEndedMixed, runEndedTasks } from "./run-ended";
 import { findLine, touchLines } from "./table";
 import { halfOctave, isTime, octave, periodOf } from "./time";
 
@@ -59,7 +59,7 @@ function drop(index: i32): void {
   store<u64>(CONTEXT_HASH + (<usize>index << 3), 0);
 }
 
-/** Hashes the views of the folded path. `isLearning` only chooses what runBefore.ts leaves out. */
+/** Hashes the views of the folded path. `isLearning` only chooses what run-before.ts leaves out. */
 export function hashContexts(version: u32, isLearning: bool): void {
   const l1 = <u64>pathBack(0);
   const l2 = <u64>pathBack(1);

@@ -10,8 +10,8 @@ import { nextLearn, nextMix, nextOut } from "./next";
 import { observeRun } from "./observe";
 import { pathExtend, pathReset } from "./path";
 import { reachMix } from "./reach";
-import { reachOut } from "./reachOut";
-import { runEndedLearn } from "./runEnded";
+import { reachOut } from "./reach-out";
+import { runEndedLearn } from "./run-ended";
 
 export { modelBytes, modelChecksum, modelCreate, modelLines, modelSeal } from "./model";
 export {
@@ -20,7 +20,7 @@ export {
 } from "./place";
 export { nextWeights, nextWeightsCount } from "./next";
 export { reachWeights, reachWeightsCount } from "./reach";
-export { runsKnownUntil } from "./runBefore";
+export { runsKnownUntil } from "./run-before";
 export { tableUsedLines } from "./table";
 
 export function addressPathTasks(): usize { return PATH_TASKS; }

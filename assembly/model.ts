@@ -7,8 +7,8 @@ import { biasBytes, biasInit } from "./bias";
 import { LEAD_LEVEL_BYTES, leadInit, leadReset } from "./lead";
 import { nextInit, nextReset, nextWeightBytes } from "./next";
 import { reachInit, reachReset, reachWeightBytes } from "./reach";
-import { RUN_BEFORE_BYTES, runBeforeInit, runBeforeReset } from "./runBefore";
-import { RUN_ENDED_BYTES, runEndedInit, runEndedReset } from "./runEnded";
+import { RUN_BEFORE_BYTES, runBeforeInit, runBeforeReset } from "./run-before";
+import { RUN_ENDED_BYTES, runEndedInit, runEndedReset } from "./run-ended";
 import { tableInit } from "./table";
 
 /** "FCE1" read as little-endian u32. */

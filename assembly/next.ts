@@ -19,7 +19,7 @@ import { ENTRY_PLACE, ENTRY_WEIGHTS, enterLine } from "./entries";
 import { OUT_END, SYMBOL_END } from "./layout";
 import { exp4, ln4, max4, sum4, sums4 } from "./math";
 import { pathBack } from "./path";
-import { runBeforeLearn } from "./runBefore";
+import { runBeforeLearn } from "./run-before";
 import {
   addSymbol, COUNT_ONE, COUNTS, findLine, holdLine, LINE_PLACE_LAST, LINE_PLACES, LINE_TOTAL, placeCount, placeSymbol,
   wideHash,

@@ -6,7 +6,7 @@ import { leadLearn, leadPath, leadTouch } from "./lead";
 import { nextLearn, nextMix } from "./next";
 import { pathExtend, pathLength, pathReset } from "./path";
 import { DESCENDANT_SYMBOL, DESCENDANTS_MAX, reachLearn, reachMix } from "./reach";
-import { runEndedLearn } from "./runEnded";
+import { runEndedLearn } from "./run-ended";
 
 /** First successor of each execution, -1 at none. */
 const SUCCESSOR: usize = memory.data(4096 * 4, 64);

@@ -16,8 +16,8 @@ import {
   claimLine, COUNT_MASK, COUNT_ONE, COUNTS, countPlace, countSymbol, findLine, halveContext, holdLine, LINE_PLACE_LAST, LINE_PLACES,
   LINE_TOTAL, placeCount, placeSymbol, SYMBOLS_PER_LINE, TOTAL_MAX, touchLines, WIDE_LINES_MAX, wideHash,
 } from "./table";
-import { runKnownAfterMs } from "./runBefore";
-import { runEndedFind, runEndedGap, runEndedIs, runEndedMixed, runEndedTasks } from "./runEnded";
+import { runKnownAfterMs } from "./run-before";
+import { runEndedFind, runEndedGap, runEndedIs, runEndedMixed, runEndedTasks } from "./run-ended";
 import { halfOctave, isTime, octave, periodOf } from "./time";
 import { WEIGHT_BYTES, weightsBytes, weightsLearn, weightsLoad, weightsReset } from "./weights";
 

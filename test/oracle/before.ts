@@ -1,4 +1,4 @@
-// The oracle of the run before: assembly/runBefore.ts in plain TypeScript.
+// The oracle of the run before: assembly/run-before.ts in plain TypeScript.
 import type { History } from "../../src/core/chain-engine.ts";
 
 const GAPS_MAX = 8;

@@ -1,4 +1,4 @@
-// The oracle of the run that ended last before this one began: assembly/runEnded.ts in plain TypeScript.
+// The oracle of the run that ended last before this one began: assembly/run-ended.ts in plain TypeScript.
 import type { History } from "../../src/core/chain-engine.ts";
 import { type BeforeOracle, isWithout } from "./before.ts";
 

@@ -2,11 +2,11 @@
 // Out: the time between, and which tasks that run had executed.
 // A client asks again when it has its answer: a form's redirect comes milliseconds after the run that caused it ends, whatever that
 // run took, and between the starts of the two others may start. So of the last runs the one counts whose end is nearest before this
-// start; what was still running then is not the past. Which runs are known at all: runBefore.ts.
+// start; what was still running then is not the past. Which runs are known at all: run-before.ts.
 // State in the model: a ring of RUNS times (end f64, hash of the set of tasks u64), then the place of the next.
 
 import { pathStart } from "./path";
-import { runBeforeTasks, runIsBefore, runIsWithout, runKnownAfterMs } from "./runBefore";
+import { runBeforeTasks, runIsBefore, runIsWithout, runKnownAfterMs } from "./run-before";
 
 /** Runs that are kept: of more at once the one that caused this is lost among the others anyway. A power of two. */
 const RUNS: u32 = 16;
