@@ -4,8 +4,8 @@
 import type { FleetView } from "../core/fleet.ts";
 import { remember } from "../core/remember.ts";
 import type { Env } from "./env.ts";
-import { withNames } from "./fleet-view.ts";
-import { fleetViewFromD1 } from "./known-vms.ts";
+import { fleetViewFromD1 } from "./fleet/known-vms.ts";
+import { withNames } from "./fleet/view.ts";
 import { within } from "./within.ts";
 
 /** Older than this: refreshed, ms. */

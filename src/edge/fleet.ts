@@ -16,6 +16,7 @@ import type {
 } from "../protocol.ts";
 import { writeRecords } from "./allocation-log.ts";
 import { allocateTask, answerOf, continuationOf, recordOfAnswer } from "./allocator.ts";
+import type { Env } from "./env.ts";
 import {
   type Declarations,
   loadDeclarations,
@@ -28,16 +29,15 @@ import {
   storeProximity,
   storeService,
   storeTask,
-} from "./declarations.ts";
-import type { Env } from "./env.ts";
-import { joinFleet, withNames } from "./fleet-view.ts";
+} from "./fleet/declarations.ts";
+import { KnownVmsLog } from "./fleet/known-vms.ts";
+import { Pending, type PendingRequest } from "./fleet/pending.ts";
+import { joinFleet, withNames } from "./fleet/view.ts";
+import { scaleOutEvent, Webhook } from "./fleet/webhook.ts";
 import { NOTHING_SPENT, type Spent } from "./hub/budget.ts";
 import type { FleetNews, HubConfig, HubSummary } from "./hub/messages.ts";
 import { newId } from "./ids.ts";
-import { KnownVmsLog } from "./known-vms.ts";
-import { Pending, type PendingRequest } from "./pending.ts";
 import { prunePast } from "./retention.ts";
-import { scaleOutEvent, Webhook } from "./webhook.ts";
 import { inTurns, within } from "./within.ts";
 
 /** Hubs asked at the same time; a Durable Object has six connections, calls to others are cheaper but not free. */

@@ -14,11 +14,11 @@ import {
 } from "../../protocol.ts";
 import type { AppEnv } from "../app.ts";
 import { requireScope } from "../auth.ts";
+import { webhookSecret } from "../fleet/webhook.ts";
 import type { Declared, Fleet } from "../fleet.ts";
 import { fleetViewFor, forgetFleetView } from "../fleet-cache.ts";
 import { named } from "../named.ts";
 import { check, problem, type Read, readJson } from "../problem.ts";
-import { webhookSecret } from "../webhook.ts";
 
 export const declareRoutes = new Hono<AppEnv>();
 

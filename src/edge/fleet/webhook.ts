@@ -1,8 +1,8 @@
 // Events to the operator's webhook: CloudEvents 1.0 (structured JSON), signed as Standard Webhooks does it
 // (https://www.standardwebhooks.com: `webhook-signature: v1,base64(HMAC-SHA-256(id.timestamp.body))`), at least once.
 // In: an event. Out: a delivery in SQLite that is tried until it is accepted, a bounded number of times.
-import type { ClusterRefusal, Demand } from "../protocol.ts";
-import { toBase64, webhookKey } from "./secrets.ts";
+import type { ClusterRefusal, Demand } from "../../protocol.ts";
+import { toBase64, webhookKey } from "../secrets.ts";
 
 /** Waits after each failed try, ms. */
 const RETRY_AFTER_MS = [5_000, 30_000, 120_000, 600_000, 3_600_000];

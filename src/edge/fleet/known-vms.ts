@@ -1,10 +1,10 @@
 // The VMs that agents have told of, kept in D1 for the time in which Fleet cannot be asked. In: hubs' summaries, as Fleet hears
 // them. Out: a fleet view without Fleet and without hubs: what is declared, and VMs that are believed to be as they last were.
-import type { FleetView } from "../core/fleet.ts";
+import type { FleetView } from "../../core/fleet.ts";
+import { NOTHING_SPENT } from "../hub/budget.ts";
+import type { HubSummary, VmSummary } from "../hub/messages.ts";
 import { loadDeclarations } from "./declarations.ts";
-import { joinFleet, withNames } from "./fleet-view.ts";
-import { NOTHING_SPENT } from "./hub/budget.ts";
-import type { HubSummary, VmSummary } from "./hub/messages.ts";
+import { joinFleet, withNames } from "./view.ts";
 
 /** A cluster is looked at again after this, ms: rows are for outages, and an outage of ten seconds has its isolates' views. */
 const LOOK_EVERY_MS = 10_000;

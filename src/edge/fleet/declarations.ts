@@ -8,9 +8,9 @@ import {
   type ProximityEntry,
   type ServiceDeclaration,
   TaskDeclaration,
-} from "../protocol.ts";
-import { clusters, policies, proximity, removedClusters, services, taskDeclarations, vms } from "./schema/control.ts";
-import { learningFrozen } from "./schema/learning.ts";
+} from "../../protocol.ts";
+import { clusters, policies, proximity, removedClusters, services, taskDeclarations, vms } from "../schema/control.ts";
+import { learningFrozen } from "../schema/learning.ts";
 
 export interface Declarations {
   clusters: Map<string, ClusterDeclaration>;

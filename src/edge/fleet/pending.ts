@@ -1,7 +1,7 @@
 // Allocations that nothing was suitable for. In: the request, when it was refused. Out: its allocation as soon as capacity
 // appears, for whoever waits with `GET /v1/allocations/:id?waitMs=`; or its expiry. Lives in Fleet, which hears of all capacity.
-import type { TaskRequest } from "../core/pipeline.ts";
-import type { AllocationRecord } from "../protocol.ts";
+import type { TaskRequest } from "../../core/pipeline.ts";
+import type { AllocationRecord } from "../../protocol.ts";
 
 /** A caller that has not been served by then has given up, ms. */
 const PENDING_MS = 600_000;

@@ -1,13 +1,13 @@
 // The fleet view: what the operator declared joined with what the hubs last said. Pure.
 // What is declared wins; what only an agent says of itself counts where nothing is declared, and its URL only from a host
 // that the operator approved.
-import type { ClusterView, FleetView, Proximity, VmView } from "../core/fleet.ts";
-import { normaliseTaskName } from "../core/records.ts";
-import type { ClusterDeclaration, VmDeclaration } from "../protocol.ts";
+import type { ClusterView, FleetView, Proximity, VmView } from "../../core/fleet.ts";
+import { normaliseTaskName } from "../../core/records.ts";
+import type { ClusterDeclaration, VmDeclaration } from "../../protocol.ts";
+import type { HubSummary, VmSummary } from "../hub/messages.ts";
+import { named } from "../named.ts";
+import { type OtherNames, otherNamesOf, summaryWithLearnedNames } from "../task-names.ts";
 import type { Declarations } from "./declarations.ts";
-import type { HubSummary, VmSummary } from "./hub/messages.ts";
-import { named } from "./named.ts";
-import { type OtherNames, otherNamesOf, summaryWithLearnedNames } from "./task-names.ts";
 
 /** A cluster of which only its agents speak. */
 const UNDECLARED: Omit<ClusterDeclaration, "vms"> = {
