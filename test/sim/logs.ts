@@ -57,3 +57,36 @@ export const PARALLEL: Step[] = [
   { task: "B", from: 10, to: 90, parent: "A" },
   { task: "C", from: 10, to: 80, parent: "A" },
 ];
+
+/** Graphs that chain policies differ in, and how much of their overhead ours may have. */
+export const SHAPES: { shape: string; stepsOf: (run: number) => Step[]; atMost: number }[] = [
+  {
+    shape: "choices (XOR)",
+    stepsOf: (run) => [
+      { task: "A", from: 0, to: 2_000 },
+      ...[0, 1, 2].flatMap((step): Step[] => {
+        // Three ways at each step, in an order that no first-order memory tells.
+        const way = `step ${step} way ${((run * 7 + step * 5) % 11) % 3}`;
+        const from = 100 + 600 * step;
+        return [
+          { task: way, from, to: from + 500, parent: "A" },
+          { task: `below ${way}`, from: from + 250, to: from + 450, parent: way },
+        ];
+      }),
+    ],
+    atMost: 0.9,
+  },
+  {
+    shape: "branches at once (AND)",
+    stepsOf: (run) => [
+      { task: "A", from: 0, to: 2_000 },
+      ...[0, 1, 2].flatMap((branch): Step[] => {
+        const task = `branch ${branch}`;
+        const below: Step = { task: `below ${branch}`, from: 900, to: 1_500, parent: task };
+        return [{ task, from: 600, to: 1_800, parent: "A" }, ...((run + branch) % 2 === 0 ? [below] : [])];
+      }),
+    ],
+    atMost: 0.98,
+  },
+  { shape: "one shape", stepsOf: () => NESTED, atMost: 1.02 },
+];

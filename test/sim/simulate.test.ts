@@ -3,7 +3,7 @@ import { engineModule } from "../../src/cli/build.ts";
 import { placements } from "../../src/sim/placement.ts";
 import { reportHtml } from "../../src/sim/report.ts";
 import { ablate, policyAsks, type Simulation, type SimulationSpec, simulate } from "../../src/sim/simulate.ts";
-import { NESTED, type Step, workloadOfSteps } from "./logs.ts";
+import { NESTED, SHAPES, type Step, workloadOfSteps } from "./logs.ts";
 
 let spec: SimulationSpec;
 beforeAll(async () => {
@@ -77,37 +77,6 @@ describe("Forechain through the production pipeline", () => {
     expect(of(simulation, "fixed").chainColdRate).toBeGreaterThan(0.8);
   });
 
-  const SHAPES: { shape: string; stepsOf: (run: number) => Step[]; atMost: number }[] = [
-    {
-      shape: "choices (XOR)",
-      stepsOf: (run) => [
-        { task: "A", from: 0, to: 2_000 },
-        ...[0, 1, 2].flatMap((step): Step[] => {
-          // Three ways at each step, in an order that no first-order memory tells.
-          const way = `step ${step} way ${((run * 7 + step * 5) % 11) % 3}`;
-          const from = 100 + 600 * step;
-          return [
-            { task: way, from, to: from + 500, parent: "A" },
-            { task: `below ${way}`, from: from + 250, to: from + 450, parent: way },
-          ];
-        }),
-      ],
-      atMost: 0.9,
-    },
-    {
-      shape: "branches at once (AND)",
-      stepsOf: (run) => [
-        { task: "A", from: 0, to: 2_000 },
-        ...[0, 1, 2].flatMap((branch): Step[] => {
-          const task = `branch ${branch}`;
-          const below: Step = { task: `below ${branch}`, from: 900, to: 1_500, parent: task };
-          return [{ task, from: 600, to: 1_800, parent: "A" }, ...((run + branch) % 2 === 0 ? [below] : [])];
-        }),
-      ],
-      atMost: 0.98,
-    },
-    { shape: "one shape", stepsOf: () => NESTED, atMost: 1.02 },
-  ];
   it.each(SHAPES)(
     "$shape: no more overhead than the chain policies of the literature, for no more memory",
     async ({ stepsOf, atMost }) => {
