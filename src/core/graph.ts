@@ -6,7 +6,7 @@ import type { Adjustments } from "./adjustments.ts";
 import type { ChainEngine } from "./chain-engine.ts";
 import { rowParts } from "./contribution.ts";
 import { newestDayOf, type Rows, runTotalsOf, taskCountsOf, weightOf } from "./rows.ts";
-import { boundedMean, type Counts, quantilesOf, wholeShares } from "./sketch.ts";
+import { boundedMean, type Counts, highOf, quantilesOf, wholeShares } from "./sketch.ts";
 
 export interface Successor {
   task: string;
@@ -18,6 +18,8 @@ export interface Successor {
   fanIn?: number;
   /** From the task's start to the successor's in all but one case of ten, ms; absent: unknown. */
   leastLeadMs?: number;
+  /** The same in all but one case of a hundred; absent: unknown. */
+  mostLeadMs?: number;
 }
 
 /** What one execution of a task typically costs. Null is unknown, and unknown is not 0. */
@@ -212,6 +214,7 @@ function profileOf(task: string, rows: TaskRows): TaskProfile {
   const own = (newest.counts.get("n") ?? 0) >= VERSION_OWN_MIN ? newest.counts : all;
   const count = Math.max(1, all.get("n") ?? 0);
   const durationMs = quantilesOf(own, "d");
+  const durations = durationMs === null ? null : { p10: durationMs.p10, p99: highOf(own, "d") };
   return {
     task,
     version: newest.version === "" ? null : newest.version,
@@ -238,7 +241,7 @@ function profileOf(task: string, rows: TaskRows): TaskProfile {
       probability: Math.min(1, counts.get("n")! / count),
     })),
     successors: [...rows.successors]
-      .map(([successor, counts]) => successorOf(successor, counts, count, durationMs))
+      .map(([successor, counts]) => successorOf(successor, counts, count, durations))
       .sort((a, b) => b.probability - a.probability || (a.task < b.task ? -1 : 1))
       .slice(0, SUCCESSORS_MAX),
     ...rootsOf(all),
@@ -305,33 +308,40 @@ function successorOf(
   task: string,
   kinds: { kind: string; counts: Counts }[],
   sources: number,
-  durationMs: Quantiles | null,
+  durations: Tails | null,
 ): Successor {
   const counts = sumOf(kinds.map((each) => each.counts));
   const probability = Math.min(1, (counts.get("s") ?? 0) / sources);
   const fanOut = wholeShares(counts, "f");
   const fanIn = (counts.get("n") ?? 0) / Math.max(1, counts.get("g") ?? 1);
   const isSingle = fanOut.every(({ count }) => count <= 1);
-  const leastLeadMs = leastLeadOf(kinds, durationMs);
+  const leadMs = leadTailsOf(kinds, durations);
   return {
     task,
     probability,
     ...(isSingle ? {} : { fanOut }),
     ...(fanIn > 1 ? { fanIn } : {}),
-    ...(leastLeadMs === null ? {} : { leastLeadMs }),
+    ...(leadMs === null ? {} : { leastLeadMs: leadMs.p10, mostLeadMs: leadMs.p99 }),
   };
 }
 
+interface Tails {
+  p10: number;
+  p99: number;
+}
+
 /** A delay counts from the source's end, but that of a call from its start. */
-function leastLeadOf(kinds: { kind: string; counts: Counts }[], durationMs: Quantiles | null): number | null {
+function leadTailsOf(kinds: { kind: string; counts: Counts }[], durations: Tails | null): Tails | null {
   let least = Number.POSITIVE_INFINITY;
+  let most = 0;
   for (const { kind, counts } of kinds) {
-    const delayMs = quantilesOf(counts, "d")?.p10;
-    const beforeMs = kind === "call" ? 0 : durationMs?.p10;
-    if (delayMs === undefined || beforeMs === undefined) return null;
-    least = Math.min(least, beforeMs + delayMs);
+    const delayMs = quantilesOf(counts, "d");
+    const before = kind === "call" ? { p10: 0, p99: 0 } : durations;
+    if (delayMs === null || before === null) return null;
+    least = Math.min(least, before.p10 + delayMs.p10);
+    most = Math.max(most, before.p99 + (kind === "call" ? highOf(counts, "d") : delayMs.p50));
   }
-  return Number.isFinite(least) ? least : null;
+  return Number.isFinite(least) ? { p10: least, p99: most } : null;
 }
 
 /** By the newest day it ran, then by its name read as a version number. */

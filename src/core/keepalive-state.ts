@@ -35,6 +35,8 @@ export interface TaskState {
   /** Calls that would have waited without a warm runtime, whatever their idle time was. */
   waiting: number;
   seen: number;
+  /** Most runtimes that were idle at once; halves with the evidence. */
+  widest: number;
   /** Of the idle time before the last call; null: nothing had been released. */
   calledBin: number | null;
   /** By HOLD_POLICIES. */
@@ -70,6 +72,7 @@ export function newState(gb: number, fixedMs: number, nowMs: number): TaskState 
     calls: 0,
     waiting: 0,
     seen: 0,
+    widest: 0,
     calledBin: null,
     logWeights: new Float64Array(HOLD_POLICIES.length),
     meanCostMs: 0,
@@ -86,6 +89,7 @@ export function scale(state: TaskState, kept: number): void {
   state.calls *= kept;
   state.waiting *= kept;
   state.seen *= kept;
+  state.widest *= kept;
 }
 
 export function stored(state: TaskState): StoredTask {
@@ -117,6 +121,7 @@ export function restored(task: StoredTask): TaskState {
     ...task,
     // An older version did not tell how long it had watched, nor what preparations cost.
     calledBin: task.calledBin ?? null,
+    widest: task.widest ?? 0,
     sinceMs: task.sinceMs ?? 0,
     untilMs: task.untilMs ?? 0,
     releasesMs: [...task.releasesMs],

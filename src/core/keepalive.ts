@@ -99,7 +99,8 @@ export class KeepAlive {
     const state = this.#stateOf(task, nowMs, gb);
     this.#age(state, nowMs);
     state.calls++;
-    const harm = wait.atMostMs > HARM_MS ? Math.max(sensitivity, HARM_SENSITIVITY_MIN) : 0;
+    const waiting = wait.atMostMs > HARM_MS ? 1 : (wait.exposed ?? 0);
+    const harm = waiting * Math.max(sensitivity, HARM_SENSITIVITY_MIN);
     state.waiting += harm;
     const releasedMs = state.releasesMs.pop();
     state.calledBin = releasedMs === undefined ? null : binOf(nowMs - releasedMs);
@@ -135,6 +136,7 @@ export class KeepAlive {
     const state = this.#stateOf(task, nowMs, gb);
     this.#age(state, nowMs);
     state.releasesMs.push(nowMs);
+    state.widest = Math.max(state.widest, state.releasesMs.length);
     if (state.releasesMs.length > RELEASES_MAX) this.#forgetOldest(state);
   }
 
@@ -245,7 +247,7 @@ export class KeepAlive {
     const msPerMs = (state.gb * this.price.msPerGbSecond) / 1000;
     const heldUpTo = (holdMs: number) => Math.max(0, Math.min(spentMs, holdMs - fromMs));
     this.price.held(state.gb * heldUpTo(state.fixedMs), state.gb * heldUpTo(state.holdMs), nowMs);
-    if (state.seen < EVIDENCE_MIN) return;
+    if (!isEnough(state)) return;
     const { logWeights } = state;
     // What is idle at once is one piece of evidence, not as many as there are.
     const rate = RATE / Math.max(1, state.releasesMs.length / ALIKE_RELEASES);
@@ -285,7 +287,7 @@ export class KeepAlive {
   }
 
   #decide(state: TaskState): void {
-    if (state.seen < EVIDENCE_MIN) return;
+    if (!isEnough(state)) return;
     state.histogramMs = this.#cheapest(state);
     const { fixedMs } = state;
     const holdMs = this.#holdOf(bestOf(state), state);
@@ -329,6 +331,12 @@ export class KeepAlive {
     }
     return 0;
   }
+}
+
+/** What is idle at once is one piece of evidence, or a few: a wide step has to be seen more often than once. */
+function isEnough({ seen, widest }: TaskState): boolean {
+  const wanted = EVIDENCE_MIN * Math.max(1, widest / ALIKE_RELEASES);
+  return seen >= Math.min(wanted, EVIDENCE_HALVED_AT / 2);
 }
 
 function binOf(idleMs: number): number {

@@ -95,6 +95,7 @@ const Holds = z.object({
       calls: Count,
       waiting: Count,
       seen: Count,
+      widest: Count.default(0),
       calledBin: z
         .int()
         .min(0)

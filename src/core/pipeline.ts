@@ -241,9 +241,12 @@ function branchOf(request: TaskRequest, model: Model | null): string | null {
     return (model?.profiles.get(request.task)?.rootsTogether ?? 1) >= TOGETHER_MIN ? request.executionId : null;
   }
   const successor = model?.profiles.get(before)?.successors.find(({ task }) => task === request.task);
-  const branch = joined(request.branch ?? null, (successor?.fanIn ?? 1) >= TOGETHER_MIN ? 1 : 0);
+  const joins = (successor?.fanIn ?? 1) >= TOGETHER_MIN;
+  const branch = joined(request.branch ?? null, joins ? 1 : 0);
   const fansOut = successor !== undefined && meanOf(successor.fanOut) >= TOGETHER_MIN;
-  return fansOut ? opened(branch, request.executionId) : branch;
+  // A join that a run has several of is not the trunk yet.
+  const repeats = joins && branch === null && (model?.profiles.get(request.task)?.perRun ?? 1) >= TOGETHER_MIN;
+  return fansOut || repeats ? opened(branch, request.executionId) : branch;
 }
 
 /** Shadow and paused tell, canary acts for its share of the runs. */

@@ -30,6 +30,8 @@ export interface Hidden {
   heldMs?: number;
   /** Commands were planned. Else it is what they would hide. */
   isSent?: boolean;
+  /** Of a fan-out, the share of the calls that it is for (0–1). Absent: all. */
+  covered?: number;
 }
 
 /** What a call waits without a warm runtime, should plans prepare one, ms, and how long what they prepare is kept for it. */
@@ -37,6 +39,8 @@ export interface CallWait {
   expectedMs: number;
   atMostMs: number;
   heldMs?: number;
+  /** Share of the calls that wait for a whole start (0–1). Absent: none. */
+  exposed?: number;
 }
 
 /**
@@ -49,9 +53,11 @@ export function waitOf(
   keepAliveMs: number,
 ): CallWait {
   const made = hidden !== null && (hidden.isSent || (hidden.heldMs ?? 0) <= keepAliveMs) ? hidden : null;
+  const covered = made?.covered ?? 1;
   return {
-    expectedMs: Math.max(0, start.coldStartMs - (made?.expectedMs ?? 0)),
+    expectedMs: Math.max(0, start.coldStartMs - covered * (made?.expectedMs ?? 0)),
     atMostMs: Math.max(0, start.slowStartMs - (made?.surelyMs ?? 0)),
-    heldMs: made?.heldMs ?? 0,
+    heldMs: covered * (made?.heldMs ?? 0),
+    ...(covered < 1 ? { exposed: 1 - covered } : {}),
   };
 }

@@ -36,6 +36,8 @@ export interface Route {
   tasks: string[];
   /** From the start of the task before to that of each, ms, in all but one case of ten; 0 where unknown, and for the first. */
   leastLeadsMs: number[];
+  /** From the start of the last task before it, in all but one case of a hundred, ms; null: unknown. */
+  mostLeadMs: number | null;
   /** Of the transition on the way that fans out most; null: none does. */
   fanOut: { count: number; share: number }[] | null;
   /** What the other transitions of the way multiply that by. */
@@ -175,7 +177,15 @@ export function routesFrom(root: string, model: Model): ReadonlyMap<string, Rout
 
 function walkRoutes(root: string, model: Model): Map<string, Route> {
   const routes = new Map<string, Route>();
-  const start: Route = { tasks: [root], leastLeadsMs: [0], fanOut: null, factor: 1, open: 0, joins: 0 };
+  const start: Route = {
+    tasks: [root],
+    leastLeadsMs: [0],
+    mostLeadMs: null,
+    fanOut: null,
+    factor: 1,
+    open: 0,
+    joins: 0,
+  };
   const open = [{ task: root, probability: 1, route: start }];
   for (let expanded = 0; open.length > 0 && expanded < ROUTE_EXPANSIONS_MAX; expanded++) {
     const node = takeLikeliest(open);
@@ -197,6 +207,7 @@ function walkRoutes(root: string, model: Model): Map<string, Route> {
 function extendRoute(route: Route, successor: Successor): Route {
   const tasks = [...route.tasks, successor.task];
   const leastLeadsMs = [...route.leastLeadsMs, successor.leastLeadMs ?? 0];
+  const mostLeadMs = successor.mostLeadMs ?? null;
   const own = meanOf(successor.fanOut);
   const known = meanOf(route.fanOut);
   const fanIn = successor.fanIn ?? 1;
@@ -208,13 +219,14 @@ function extendRoute(route: Route, successor: Successor): Route {
     return {
       tasks,
       leastLeadsMs,
+      mostLeadMs,
       fanOut: successor.fanOut ?? null,
       factor: (route.factor * known) / fanIn,
       open,
       joins,
     };
   }
-  return { tasks, leastLeadsMs, fanOut: route.fanOut, factor: (route.factor * own) / fanIn, open, joins };
+  return { tasks, leastLeadsMs, mostLeadMs, fanOut: route.fanOut, factor: (route.factor * own) / fanIn, open, joins };
 }
 
 /** Mean of a fan-out; 1 where there is none. */

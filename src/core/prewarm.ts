@@ -18,6 +18,8 @@ const WARM_TRUSTED_MS = 10_000;
 const LEAVE_MIN_SHARE = 0.95;
 /** … and there is time for so many slow starts between both: commands travel, and busy machines start slowly. */
 const LEAVE_MIN_STARTS = 3;
+/** The keep-alive that most operators have, ms: what a preparation may be kept for instead. */
+const KEEP_ALIVE_USUAL_MS = 60_000;
 /** Less likely things are never started: starting costs CPU that the price of memory does not hold, and many equals would flood. */
 const ACT_FLOOR = 0.03;
 /** Shares of the cases in which a preparation may come late, at most and at least. */
@@ -56,8 +58,8 @@ const NOTHING: WeighedWarm = { isPrepared: false, hidden: null };
 export function weighWarm(task: TaskDemand, root: string, timing: Timing, vm: number, weighing: Weighing): WeighedWarm {
   const { index, policy, input } = weighing;
   const vmView = index.vms[vm]!;
-  const instances = instancesOf(task);
   const owner = ownerOf(task, input);
+  const instances = instancesOf(task, owner === input.runId);
   const sparedMs = index.view.clusters[weighing.cluster]!.sparedMs?.[task.task] ?? 0;
   const warmUntilMs = vmView.warmUntilMs?.[task.task] ?? input.nowMs + WARM_TRUSTED_MS;
   const trustedMs = Math.min(WARM_TRUSTED_MS, warmUntilMs - input.nowMs);
@@ -114,18 +116,42 @@ export function weighWarm(task: TaskDemand, root: string, timing: Timing, vm: nu
       },
     });
   }
-  if (planned > 0) {
-    const isWhole = planned === instances.length;
-    const hidden = isWhole ? { ...hiddenOf(task, timing, readyByMs, end.heldMs), isSent: true } : null;
-    return { isPrepared: true, hidden };
+  const isPrepared = planned > 0;
+  if (planned === instances.length || (isPrepared && sparedMs > 0)) {
+    const part = partOf(task, instances, planned);
+    const hidden = hiddenOf(part.task, timing, readyByMs, end.heldMs);
+    return { isPrepared, hidden: { ...hidden, ...part.covered, isSent: true } };
   }
-  // What relies on preparations and has none is not hidden; of a fan-out not all instances may be foreseen.
-  if (sparedMs > 0 || instances.length > 1) return NOTHING;
-  return { isPrepared: false, hidden: hiddenOf(task, timing, earliestOf(timing.lead, LATE_MIN), end.heldMs) };
+  // What relies on preparations and has none is not hidden.
+  return sparedMs > 0 ? NOTHING : { isPrepared, hidden: couldHide(task, instances, timing, end.heldMs) };
+}
+
+/** What preparations would hide if holds gave way to them: of those instances that cost no more than the usual keep-alive. */
+function couldHide(task: TaskDemand, instances: number[], timing: Timing, heldMs: number): Hidden | null {
+  const earliestMs = earliestOf(timing.lead, LATE_MIN);
+  const worthwhile = instances.filter((share) => {
+    const alone = { ...task, probability: task.probability * share };
+    return alone.probability >= ACT_FLOOR && hiddenOf(alone, timing, earliestMs, heldMs).heldMs <= KEEP_ALIVE_USUAL_MS;
+  });
+  if (worthwhile.length === 0) return null;
+  const part = partOf(task, instances, worthwhile.length);
+  return { ...hiddenOf(part.task, timing, earliestMs, heldMs), ...part.covered };
+}
+
+/** The first instances of a fan-out alone: as likely to be used as they are on average, and which share of the calls they are for. */
+function partOf(
+  task: TaskDemand,
+  instances: number[],
+  count: number,
+): { task: TaskDemand; covered: { covered?: number } } {
+  const sum = (shares: number[]) => shares.reduce((total, share) => total + share, 0);
+  const part = sum(instances.slice(0, count));
+  const covered = count < instances.length ? { covered: part / sum(instances) } : {};
+  return { task: { ...task, probability: task.probability * (part / count) }, covered };
 }
 
 /** `heldMs`: how long a runtime that nobody comes to use is held. */
-function hiddenOf(task: TaskDemand, timing: Timing, readyByMs: number, heldMs: number): Hidden {
+function hiddenOf(task: TaskDemand, timing: Timing, readyByMs: number, heldMs: number): Hidden & { heldMs: number } {
   const { leadP10Ms, leadP50Ms, leadP90Ms, lead } = timing;
   const beginMs = Math.max(0, readyByMs - task.coldStartMs * PREPARE_MARGIN);
   const meanMs = MEAN_WEIGHTS.p10 * leadP10Ms + MEAN_WEIGHTS.p50 * leadP50Ms + MEAN_WEIGHTS.p90 * leadP90Ms;
@@ -174,7 +200,7 @@ function normalQuantile(share: number): number {
  */
 function endOf(
   task: TaskDemand,
-  { leadP10Ms, leadP50Ms, leadP90Ms }: Timing,
+  { leadP10Ms, leadP50Ms, leadP90Ms, lead }: Timing,
   holdMsMax: number,
   idlePerMs: number,
   worthMs: number,
@@ -183,8 +209,10 @@ function endOf(
   const spread = leadP50Ms > 0 ? Math.log(leadP90Ms / leadP50Ms) / NORMAL_P90 : 0;
   const notYet = 1 - 0.9 * task.probability;
   let untilMs = usualMs;
+  // The next step's own tail is known better than any curve through p90.
+  const mostMs = task.way?.tasks.length === 2 ? (task.way.mostLeadMs ?? 0) + leadP50Ms - lead.p50 : 0;
   for (const { share, normal, p90s } of LATER_ENDS) {
-    const laterMs = Math.max(leadP50Ms * Math.exp(spread * normal), p90s * leadP90Ms);
+    const laterMs = Math.max(leadP50Ms * Math.exp(spread * normal), p90s * leadP90Ms, mostMs);
     if (task.probability * (share - 0.9) * worthMs <= notYet * (laterMs - usualMs) * idlePerMs) continue;
     untilMs = Math.max(usualMs, laterMs);
     break;
@@ -192,9 +220,15 @@ function endOf(
   return { untilMs, heldMs: Math.max(0, untilMs - Math.max(leadP10Ms, task.coldStartMs)) };
 }
 
-/** For each instance that may be needed at once the share of the cases in which it is; never empty. */
-function instancesOf(task: TaskDemand): number[] {
+/**
+ * For each instance that may be needed at once the share of the cases in which it is; never empty. `isRuns`: the commands are the whole
+ * run's, so past a join, of which a run has several, all that it has is meant.
+ */
+function instancesOf(task: TaskDemand, isRuns: boolean): number[] {
   const { way } = task;
+  if (isRuns && way !== null && way.joins > 0 && task.perRun !== null) {
+    return new Array<number>(Math.min(INSTANCES_MAX, Math.max(1, Math.round(task.perRun)))).fill(1);
+  }
   if (way === null || way.fanOut === null) return [1];
   const shares: number[] = [];
   for (const { count, share } of way.fanOut) {

@@ -238,6 +238,35 @@ describe("plan of a fan-out", () => {
     expect((await plan(table, warm, known)).plan.map(({ key }) => key)).toEqual(["warm C@"]);
   });
 
+  it("prepares all that a run has of a join with several groups, once for the run", async () => {
+    const table: TableModel = {
+      next: {},
+      reach: { "A B": { C: { probability: 1, leadMs: [5_000, 5_500, 6_000] } } },
+      profiles: {
+        A: { successors: [{ task: "B", probability: 1, fanOut: [{ count: 20, share: 1 }] }] },
+        B: { successors: [{ task: "C", probability: 1, fanIn: 5 }] },
+        C: { durationMs: { p10: 2_000, p50: 2_000, p90: 2_000 }, perRun: 3.6 },
+      },
+    };
+    const warm = fleetOf([clusterOf("c", { vms: [vmOf("vm", { warm: { A: 1, B: 1 } })] })]);
+    const known = { task: "B", path: ["A"], executionId: "part-3", runId: "run" };
+    const keys = (await plan(table, warm, known)).plan.map(({ key }) => key);
+    expect(keys).toEqual(["warm C@ of run", "warm C@ of run #1", "warm C@ of run #2", "warm C@ of run #3"]);
+  });
+
+  it.each([
+    ["several joins of a run: each is a branch", 3, "join-2"],
+    ["one join: the trunk", 1, null],
+  ])("%s", async (_, perRun, branch) => {
+    const table: TableModel = {
+      next: {},
+      reach: {},
+      profiles: { B: { successors: [{ task: "C", probability: 1, fanIn: 5 }] }, C: { perRun } },
+    };
+    const asked = { task: "C", path: ["A", "B"], branch: "part-3", executionId: "join-2" };
+    expect((await plan(table, undefined, asked)).branch).toBe(branch);
+  });
+
   it("inside two fan-outs a join returns to the outer branch", async () => {
     const table: TableModel = {
       next: {},
@@ -291,6 +320,19 @@ describe("where runtimes are held shorter than the operator's keep-alive", () =>
     expect((await plan(table, fleet({ sparedMs: { B: 2_000 } }))).plan).toEqual([]);
   });
 
+  it("tells which share of a fan-out's calls it is for", async () => {
+    const fans: TableModel = structuredClone(table);
+    fans.reach.A!.B!.leadMs = [1_000, 1_050, 1_100];
+    fans.profiles.A!.successors![0]!.fanOut = [
+      { count: 3, share: 0.98 },
+      { count: 6, share: 0.02 },
+    ];
+    const { covered, heldMs } = (await plan(fans, fleet({}))).offers[0]!.hidden.B!;
+    // Three of the six are there in every run, the other three in one of fifty.
+    expect(covered).toBeCloseTo(3 / (3 + 3 * 0.02), 5);
+    expect(heldMs).toBeLessThan(60_000);
+  });
+
   it("tells what a preparation would hide and cost before it is relied on, and nothing where it is and none is made", async () => {
     const held = (await plan(table, fleet({}))).offers[0]!.hidden.B!;
     expect(held.expectedMs).toBe(400);
@@ -303,11 +345,11 @@ describe("where runtimes are held shorter than the operator's keep-alive", () =>
 });
 
 describe("timing", () => {
-  const chain = (leads: Record<string, [number, number, number]>, leastLeadMs = 0): TableModel => ({
+  const chain = (leads: Record<string, [number, number, number]>, leastLeadMs = 0, mostLeadMs = 0): TableModel => ({
     next: {},
     reach: { A: Object.fromEntries(Object.entries(leads).map(([task, leadMs]) => [task, { probability: 1, leadMs }])) },
     profiles: {
-      A: { successors: [{ task: "B", probability: 1 }] },
+      A: { successors: [{ task: "B", probability: 1, mostLeadMs }] },
       B: { successors: [{ task: "C", probability: 1, leastLeadMs }] },
       C: {},
     },
@@ -329,5 +371,11 @@ describe("timing", () => {
     };
     expect(await heldMs(1)).toBeGreaterThan(70_000);
     expect(await heldMs(150)).toBeLessThan(50_000);
+  });
+
+  it("holds for what the next step's own tail is known to be, longer than any curve through p90 has it", async () => {
+    const fleet = fleetOf([clusterOf("c", { vms: [vmOf("vm", { warm: { A: 1 } })] })], policy({ msPerGbSecond: 1 }));
+    const { plan: commands } = await plan(chain({ B: [6_000, 20_000, 30_000] }, 0, 120_000), fleet);
+    expect(commands[0]!.expiresMs - NOW_MS).toBeGreaterThanOrEqual(120_000);
   });
 });

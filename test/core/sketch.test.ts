@@ -5,7 +5,7 @@ import { graphAnswer, profilesOf } from "../../src/core/graph.ts";
 import { assembleRun } from "../../src/core/profile.ts";
 import type { RunRecord } from "../../src/core/records.ts";
 import { GraphRows } from "../../src/core/rows.ts";
-import { boundedMean, bucketField, type Counts } from "../../src/core/sketch.ts";
+import { boundedMean, bucketField, type Counts, highOf } from "../../src/core/sketch.ts";
 
 function sketchOf(values: number[]): Counts {
   const counts: Counts = new Map();
@@ -15,6 +15,19 @@ function sketchOf(values: number[]): Counts {
   }
   return counts;
 }
+
+describe("the high end of a sketch", () => {
+  test.each([
+    ["two of a hundred are beyond", [...new Array(98).fill(10), 40, 40], 40],
+    ["one of two hundred may be anybody's mistake", [...new Array(199).fill(10), 70], 10],
+    ["of few each counts, and none for more than eight medians", [10, 10, 10, 1e9], 80],
+    ["nothing is known", [], 0],
+  ])("%s", (_, values, expected) => {
+    const high = highOf(sketchOf(values), "v");
+    expect(high).toBeGreaterThanOrEqual(expected * 0.95);
+    expect(high).toBeLessThanOrEqual(expected * 1.1);
+  });
+});
 
 describe("a bounded mean", () => {
   const mean = (values: number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
