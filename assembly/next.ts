@@ -76,7 +76,6 @@ let finalSet: usize = 0;
 // Scratch of one prediction, kept for the learning that follows it.
 /** Offset of the entry's candidate among vectors of four lanes. */
 const ENTRY_CANDIDATE: usize = memory.data(320 * 2, 64);
-const ENTRY_F: usize = memory.data(320 * 4, 64);
 /** ln(1 + n / ALPHA) of every count that a place can hold. */
 const EVIDENCE: usize = memory.data(2048 * 4, 64);
 // By context, of those that take part: its entries, where its weights are in their sets, and the four of them.
@@ -217,19 +216,20 @@ function gather(entries: usize): void {
   for (let e: usize = 0; e < entries; e++) {
     const place = load<u32>(ENTRY_PLACE + (e << 2));
     const w4 = v128.load(CONTEXT_WEIGHTS + <usize>load<u32>(ENTRY_WEIGHTS + (e << 2)));
-    let f = load<f32>(EVIDENCE + (<usize>placeCount(place) << 2));
-    let candidate = candidateOf(placeSymbol(place));
-    // No room: an entry without evidence.
-    if (candidate < 0) {
-      candidate = 0;
-      f = 0;
-    }
-    const offset = <usize>candidate << 4;
+    const f = load<f32>(evidenceAt(place));
+    // No room, -1: as a byte it is the place after the last candidate, which takes what nobody asks for.
+    const offset = <usize><u8>candidateOf(placeSymbol(place)) << 4;
     store<u16>(ENTRY_CANDIDATE + (e << 1), <u16>offset);
-    store<f32>(ENTRY_F + (e << 2), f);
     const scores = CANDIDATE_SCORES + offset;
     v128.store(scores, f32x4.add(v128.load(scores), f32x4.mul(w4, f32x4.splat(f))));
   }
+}
+
+/** Where the evidence of a place's count stands. */
+// @ts-ignore: decorator
+@inline
+function evidenceAt(place: u32): usize {
+  return EVIDENCE + (<usize>placeCount(place) << 2);
 }
 
 /** Layer 2 hears of no candidate farther below a mixer's likeliest, nats: one great surprise must not overturn it. */
@@ -355,7 +355,8 @@ function learnContext(context: i32): void {
   let gradient = f32x4.splat(0);
   for (let e = load<i32>(CONTEXT_ENTRIES + (<usize>context << 2)); e < end; e++) {
     const error = v128.load(CANDIDATE_SHARES + <usize>load<u16>(ENTRY_CANDIDATE + (<usize>e << 1)));
-    gradient = f32x4.add(gradient, f32x4.mul(error, v128.load32_splat(ENTRY_F + (<usize>e << 2))));
+    const f = v128.load32_splat(evidenceAt(load<u32>(ENTRY_PLACE + (<usize>e << 2))));
+    gradient = f32x4.add(gradient, f32x4.mul(error, f));
   }
   const offset = <usize>load<u32>(CONTEXT_OFFSET + (<usize>context << 2));
   weightsLearn(setBefore + offset, setLast + offset, setKnown + offset, setGap + offset, squares, gradient, RATE);
