@@ -7,10 +7,14 @@ interface Entry {
   readyMs: number;
   isPrefetched: boolean;
   isUsed: boolean;
+  /** Until then no prefetch takes its place, while it was not used. */
+  heldUntilMs: number;
 }
 
 /** What the VM keeps, least recently used first to go, bytes. */
 const CACHE_BYTES = 4 * 2 ** 30;
+/** A command holds what it brought about so long (policy `holdMs`), ms. */
+const HELD_MS = 60_000;
 
 export class Cache {
   readonly #entries = new Map<number, Entry>();
@@ -39,14 +43,22 @@ export class Cache {
     }
     const readyMs = atMs + bytes / this.#bytesPerMs;
     this.#accounts.demandBytes += bytes;
-    this.#add(key, { bytes, readyMs, isPrefetched: false, isUsed: true });
+    this.#makeRoom(bytes, Number.POSITIVE_INFINITY);
+    this.#add(key, { bytes, readyMs, isPrefetched: false, isUsed: true, heldUntilMs: 0 });
     return readyMs;
   }
 
   prefetch(key: number, bytes: number, nowMs: number): void {
-    if (this.#entries.has(key)) return;
+    if (this.#entries.has(key) || !this.#makeRoom(bytes, nowMs)) return;
     this.#accounts.prefetchBytes += bytes;
-    this.#add(key, { bytes, readyMs: nowMs + bytes / this.#bytesPerMs, isPrefetched: true, isUsed: false });
+    const readyMs = nowMs + bytes / this.#bytesPerMs;
+    this.#add(key, {
+      bytes,
+      readyMs,
+      isPrefetched: true,
+      isUsed: false,
+      heldUntilMs: Math.max(nowMs, readyMs) + HELD_MS,
+    });
   }
 
   drop(key: number): void {
@@ -66,9 +78,21 @@ export class Cache {
     this.#accounts.fetchedBytes += entry.bytes;
     this.#entries.set(key, entry);
     this.#bytes += entry.bytes;
-    for (const [oldest] of this.#entries) {
-      if (this.#bytes <= CACHE_BYTES || oldest === key) break;
-      this.drop(oldest);
+  }
+
+  /** As the agent's cache: what an execution reads has its room, a prefetch none of what others have brought and nobody has read yet. */
+  #makeRoom(bytes: number, prefetchMs: number): boolean {
+    const victims: number[] = [];
+    let overBytes = this.#bytes + bytes - CACHE_BYTES;
+    for (const [key, entry] of this.#entries) {
+      if (overBytes <= 0) break;
+      if (!entry.isUsed && entry.heldUntilMs > prefetchMs) continue;
+      victims.push(key);
+      overBytes -= entry.bytes;
     }
+    // One that is larger than the cache is read all the same, past it.
+    if (overBytes > 0 && Number.isFinite(prefetchMs)) return false;
+    for (const key of victims) this.drop(key);
+    return true;
   }
 }
