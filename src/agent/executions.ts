@@ -16,6 +16,8 @@ const SPOOL_BYTES_MAX = 32 * 2 ** 20;
 
 interface Line {
   text: string;
+  /** It tells of what was written, which is fetched for its readers from then on: those may be called within the linger. */
+  hasOutputs: boolean;
 }
 
 export class ExecutionSpool {
@@ -36,6 +38,7 @@ export class ExecutionSpool {
       lingerMs: LINGER_MS,
       batchMax: BATCH_MAX,
       itemsMax: RECORDS_MAX,
+      isUrgent: ({ hasOutputs }) => hasOutputs,
       send: async (lines) => {
         // On the disk first: else a crash between the two would lose what the caller believes recorded.
         await this.#writing;
@@ -63,7 +66,7 @@ export class ExecutionSpool {
     const lines = left
       .split("\n")
       .filter(isWholeRecord)
-      .map((text) => ({ text }));
+      .map((text) => ({ text, hasOutputs: false }));
     spool.#pending = new Set(lines);
     if (lines.length > 0) spool.#outbox.add(...lines);
     return spool;
@@ -75,7 +78,7 @@ export class ExecutionSpool {
 
   add(execution: Execution): void {
     this.totals.recorded++;
-    const line: Line = { text: JSON.stringify(execution) };
+    const line: Line = { text: JSON.stringify(execution), hasOutputs: (execution.outputs?.length ?? 0) > 0 };
     this.#pending.add(line);
     this.#write(() => appendFile(this.#path, `${line.text}\n`));
     this.#outbox.add(line);

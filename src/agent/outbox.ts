@@ -12,6 +12,8 @@ interface OutboxOptions<Item> {
   /** Bounds a batch in bytes too; one item always goes. */
   batchBytesMax?: number;
   bytesOf?(item: Item): number;
+  /** Ends the lingering: somebody acts on it at once. */
+  isUrgent?(item: Item): boolean;
   itemsMax: number;
   /** `retry` false: these will never be accepted. */
   send(items: Item[]): Promise<Sent>;
@@ -32,6 +34,7 @@ export class Outbox<Item> {
   #items: Item[] = [];
   #running: Promise<void> | null = null;
   readonly #hurry = new AbortController();
+  #lingering = new AbortController();
 
   constructor(options: OutboxOptions<Item>) {
     this.#options = options;
@@ -47,6 +50,7 @@ export class Outbox<Item> {
     if (surplus > 0)
       this.#options.onDropped(this.#items.splice(0, surplus), `more than ${this.#options.itemsMax} wait`);
     this.#begin();
+    if (this.#options.isUrgent !== undefined && items.some(this.#options.isUrgent)) this.#lingering.abort();
   }
 
   /** At a stop: no more lingering; resolves when all is sent, or when `signal` aborts. */
@@ -65,7 +69,8 @@ export class Outbox<Item> {
   }
 
   async #run(): Promise<void> {
-    await delay(this.#options.lingerMs, this.#hurry.signal);
+    this.#lingering = new AbortController();
+    await delay(this.#options.lingerMs, AbortSignal.any([this.#hurry.signal, this.#lingering.signal]));
     for (let failures = 0; this.#items.length > 0; ) {
       const batch = this.#nextBatch();
       const sent = await this.#options.send(batch);

@@ -138,6 +138,21 @@ describe("an outbox", () => {
     expect(outbox.size()).toBe(0);
   });
 
+  it("does not linger over what is urgent, and takes along what waits", async () => {
+    const { outbox, sent } = open([], { isUrgent: (item: number) => item === 2 });
+    outbox.add(1);
+    await vi.advanceTimersByTimeAsync(5);
+    expect(sent).toEqual([]);
+    outbox.add(2);
+    await vi.advanceTimersByTimeAsync(0);
+    expect(sent).toEqual([[1, 2]]);
+    outbox.add(3);
+    await vi.advanceTimersByTimeAsync(9);
+    expect(sent).toHaveLength(1);
+    await vi.runAllTimersAsync();
+    expect(sent).toEqual([[1, 2], [3]]);
+  });
+
   it("sends again until it is accepted, each time later", async () => {
     const down: Sent = { ok: false, retry: true, detail: "down" };
     const { outbox, sent } = open([down, down, down]);
