@@ -111,7 +111,7 @@ function weighPrefetch(object: PrefetchItem, task: TaskDemand, timing: Timing, v
   const { index, policy, input, weighed } = weighing;
   const { vm: vmName, uris } = index.vms[vm]!;
   const loadMs = index.transferMs(object.uri, object.bytes, weighing.cluster, vm);
-  const savedMs = Math.min(loadMs, Math.max(timing.leadP50Ms, 1)) * task.latencyWeight * task.latencySensitivity;
+  const savedMs = Math.min(loadMs, Math.max(timing.leadP50Ms, 1)) * task.latencyWeight * sensitivityTo(object, task);
   const wasteMs = ((object.bytes ?? 0) / BYTES_PER_GB) * policy.msPerGb;
   const netMs = object.probability * savedMs - (1 - object.probability) * wasteMs;
   let reason: (() => string) | null = null;
@@ -143,6 +143,16 @@ function weighPrefetch(object: PrefetchItem, task: TaskDemand, timing: Timing, v
       savedMs,
     },
   });
+}
+
+/**
+ * Share of a wait for the object that reaches the end of the run. Of a hundred parallel executions hardly any one alone makes the
+ * run late, but those that read the same object wait for it together.
+ */
+function sensitivityTo(object: PrefetchItem, task: TaskDemand): number {
+  const share = task.probability > 0 ? Math.min(1, object.probability / task.probability) : 1;
+  const readers = Math.max(1, task.multiplicity * share);
+  return Math.min(1, task.latencySensitivity * readers);
 }
 
 /** One command per distinct thing; the most valuable first; beyond the fan-out they are told as skipped. */

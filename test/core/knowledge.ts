@@ -11,6 +11,7 @@ export const MIB = 2 ** 20;
 export interface Reached {
   probability: number;
   leadMs: [number, number, number] | null;
+  multiplicity?: number;
 }
 
 /** Answers of the engine by the path's tasks, joined by spaces. */
@@ -42,7 +43,7 @@ export function modelOf(table: TableModel): Model {
       return {
         tasks: Uint32Array.from(rows, ([task]) => id(task)),
         probabilities: Float64Array.from(rows, ([, reached]) => reached.probability),
-        multiplicities: new Float64Array(rows.length).fill(1),
+        multiplicities: Float64Array.from(rows, ([, reached]) => reached.multiplicity ?? 1),
         leadP10Ms: lead(0),
         leadP50Ms: lead(1),
         leadP90Ms: lead(2),

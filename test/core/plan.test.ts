@@ -97,6 +97,19 @@ describe("plan", () => {
     expect(skipped[0]!.reason).toMatch(/^below the gate: 0\.55 × 400\.0 ms saved/);
   });
 
+  it.each([
+    ["an object that all of a hundred parallel readers wait for delays the run", 1, ["https://store/shared"]],
+    ["one that a single reader waits for seldom does", 0.01, []],
+  ])("%s", async (_, share, expected) => {
+    const shared = { uri: "https://store/shared", bytes: 500e6, probability: share, producer: null };
+    const { plan: commands } = await plan({
+      ...LINEAR,
+      reach: { A: { B: { probability: 0.95, leadMs: [1_000, 2_000, 3_000], multiplicity: 100 } } },
+      profiles: { A: {}, B: { objects: [shared], latencySensitivity: 0.01 } },
+    });
+    expect(commands.flatMap(({ uri }) => uri ?? [])).toEqual(expected);
+  });
+
   it("skips what is warm, cached, declared never, made during the run, or at home nowhere", async () => {
     const object = (uri: string, producer: string | null) => ({ uri, bytes: 10e6, probability: 1, producer });
     const table: TableModel = {
