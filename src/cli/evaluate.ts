@@ -10,6 +10,7 @@ import { createEngine } from "../core/engine.ts";
 import { KNOWN_AFTER_MS } from "../core/ledger.ts";
 import { hashVersion } from "../core/predict.ts";
 import { observedRun } from "../core/profile.ts";
+import type { FormatName } from "../importers/format.ts";
 import { assembled, inLogOrder, type ReadOptions } from "../importers/read.ts";
 import { filesOf } from "../importers/source.ts";
 import { engineModule } from "./build.ts";
@@ -20,6 +21,8 @@ import { counted, progressTeller, readTelling } from "./progress.ts";
 
 const SPLIT_NEXT = 0.667;
 const SPLIT_REACH = 0.5;
+/** Formats whose columns may have any name. */
+const COLUMN_FORMATS: FormatName[] = ["csv", "ndjson"];
 /** Tested cases below which the numbers are said to tell little: one case more or less then moves a share by 2 %. */
 const CASES_TELLING = 50;
 
@@ -104,14 +107,17 @@ async function evaluate(paths: string[], flags: Flags): Promise<void> {
   const options: ReadOptions = { format: null, columns: given, lifecycle: LIFECYCLES[flags.lifecycle] };
   const files = paths.flatMap(filesOf);
   const file = files.join(", ");
-  const { records } = await readTelling(files, options);
+  const { records, formats } = await readTelling(files, options);
   const size = records.length;
   // Whole runs are learned for `reach`; for `next` their columns do, which take a tenth of the memory.
   const runs = flags.reach === true ? [...assembled(records)].sort(inLogOrder) : null;
   const log = casesOf(runs ?? assembled(records), size);
   if (log.length === 0) throw new Error(`no case was found in ${file}`);
   const split = flags.split ?? (flags.reach === true ? SPLIT_REACH : SPLIT_NEXT);
-  for (const note of evidenceNotes(log.length, split)) process.stderr.write(`note: ${note}\n`);
+  const namesColumns = Object.keys(given).length > 0;
+  for (const note of [...readingNotes(log, formats, namesColumns), ...evidenceNotes(log.length, split)]) {
+    process.stderr.write(`note: ${note}\n`);
+  }
   const engine = createEngine(await engineModule(), flags.capacity, knownAfterMs);
   const evaluating = progressTeller();
   const progress = (done: number, what: string) => evaluating(() => `${done} of ${log.length} cases ${what}`);
@@ -130,6 +136,22 @@ async function evaluate(paths: string[], flags: Flags): Promise<void> {
   const result = await evaluateNext(log, split, engine, writer?.write ?? null, progress);
   await writer?.end();
   print(flags, { ...described, ...result }, nextText(result));
+}
+
+/** What was read otherwise than one may think. */
+function readingNotes(log: Cases, formats: FormatName[], namesColumns: boolean): string[] {
+  const notes: string[] = [];
+  if (namesColumns && !formats.some((format) => COLUMN_FORMATS.includes(format))) {
+    notes.push(
+      `--case, --activity and --time name columns, which ${formats.join(" and ")} has not: they change nothing`,
+    );
+  }
+  let timeless = 0;
+  for (const { startMs } of log) for (const ms of startMs) if (Number.isNaN(ms)) timeless++;
+  if (timeless === log.events) notes.push("no event has a time: the order of the file counts");
+  else if (timeless > 0)
+    notes.push(`${timeless} of ${counted(log.events, "event")} have no time: they come first in their cases`);
+  return notes;
 }
 
 /** What makes the numbers say little. */

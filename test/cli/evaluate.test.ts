@@ -182,6 +182,24 @@ test("of a file that breaks off what came before is evaluated, and the break is 
   expect(stderr).toMatch(/note: only \d+ cases tested/);
 });
 
+const XES_EVENT = '<event><string key="concept:name" value="b"/></event>';
+
+test.each([
+  ["no-times.csv", "case,activity\n1,a\n1,b\n2,a\n", [], "note: no event has a time: the order of the file counts"],
+  ["some-times.csv", "case,activity,time\n1,a,2024-01-01\n1,b,\n", [], "note: 1 of 2 events have no time"],
+  [
+    "named.xes",
+    `<log><trace><string key="concept:name" value="1"/>${XES_EVENT}</trace></log>`,
+    ["--activity", "org:resource"],
+    "note: --case, --activity and --time name columns, which xes has not: they change nothing",
+  ],
+])("%s: what is read otherwise than one may think is told", (name, content, flags, note) => {
+  const file = join(folder, name);
+  writeFileSync(file, content);
+  const command = [join(ROOT, "src/cli/main.ts"), "evaluate", file, ...flags];
+  expect(spawnSync(process.execPath, command, { encoding: "utf8" }).stderr).toContain(note);
+});
+
 test("a file without a case fails with one clear line", () => {
   const file = join(folder, "empty.csv");
   writeFileSync(file, "");
