@@ -1,5 +1,6 @@
 // How long and how much the cache works for whom: what nobody wants any more, versions that do not fit beside each other, what was
 // used already, and who gets a connection. Against a real store.
+import { readdirSync, statSync } from "node:fs";
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
@@ -202,5 +203,53 @@ describe("connections", () => {
     expect(asked).toEqual(["/whole", "/broken", "/whole"]);
     for (const socket of sockets) socket.destroy();
     await new Promise((resolve) => server.close(resolve));
+  });
+});
+
+describe("a body that breaks off", () => {
+  const whole = pattern(100 * KB);
+  const half = whole.length >> 1;
+  /** The first answer ends after `first` bytes, the second is the table's. */
+  async function broken(first: number, again: (response: ServerResponse) => void): Promise<LoadAnswer> {
+    const cache = await openCache();
+    let asked = 0;
+    const uri = store.on("/broken", (_request, response) => {
+      if (++asked > 1) return again(response);
+      response.writeHead(200, { etag: '"v"', "content-length": whole.length });
+      response.flushHeaders();
+      if (first === 0) return void response.socket!.end();
+      response.write(whole.subarray(0, first));
+      // Once it is in the reader's file: what is still under way when a connection breaks is lost with it.
+      const incoming = join(folder, "cache", "incoming");
+      const look = setInterval(() => {
+        if (!readdirSync(incoming).some((name) => statSync(join(incoming, name)).size === first)) return;
+        clearInterval(look);
+        response.destroy();
+      }, 5);
+    });
+    const answer = await cache.load(uri, TASK);
+    if (answer.ok) answer.release();
+    return answer;
+  }
+  const rest = { "content-range": `bytes ${half}-${whole.length - 1}/${whole.length}` };
+
+  it.each<[string, Record<string, string>, boolean]>([
+    ["of the same version", { ...rest, etag: '"v"' }, true],
+    ["whose version is not told", rest, true],
+    ["of another version", { ...rest, etag: '"w"' }, false],
+    ["that is compressed", { ...rest, etag: '"v"', "content-encoding": "gzip" }, false],
+    ["from another byte", { etag: '"v"', "content-range": `bytes 0-${half - 1}/${whole.length}` }, false],
+  ])("is continued by a rest %s: %j %s", async (_, headers, ok) => {
+    const answer = await broken(half, (response) => void response.writeHead(206, headers).end(whole.subarray(half)));
+    expect(answer).toMatchObject(ok ? { ok, bytes: whole.length } : { ok, reason: "store_error" });
+  });
+
+  it.each<[string, string, boolean]>([
+    ["the same", '"v"', true],
+    ["another", '"w"', false],
+  ])("before its first byte is asked for again without a range, of %s version", async (_, etag, ok) => {
+    const headers = { etag, "content-length": whole.length };
+    const answer = await broken(0, (response) => void response.writeHead(200, headers).end(whole));
+    expect(answer).toMatchObject(ok ? { ok, bytes: whole.length } : { ok, reason: "store_error" });
   });
 });

@@ -74,9 +74,14 @@ export class HttpFetcher {
   }
 
   async #askRest(url: URL, fromByte: number, version: string, signal: AbortSignal): Promise<IncomingMessage> {
-    const response = await this.#ask(url, signal, { range: `bytes=${fromByte}-`, "if-range": version });
-    const continues = response.headers["content-range"]?.startsWith(`bytes ${fromByte}-`) ?? false;
-    if (response.statusCode === 206 && continues) return response;
+    const rest: Record<string, string> = { range: `bytes=${fromByte}-`, "if-range": version };
+    // Nothing has come yet: the whole is what is missing, and stores without ranges have that too.
+    const response = await this.#ask(url, signal, fromByte === 0 ? {} : rest);
+    const { etag = version, "content-encoding": encoding = "identity", "content-range": range = "" } = response.headers;
+    const continues = response.statusCode === 206 && range.startsWith(`bytes ${fromByte}-`);
+    const isWhole = response.statusCode === 200 && fromByte === 0;
+    // A store that does not heed if-range would give the other half of other bytes.
+    if ((continues || isWhole) && etag === version && encoding === "identity") return response;
     response.destroy();
     throw new FetchError(
       "store_error",
