@@ -38,8 +38,12 @@ import { remember } from "./remember.ts";
 const TASKS_MAX = 8_192;
 /** Before so many runtimes were seen idle, the operator's keep-alive stands. */
 const EVIDENCE_MIN = 10;
-/** At so many the counts are halved: the last few hundred count. */
+/** At so many the counts are halved: the last few hundred count … */
 const EVIDENCE_HALVED_AT = 1_024;
+/** … but of a wide step that nothing hides, first tasks above all, so many of its runs: else two of them would decide for the hundredth. */
+const WAVES_HALVED_AT = 128;
+/** Nothing hides a step when this share of its calls would wait. */
+const EXPOSED_MIN = 0.9;
 /** Calls after longer idle times than the operator's keep-alive before a longer hold is believed to pay: one or two may be chance. */
 const LONG_CALLS_MIN = 3;
 /** Share of calls that a hold shorter than the operator's may make wait: a run has a dozen of them, and at most one run in a hundred may notice. */
@@ -118,7 +122,7 @@ export class KeepAlive {
     state.keptMs[bin]! += keptMs;
     state.harmed[bin]! += harm;
     this.#charge(state, bin, idleMs - (BIN_ENDS_MS[bin - 1] ?? 0), savableMs, keptMs, idleMs, nowMs);
-    if (++state.seen >= EVIDENCE_HALVED_AT) scale(state, 0.5);
+    if (++state.seen >= halvedAt(state)) scale(state, 0.5);
     this.#decide(state);
   }
 
@@ -331,6 +335,12 @@ export class KeepAlive {
     }
     return 0;
   }
+}
+
+/** What has been prepared since is soon to be believed: only what waits all the time is remembered by runs. */
+function halvedAt({ waiting, calls, widest }: TaskState): number {
+  const isExposed = waiting >= EXPOSED_MIN * HARM_SENSITIVITY_MIN * calls;
+  return isExposed ? Math.max(EVIDENCE_HALVED_AT, WAVES_HALVED_AT * widest) : EVIDENCE_HALVED_AT;
 }
 
 /** What is idle at once is one piece of evidence, or a few: a wide step has to be seen more often than once. */

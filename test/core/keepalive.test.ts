@@ -61,6 +61,18 @@ describe("learned holds", () => {
     expect(heldAfter(30_000, 200, 1_000)).toBeGreaterThanOrEqual(30_000);
   });
 
+  it("of a wide step that nothing hides remember one run in twenty, not only the last few", () => {
+    const holds = new KeepAlive({ msPerGbSecond: 20, fixedMs: 60_000 });
+    let atMs = 0;
+    for (let run = 1; run <= 79; run++) {
+      // A run comes 40 s after the one before, the other nineteen after five minutes; each has 200 executions at once.
+      atMs += run % 20 === 0 ? 40_000 : 300_000;
+      for (let i = 0; i < 200; i++) holds.called("T", atMs, { expectedMs: 100, atMostMs: 100 }, 0.005, GB);
+      for (let i = 0; i < 200; i++) holds.released("T", atMs + 1_000, GB);
+    }
+    expect(holds.holdMs("T")).toBe(60_000);
+  });
+
   it("are the operator's again where what plans prepare does not arrive", () => {
     const holds = new KeepAlive({ msPerGbSecond: 20, fixedMs: 60_000 });
     const call = (at: number) => {
