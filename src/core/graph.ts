@@ -214,7 +214,7 @@ function profileOf(task: string, rows: TaskRows): TaskProfile {
   const own = (newest.counts.get("n") ?? 0) >= VERSION_OWN_MIN ? newest.counts : all;
   const count = Math.max(1, all.get("n") ?? 0);
   const durationMs = quantilesOf(own, "d");
-  const durations = durationMs === null ? null : { p10: durationMs.p10, p99: highOf(own, "d") };
+  const durations = durationMs === null ? null : { p10: durationMs.p10, p99: highOf(own, "d", durationMs.p50) };
   return {
     task,
     version: newest.version === "" ? null : newest.version,
@@ -339,7 +339,7 @@ function leadTailsOf(kinds: { kind: string; counts: Counts }[], durations: Tails
     const before = kind === "call" ? { p10: 0, p99: 0 } : durations;
     if (delayMs === null || before === null) return null;
     least = Math.min(least, before.p10 + delayMs.p10);
-    most = Math.max(most, before.p99 + (kind === "call" ? highOf(counts, "d") : delayMs.p50));
+    most = Math.max(most, before.p99 + (kind === "call" ? highOf(counts, "d", delayMs.p50) : delayMs.p50));
   }
   return Number.isFinite(least) ? { p10: least, p99: most } : null;
 }

@@ -38,19 +38,19 @@ export function quantilesOf(counts: Counts, letter: string): Quantiles | null {
   return { p10: at(0.1), p50: at(0.5), p90: at(0.9) };
 }
 
-/** The 99th percentile of a sketch, at most OUTLIER_FACTOR medians: one value of a hundred may be anybody's mistake. 0 where it is empty. */
-export function highOf(counts: Counts, letter: string): number {
-  const median = quantilesOf(counts, letter)?.p50 ?? 0;
-  const buckets: [bucket: number, count: number][] = [];
+/** The 99th percentile of a sketch with this median, at most OUTLIER_FACTOR medians: one value may be anybody's mistake. 0 where it is empty. */
+export function highOf(counts: Counts, letter: string, median: number): number {
+  const buckets: { bucket: number; count: number }[] = [];
   let total = 0;
   for (const [field, count] of counts) {
     if (field[0] !== letter || count <= 0) continue;
     total += count;
-    if (field.slice(1) !== ZERO) buckets.push([Number(field.slice(1)), count]);
+    const name = field.slice(1);
+    if (name !== ZERO) buckets.push({ bucket: Number(name), count });
   }
-  buckets.sort(([a], [b]) => b - a);
+  buckets.sort((a, b) => b.bucket - a.bucket);
   let above = 0;
-  for (const [bucket, count] of buckets) {
+  for (const { bucket, count } of buckets) {
     above += count;
     if (above > 0.01 * total) return Math.min(OUTLIER_FACTOR * median, 2 ** ((bucket + 1) / BUCKETS_PER_OCTAVE));
   }
