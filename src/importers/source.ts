@@ -1,6 +1,6 @@
 // Files as contents. In: a path, or "-" for standard input. Out: one content per file, several for a tar archive, decompressed and
 // in UTF-8; nothing is held whole. Compression, archives and encodings are told by the first bytes, not by names.
-import { createReadStream, readdirSync, statSync } from "node:fs";
+import { createReadStream, type Dirent, readdirSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
 import { type Duplex, PassThrough, Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
@@ -33,11 +33,17 @@ const UNPACKERS: [magic: number[], create: () => Duplex][] = [
 export function filesOf(path: string): string[] {
   if (path === "-" || !statSync(path, { throwIfNoEntry: false })?.isDirectory()) return [path];
   const below = readdirSync(path, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile() && !join(entry.parentPath, entry.name).slice(path.length).includes("/."))
-    .map((entry) => join(entry.parentPath, entry.name))
+    .map((entry) => ({ entry, file: join(entry.parentPath, entry.name) }))
+    .filter(({ entry, file }) => isFile(entry, file) && !file.slice(path.length).includes("/."))
+    .map(({ file }) => file)
     .sort();
   if (below.length === 0) throw new Error(`${path} is a folder without files`);
   return below;
+}
+
+/** A link to a file is one; links to folders are not followed, they may lead round. */
+function isFile(entry: Dirent, file: string): boolean {
+  return entry.isFile() || (entry.isSymbolicLink() && statSync(file, { throwIfNoEntry: false })?.isFile() === true);
 }
 
 /** The contents of a file. Errors: throws what opening, unpacking or tar throw. */

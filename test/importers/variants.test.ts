@@ -1,8 +1,11 @@
 // Logs as other tools than the first ones write them: other shapes of the same format, other encodings and packings, broken ones.
 import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { gzipSync, zstdCompressSync } from "node:zlib";
 import { pack } from "tar-stream";
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { seededRandom } from "../../src/core/random.ts";
 import { packRecords, type RunRecord, unpackRecords } from "../../src/core/records.ts";
 import { type Imported, type Importer, recordOf } from "../../src/importers/format.ts";
@@ -11,6 +14,7 @@ import { jaeger } from "../../src/importers/jaeger.ts";
 import { native, ndjson } from "../../src/importers/ndjson.ts";
 import { otlp } from "../../src/importers/otlp.ts";
 import { READ_DEFAULTS, runsOf } from "../../src/importers/read.ts";
+import { filesOf } from "../../src/importers/source.ts";
 import { wfformat } from "../../src/importers/wfformat.ts";
 import { xray } from "../../src/importers/xray.ts";
 import { file, JAEGER, lines, NATIVE, OTLP, TRACE, told, WF, XES, XRAY } from "./logs.ts";
@@ -227,6 +231,15 @@ describe("encodings and packings", () => {
     ["zstd", zstdCompressSync(csv), "7: prüfen"],
   ])("%s", async (_, content, run) => {
     expect((await told([file(content)])).runs).toEqual([run]);
+  });
+
+  test("a folder of links to files, one to nothing and one back to itself", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "forechain-links-"));
+    onTestFinished(() => rmSync(folder, { recursive: true }));
+    symlinkSync(file(JSON.stringify(OTLP)), join(folder, "day.json"));
+    symlinkSync(join(folder, "gone"), join(folder, "dangling"));
+    symlinkSync(folder, join(folder, "round"));
+    expect((await told(filesOf(folder))).runs).toEqual([SHOP]);
   });
 
   test("an archive with folders, PAX headers, hidden and packed members", async () => {
