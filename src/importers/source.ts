@@ -1,6 +1,6 @@
 // Files as contents. In: a path, or "-" for standard input. Out: one content per file, several for a tar archive, decompressed and
 // in UTF-8; nothing is held whole. Compression, archives and encodings are told by the first bytes, not by names.
-import { createReadStream, type Dirent, readdirSync, statSync } from "node:fs";
+import { createReadStream, readdirSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
 import { type Duplex, PassThrough, Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
@@ -32,18 +32,19 @@ const UNPACKERS: [magic: number[], create: () => Duplex][] = [
 /** The file, or what a folder and those below it hold; hidden ones are left out. */
 export function filesOf(path: string): string[] {
   if (path === "-" || !statSync(path, { throwIfNoEntry: false })?.isDirectory()) return [path];
-  const below = readdirSync(path, { recursive: true, withFileTypes: true })
-    .map((entry) => ({ entry, file: join(entry.parentPath, entry.name) }))
-    .filter(({ entry, file }) => isFile(entry, file) && !file.slice(path.length).includes("/."))
-    .map(({ file }) => file)
-    .sort();
+  const below = filesBelow(path).sort();
   if (below.length === 0) throw new Error(`${path} is a folder without files`);
   return below;
 }
 
-/** A link to a file is one; links to folders are not followed, they may lead round. */
-function isFile(entry: Dirent, file: string): boolean {
-  return entry.isFile() || (entry.isSymbolicLink() && statSync(file, { throwIfNoEntry: false })?.isFile() === true);
+/** Hidden ones left out. A link to a file is one; links to folders are not followed, they may lead round. */
+function filesBelow(folder: string): string[] {
+  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
+    const path = join(folder, entry.name);
+    if (entry.name.startsWith(".")) return [];
+    if (entry.isDirectory()) return filesBelow(path);
+    return statSync(path, { throwIfNoEntry: false })?.isFile() ? [path] : [];
+  });
 }
 
 /** The contents of a file. Errors: throws what opening, unpacking or tar throw. */
