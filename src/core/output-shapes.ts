@@ -2,6 +2,7 @@
 // shape, the same in every run: `cycles_season-fc1a….dat` is read again and `cycles_outputs-fc1a….zip` is not, whatever the run's number.
 // A hash, not the shape itself: a task's row stays bounded whatever its names are, and adding and taking back runs in any order gives
 // the same row. Shapes that share a number share what is learned of them.
+import { fnv1a } from "./fnv.ts";
 
 /** Numbers of shapes. A task writes a handful of shapes; two counts of each are some 16 bytes of its row. */
 const OUTPUT_SHAPES = 64;
@@ -9,9 +10,7 @@ const OUTPUT_SHAPES = 64;
 const VARIABLE = /(?=[a-f]*\d)[0-9a-f]{8,}|\d+/gi;
 
 export function outputShape(task: string, uri: string): number {
-  const text = `${task}/${shapeOf(uri)}`;
-  let hash = 0x811c9dc5;
-  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
+  const hash = fnv1a(`${task}/${shapeOf(uri)}`);
   // The low bits of this hash know little of its last characters' neighbours.
   return (hash ^ (hash >>> 15)) & (OUTPUT_SHAPES - 1);
 }

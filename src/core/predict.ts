@@ -3,6 +3,7 @@
 // routes over transitions and enumerate likely paths: they never change a probability of the engine.
 import type { Reach } from "../protocol.ts";
 import type { History } from "./chain-engine.ts";
+import { fnv1a } from "./fnv.ts";
 import type { Model, Successor } from "./graph.ts";
 
 /** Reach below this is noise to an operator and never worth a command. */
@@ -118,11 +119,9 @@ function historyOf(input: PredictInput, model: Model): History | null {
   return { tasks, startMs, version: input.version === null ? 0 : hashVersion(input.version) };
 }
 
-/** FNV-1a, 32 bits; 0 is kept for "unknown". Learning and serving must agree on it. */
+/** 0 is kept for "unknown". Learning and serving must agree on it. */
 export function hashVersion(version: string): number {
-  let hash = 0x811c9dc5;
-  for (let i = 0; i < version.length; i++) hash = Math.imul(hash ^ version.charCodeAt(i), 0x01000193);
-  return hash >>> 0 || 1;
+  return fnv1a(version) || 1;
 }
 
 function nextOf(history: History, model: Model): ChainPrediction["next"] {

@@ -1,0 +1,6 @@
+/** FNV-1a over a text's UTF-16 units: 0 to 2³² − 1, the same everywhere and for ever. Its low bits are weak; `seed` makes it another hash. [G. Fowler, L. Noll, K. Vo] */
+export function fnv1a(text: string, seed = 0): number {
+  let hash = 0x811c9dc5 ^ seed;
+  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
+  return hash >>> 0;
+}
