@@ -13,11 +13,9 @@ import { createFetcher } from "../../src/agent/fetchers/fetcher.ts";
 import type { LoadAnswer, Want } from "../../src/agent/object-store.ts";
 import { Prepared } from "../../src/agent/prepared.ts";
 import { Transfers } from "../../src/agent/transfer.ts";
+import { KB, loaded, nowMs, TASK } from "./cached.ts";
 import { pattern, TestStore } from "./store.ts";
 
-const KB = 1024;
-const TASK: Want = { by: "task" };
-const nowMs = () => performance.now();
 const prefetch = (forMs = 60_000): Want & { by: "prefetch" } => ({
   by: "prefetch",
   probability: 1,
@@ -59,13 +57,6 @@ function openCache(concurrency = 4): Promise<ObjectCache> {
     transfers,
     nowMs,
   });
-}
-
-async function loaded(answer: Promise<LoadAnswer>): Promise<LoadAnswer & { ok: true }> {
-  const settled = await answer;
-  if (!settled.ok) throw new Error(`${settled.reason}: ${settled.detail}`);
-  settled.release();
-  return settled;
 }
 
 /** Sends its first half and waits. */

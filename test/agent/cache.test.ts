@@ -9,13 +9,10 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeEach, describe, expect, it } from "vitest";
 import { type CacheOptions, ObjectCache } from "../../src/agent/cache.ts";
 import { createFetcher } from "../../src/agent/fetchers/fetcher.ts";
-import type { LoadAnswer, Want } from "../../src/agent/object-store.ts";
+import type { Want } from "../../src/agent/object-store.ts";
 import { Transfers } from "../../src/agent/transfer.ts";
+import { KB, loaded, nowMs, TASK } from "./cached.ts";
 import { pattern, TestStore } from "./store.ts";
-
-const KB = 1024;
-const TASK: Want = { by: "task" };
-const nowMs = () => performance.now();
 
 function prefetch(probability = 0.9, bytes: number | null = null): Want {
   return { by: "prefetch", probability, bytes, neededMs: nowMs() + 1000, holdUntilMs: nowMs() + 60_000 };
@@ -53,13 +50,6 @@ async function openCache(overrides: Partial<CacheOptions> & { bytesPerSecond?: n
     nowMs,
     ...options,
   });
-}
-
-async function loaded(answer: Promise<LoadAnswer>): Promise<LoadAnswer & { ok: true }> {
-  const settled = await answer;
-  if (!settled.ok) throw new Error(`${settled.reason}: ${settled.detail}`);
-  settled.release();
-  return settled;
 }
 
 async function leftovers(): Promise<string[]> {
