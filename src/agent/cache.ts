@@ -4,22 +4,19 @@
 // hashed while it is written, checked for length and checksums, and only then renamed into the store and indexed: a reader
 // sees a whole object or none. (cacache's own write stream leaves its temporary file and descriptor behind when a download
 // breaks off, which downloads do.) At most one download per URI runs: whoever comes later joins it, and a task that joins a
-// prefetch turns it into its own load. Bounded in bytes: room is made, or refused, before the first byte is asked for.
-import { mkdir, rm, statfs } from "node:fs/promises";
+// prefetch turns it into its own load. Bounded in bytes (space.ts): what cannot be kept is refused before a byte is asked for.
+import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { forget, isIntact, newEntry, publishContent, readIndex } from "./cache-index.ts";
-import { type CacheEntry, chooseVictims, type Newcomer, TASK_LOAD } from "./eviction.ts";
+import { type CacheEntry, type Newcomer, TASK_LOAD } from "./eviction.ts";
 import { type Fetcher, fetchError, type Source } from "./fetchers/source.ts";
 import { Flight, NOT_WANTED, type Settled } from "./flight.ts";
 import { type LoadAnswer, type ObjectStore, Refused, type Want } from "./object-store.ts";
 import { receive } from "./receive.ts";
+import { diskFailure, type Room, Space, type SpaceOptions } from "./space.ts";
 import type { Transfers } from "./transfer.ts";
 
-export interface CacheOptions {
-  folder: string;
-  maxBytes: number;
-  /** Left free on the disk, whatever `maxBytes` says. */
-  diskFreeBytesMin: number;
+export interface CacheOptions extends SpaceOptions {
   fetcher: Fetcher;
   transfers: Transfers;
   nowMs: () => number;
@@ -31,12 +28,6 @@ const STORE_AWAY: ReadonlySet<string> = new Set(["unreachable", "stalled", "brok
 const RATE_BYTES_PER_MS_FIRST = 10_000;
 const RATE_SMOOTHING = 0.2;
 
-/** Taken by a download so far; `before` is the object's older version that is here. */
-interface Room {
-  bytes: number;
-  before: CacheEntry | null;
-}
-
 export class ObjectCache implements ObjectStore {
   readonly #options: CacheOptions;
   readonly #entries = new Map<string, CacheEntry>();
@@ -44,10 +35,7 @@ export class ObjectCache implements ObjectStore {
   /** Contents being put in place: an equal one that is evicted meanwhile must not take the file with it. */
   readonly #publishing = new Set<string>();
   readonly #stopping = new AbortController();
-  #bytes = 0;
-  /** Room taken by downloads that are not stored yet, and the part of it that is on the disk already. */
-  #reservedBytes = 0;
-  #writtenBytes = 0;
+  readonly #space: Space;
   #incoming = 0;
   #rateBytesPerMs = RATE_BYTES_PER_MS_FIRST;
   /** Told after an object has left the cache. */
@@ -56,6 +44,12 @@ export class ObjectCache implements ObjectStore {
 
   private constructor(options: CacheOptions) {
     this.#options = options;
+    this.#space = new Space(options, {
+      entries: () => [...this.#entries.values()],
+      remove: (entry) => this.#remove(entry),
+      displace: (before) => this.#displace(before),
+      nowMs: options.nowMs,
+    });
   }
 
   /** Takes over what an earlier process has left; broken downloads are removed. */
@@ -64,12 +58,12 @@ export class ObjectCache implements ObjectStore {
     await rm(join(options.folder, "incoming"), { recursive: true, force: true });
     await mkdir(join(options.folder, "incoming"), { recursive: true });
     for (const entry of await readIndex(options.folder, options.nowMs())) cache.#insert(entry);
-    await cache.#makeRoom(TASK_LOAD);
+    await cache.#space.makeRoom(TASK_LOAD);
     return cache;
   }
 
   bytes(): number {
-    return this.#bytes;
+    return this.#space.storedBytes;
   }
 
   maxBytes(): number {
@@ -203,17 +197,20 @@ export class ObjectCache implements ObjectStore {
     const { transfers, fetcher } = this.#options;
     const limited = want.by === "prefetch";
     if (limited) await transfers.prefetchBegins(flight.free, want.neededMs);
-    const room = { bytes: 0, before: stale };
+    const told = limited && want.bytes !== null ? want.bytes : 0;
+    const room = { bytes: 0, expectedBytes: Math.max(told, stale?.bytes ?? 0), before: stale };
     try {
       flight.mustGoOn();
-      const told = limited && want.bytes !== null ? want.bytes : 0;
-      // Looked at before the store is asked; nothing is thrown out for what may not even exist.
-      await this.#mustFit(told, told - (stale?.bytes ?? 0), this.#newcomer(want, told));
+      // Looked at before the store is asked, and once it has answered; nothing is thrown out before its first byte has come.
+      await this.#space.mustFit(room, told, this.#newcomer(want, told));
       const beganMs = this.#options.nowMs();
       const source = await fetcher.open(uri, flight.ending, stale?.etag);
       if (source === "unchanged") return { ok: true, entry: this.#refreshed(stale!) };
       if (source.bytes === 0) throw new Refused("empty", "the store sent an object of 0 bytes");
-      await this.#reserve(room, source.bytes ?? told, this.#newcomer(want, source.bytes ?? told));
+      if (source.bytes !== null) {
+        room.expectedBytes = source.bytes;
+        await this.#space.mustFit(room, source.bytes, this.#newcomer(want, source.bytes));
+      }
       const entry = await this.#store(uri, source, want, flight, room, beganMs);
       this.totals.loads++;
       this.totals.loadedBytes += entry.bytes;
@@ -222,15 +219,12 @@ export class ObjectCache implements ObjectStore {
       this.totals.failures++;
       if (this.#stopping.signal.aborted) return { ok: false, reason: "stopped", detail: "the agent stops" };
       if (flight.ending.aborted) return { ok: false, reason: "expired", detail: NOT_WANTED };
-      const { code } = error as NodeJS.ErrnoException;
-      if (code === "ENOSPC" || code === "EDQUOT")
-        return { ok: false, reason: "disk_full", detail: "no space left on the disk" };
       const known = error instanceof Refused ? error : fetchError(error);
       // Old bytes serve better than none, unless the store says that there are none.
       if (stale !== null && STORE_AWAY.has(known.reason)) return { ok: true, entry: this.#refreshed(stale) };
       return { ok: false, reason: known.reason, detail: known.message };
     } finally {
-      this.#reservedBytes -= room.bytes;
+      this.#space.release(room);
       if (limited) transfers.prefetchEnds();
     }
   }
@@ -263,16 +257,16 @@ export class ObjectCache implements ObjectStore {
         },
         bytesMax: maxBytes,
         roomBytes: () => room.bytes,
-        reserve: (roomBytes, knownBytes) => this.#reserve(room, roomBytes, this.#newcomer(want, knownBytes)),
+        reserve: (roomBytes, knownBytes) => this.#space.reserve(room, roomBytes, this.#newcomer(want, knownBytes)),
         onWritten: (count) => {
           writtenBytes += count;
-          this.#writtenBytes += count;
+          this.#space.writtenBytes += count;
         },
       });
       const loadMs = Math.max(0, this.#options.nowMs() - beganMs - heldMs);
       return await this.#publish(uri, source, incoming, `sha256-${sha256}`, bytes, loadMs, room);
     } finally {
-      this.#writtenBytes -= writtenBytes;
+      this.#space.writtenBytes -= writtenBytes;
       await rm(incoming, { force: true });
     }
   }
@@ -293,7 +287,7 @@ export class ObjectCache implements ObjectStore {
     this.#publishing.add(integrity);
     const path = await publishContent(folder, uri, incoming, integrity, bytes, kept).catch((error: unknown) => {
       this.#publishing.delete(integrity);
-      throw error;
+      throw diskFailure(error);
     });
     this.#rateBytesPerMs += RATE_SMOOTHING * (bytes / Math.max(1, loadMs) - this.#rateBytesPerMs);
     const entry = {
@@ -304,59 +298,16 @@ export class ObjectCache implements ObjectStore {
     this.#insert(entry);
     this.#publishing.delete(integrity);
     // Its bytes count as stored from here on.
-    this.#reservedBytes -= room.bytes;
-    room.bytes = 0;
+    this.#space.release(room);
     return entry;
   }
 
-  /** Raises a download's room to `bytes`, evicting what is worth less; throws where there is none. */
-  async #reserve(room: Room, bytes: number, newcomer: Newcomer): Promise<void> {
-    const more = bytes - room.bytes;
-    if (more <= 0) return;
-    try {
-      await this.#mustFit(bytes, more, newcomer);
-    } catch (error) {
-      if (!(error instanceof Refused) || error.reason !== "cache_full" || !this.#displace(room.before)) throw error;
-      await this.#mustFit(bytes, more, newcomer);
-    }
-    this.#reservedBytes += more;
-    room.bytes += more;
-    // Another download may have taken room while this one looked: only now is it certain.
-    await this.#makeRoom(newcomer);
-  }
-
-  /** There is no room for an object's old bytes and its new ones: the old ones go, when whoever reads them is done. */
-  #displace(before: CacheEntry | null): boolean {
-    if (before === null || this.#entries.get(before.uri) !== before) return false;
+  #displace(before: CacheEntry): boolean {
+    if (this.#entries.get(before.uri) !== before) return false;
     this.#entries.delete(before.uri);
-    this.#bytes -= before.bytes;
+    this.#space.storedBytes -= before.bytes;
     before.orphaned = true;
     return true;
-  }
-
-  /** Throws where an object of `bytes`, of which `more` are not reserved yet, could not be kept. Changes nothing. */
-  async #mustFit(bytes: number, more: number, newcomer: Newcomer): Promise<void> {
-    const { maxBytes, diskFreeBytesMin, folder } = this.#options;
-    if (bytes > maxBytes) throw new Refused("too_large", `${bytes} bytes, but the cache holds ${maxBytes}`);
-    this.#victims(more, newcomer);
-    const disk = await statfs(folder);
-    const freeBytes = disk.bavail * disk.bsize;
-    const pendingBytes = this.#reservedBytes + more - this.#writtenBytes;
-    if (freeBytes - pendingBytes >= diskFreeBytesMin) return;
-    throw new Refused("disk_full", `${bytes} bytes, but the disk has too little left (${freeBytes} bytes)`);
-  }
-
-  /** What has to leave for `more` bytes; throws where that cannot be. */
-  #victims(more: number, newcomer: Newcomer): CacheEntry[] {
-    const overBytes = this.#bytes + this.#reservedBytes + more - this.#options.maxBytes;
-    if (overBytes <= 0) return [];
-    const victims = chooseVictims([...this.#entries.values()], overBytes, newcomer, this.#options.nowMs());
-    if (victims === null) throw new Refused("cache_full", "no room: what fills the cache is in use or worth more");
-    return victims;
-  }
-
-  async #makeRoom(newcomer: Newcomer): Promise<void> {
-    await Promise.all(this.#victims(0, newcomer).map((entry) => this.#remove(entry)));
   }
 
   #newcomer(want: Want, bytes: number): Newcomer {
@@ -368,9 +319,9 @@ export class ObjectCache implements ObjectStore {
   #insert(entry: CacheEntry): void {
     const before = this.#entries.get(entry.uri);
     this.#entries.set(entry.uri, entry);
-    this.#bytes += entry.bytes;
+    this.#space.storedBytes += entry.bytes;
     if (before === undefined) return;
-    this.#bytes -= before.bytes;
+    this.#space.storedBytes -= before.bytes;
     entry.hold = before.hold;
     entry.uses = before.uses;
     // Whoever reads the old version keeps its file until done.
@@ -381,7 +332,7 @@ export class ObjectCache implements ObjectStore {
   async #remove(entry: CacheEntry): Promise<void> {
     if (this.#entries.get(entry.uri) !== entry) return;
     this.#entries.delete(entry.uri);
-    this.#bytes -= entry.bytes;
+    this.#space.storedBytes -= entry.bytes;
     this.totals.evictions++;
     await forget(this.#options.folder, entry.uri);
     await this.#dropContent(entry);

@@ -124,6 +124,8 @@ const AgentFields = z.strictObject({
     folder: z.string().min(1),
     maxBytes: Size,
     diskFreeBytesMin: Size.default(64 * 2 ** 20),
+    /** What bodies of unknown length may throw out, all together. */
+    unknownLengthBytesMax: Size.optional(),
   }),
   objects: ObjectsConfig.refine((objects) => !objects.schemes.includes("s3") || objects.s3 !== undefined, {
     message: "scheme s3 needs a section `s3` with its buckets",

@@ -16,6 +16,7 @@ export type LoadReason =
   | "wrong_length"
   | "too_large"
   | "disk_full"
+  | "disk_failed"
   | "cache_full"
   | "expired"
   | "stopped";

@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { open } from "node:fs/promises";
 import type { Source } from "./fetchers/source.ts";
 import { Refused } from "./object-store.ts";
+import { diskFailure } from "./space.ts";
 
 /** Room taken at first for a body whose length nobody told. */
 const UNKNOWN_BYTES_FIRST = 64 * 2 ** 10;
@@ -30,7 +31,7 @@ interface Received {
 export async function receive(source: Source, path: string, flow: Flow): Promise<Received> {
   const names = ["sha256", ...source.checksums.map((sum) => sum.algorithm)];
   const hashes = new Map(names.map((name) => [name, createHash(name)]));
-  const file = await open(path, "wx");
+  const file = await onDisk(open(path, "wx"));
   let bytes = 0;
   let heldMs = 0;
   try {
@@ -40,9 +41,9 @@ export async function receive(source: Source, path: string, flow: Flow): Promise
         throw new Refused("wrong_length", `more than the ${source.bytes} bytes that the store had told`);
       }
       if (bytes + chunk.length > flow.roomBytes()) {
-        await takeRoom(flow, bytes + chunk.length, bytes);
+        await takeRoom(flow, bytes + chunk.length, bytes, source.bytes);
       }
-      await file.writeFile(chunk);
+      await onDisk(file.writeFile(chunk));
       for (const hash of hashes.values()) hash.update(chunk);
       bytes += chunk.length;
       flow.onWritten(chunk.length);
@@ -62,7 +63,8 @@ export async function receive(source: Source, path: string, flow: Flow): Promise
   return { bytes, sha256: digests.get("sha256")!, heldMs };
 }
 
-async function takeRoom(flow: Flow, leastBytes: number, knownBytes: number): Promise<void> {
+async function takeRoom(flow: Flow, leastBytes: number, knownBytes: number, toldBytes: number | null): Promise<void> {
+  if (toldBytes !== null) return flow.reserve(toldBytes, toldBytes);
   // Doubled each time: few reservations for a large object, little taken for a small one.
   const stepBytes = Math.min(Math.max(2 * knownBytes, UNKNOWN_BYTES_FIRST), flow.bytesMax);
   try {
@@ -71,5 +73,14 @@ async function takeRoom(flow: Flow, leastBytes: number, knownBytes: number): Pro
     // There is no room for twice as much: it may be enough for what comes.
     if (!(error instanceof Refused) || stepBytes <= leastBytes) throw error;
     await flow.reserve(leastBytes, knownBytes);
+  }
+}
+
+/** A step on this VM's own disk: its failures say nothing of the store. */
+async function onDisk<T>(step: Promise<T>): Promise<T> {
+  try {
+    return await step;
+  } catch (error) {
+    throw diskFailure(error);
   }
 }

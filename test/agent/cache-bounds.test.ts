@@ -142,6 +142,63 @@ describe("room", () => {
     if (pinned.ok) pinned.release();
   });
 
+  /** Sends until nobody listens any more; the bytes that went out. */
+  function endless(path: string): { uri: string; sentBytes: () => number } {
+    let sentBytes = 0;
+    const piece = pattern(20 * KB);
+    const uri = store.on(path, (_request, response) => {
+      response.writeHead(200);
+      const more = () => {
+        while (!response.destroyed) {
+          sentBytes += piece.length;
+          if (!response.write(piece)) break;
+        }
+        response.once("drain", more);
+      };
+      more();
+    });
+    return { uri, sentBytes: () => sentBytes };
+  }
+  const fill = async (cache: ObjectCache) => {
+    for (let at = 0; at < 10; at++) await loaded(cache.load(store.put(`/o${at}`, pattern(100 * KB, at + 1)), TASK));
+    expect(cache.bytes()).toBe(1000 * KB);
+  };
+
+  it("a body without length and end throws out a quarter of the cache, however often it is asked for", async () => {
+    const cache = await openCache();
+    await fill(cache);
+    const { uri, sentBytes } = endless("/endless");
+    for (let at = 0; at < 3; at++) {
+      const detail = expect.stringContaining("cache.unknownLengthBytesMax");
+      expect(await cache.load(uri, TASK)).toMatchObject({ ok: false, reason: "too_large", detail });
+    }
+    expect(sentBytes()).toBeGreaterThan(250 * KB);
+    expect(cache.bytes()).toBeLessThan(1000 * KB);
+    expect(cache.bytes()).toBeGreaterThanOrEqual(700 * KB);
+  });
+
+  it("several such bodies share that quarter, and one whose size was expected is no such body", async () => {
+    const cache = await openCache();
+    await fill(cache);
+    const bodies = [1, 2, 3, 4].map((at) => endless(`/endless${at}`).uri);
+    const answers = await Promise.all(bodies.map((uri) => cache.load(uri, TASK)));
+    expect(answers).toMatchObject(bodies.map(() => ({ ok: false, reason: "too_large" })));
+    expect(cache.bytes()).toBeGreaterThanOrEqual(700 * KB);
+    const uri = store.on("/expected", (_request, response) => void response.writeHead(200).end(pattern(600 * KB)));
+    expect((await loaded(cache.load(uri, { ...prefetch(), probability: 1, bytes: 600 * KB }))).bytes).toBe(600 * KB);
+  });
+
+  it("nothing is thrown out for a length that is told and never sent", async () => {
+    const cache = await openCache();
+    await fill(cache);
+    const uri = store.on("/told", (_request, response) => {
+      response.writeHead(200, { "content-length": 900 * KB }).flushHeaders();
+      setTimeout(() => response.destroy(), 20);
+    });
+    expect(await cache.load(uri, TASK)).toMatchObject({ ok: false, reason: "broken" });
+    expect(cache.bytes()).toBe(1000 * KB);
+  });
+
   it("what a command brought and its task has read gives way to what the next one brings", async () => {
     const cache = await openCache();
     const prepared = new Prepared(new HubClock(nowMs), cache, { use: () => {}, end: () => {}, miss: () => {} });

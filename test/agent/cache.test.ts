@@ -37,7 +37,7 @@ async function openCache(overrides: Partial<CacheOptions> & { bytesPerSecond?: n
     hosts: [store.host],
     fileRoots: [folder],
     mirrors: {},
-    stallMs: 200,
+    stallMs: 500,
     prefetchConcurrency: 4,
   });
   const transfers = new Transfers(bytesPerSecond, concurrency, nowMs);
