@@ -70,10 +70,13 @@ export function checkUri(uri: string, rules: GuardRules): UriAnswer {
   return { ok: true, url };
 }
 
-/** A `lookup` for node:http that fails, before connecting, where a name leads to an address that is not allowed. */
-export function guardedLookup(rules: GuardRules): LookupFunction {
+/**
+ * A `lookup` for node:http that fails, before connecting, where a name leads to an address that is not allowed. What it hands out is what
+ * is connected to: a name that leads elsewhere the next time it is asked for is judged again then.
+ */
+export function guardedLookup(rules: GuardRules, resolve: typeof systemLookup = systemLookup): LookupFunction {
   return (hostname, options, callback) => {
-    systemLookup(hostname, { ...options, all: true }, (error, addresses) => {
+    resolve(hostname, { ...options, all: true }, (error, addresses) => {
       if (error !== null) return callback(error, "", 0);
       const loopback = loopbackListed(hostname, rules.hosts);
       for (const { address } of addresses) {

@@ -1,6 +1,9 @@
 // Which URIs and addresses may be loaded from.
-import { describe, expect, it } from "vitest";
+import type { lookup as systemLookup } from "node:dns";
+import { describe, expect, it, onTestFinished } from "vitest";
+import { HttpFetcher } from "../../src/agent/fetchers/http.ts";
 import { checkUri, guardedLookup, refusedAddress } from "../../src/agent/guard.ts";
+import { TestStore } from "./store.ts";
 
 const RULES = {
   schemes: ["https", "http"],
@@ -105,5 +108,63 @@ describe("a name", () => {
   it("that leads to loopback is allowed only where it is listed itself", async () => {
     expect(await resolve("localhost", ["localhost:9000"])).toBeNull();
     expect(await resolve("localhost", ["*.example.net"])).toContain("loopback");
+  });
+
+  /** Asks a real store by a name whose addresses are the next of `answers`, each time that anybody looks it up. */
+  async function asked(path: string, ...answers: string[][]) {
+    const store = await TestStore.start();
+    onTestFinished(() => store.stop());
+    const port = Number(store.host.split(":")[1]);
+    const resolve = ((_name: string, _options: object, callback: (error: null, found: object[]) => void) => {
+      const addresses = answers.shift() ?? [];
+      callback(
+        null,
+        addresses.map((address) => ({ address, family: address.includes(":") ? 6 : 4 })),
+      );
+    }) as typeof systemLookup;
+    const rules = {
+      schemes: ["http" as const],
+      hosts: [`localhost:${port}`, `elsewhere.example.net:${port}`],
+      fileRoots: [],
+      mirrors: {},
+      stallMs: 5_000,
+      prefetchConcurrency: 1,
+    };
+    const fetcher = new HttpFetcher(rules, guardedLookup(rules, resolve));
+    store.on("/object", (_request, response) => response.writeHead(200, { connection: "close" }).end("bytes"));
+    store.on("/moved", (_request, response) => {
+      response.writeHead(302, { location: `http://elsewhere.example.net:${port}/object` }).end();
+    });
+    const open = async () => {
+      const source = await fetcher.open(new URL(`http://localhost:${port}${path}`), AbortSignal.timeout(5_000), null);
+      if (source === "unchanged") throw new Error("nothing was known before");
+      let text = "";
+      for await (const piece of source.body) text += piece;
+      return text;
+    };
+    return { store, open };
+  }
+
+  it("that leads elsewhere the second time is judged by what it then leads to", async () => {
+    const { store, open } = await asked("/object", ["127.0.0.1"], ["169.254.169.254"], ["127.0.0.1"]);
+    expect(await open()).toBe("bytes");
+    await expect(open()).rejects.toMatchObject({ reason: "refused", message: expect.stringContaining("linkLocal") });
+    expect(await open()).toBe("bytes");
+    expect(store.requests).toEqual(["/object", "/object"]);
+  });
+
+  it("that leads to several addresses is refused for one of them", async () => {
+    const { store, open } = await asked("/object", ["127.0.0.1", "fe80::1"], ["fd00:ec2::254", "127.0.0.1"]);
+    await expect(open()).rejects.toMatchObject({ reason: "refused", message: expect.stringContaining("fe80::1") });
+    await expect(open()).rejects.toMatchObject({ reason: "refused", message: expect.stringContaining("metadata") });
+    expect(store.requests).toEqual([]);
+  });
+
+  it("that a redirect leads to is judged like the first", async () => {
+    for (const address of ["169.254.169.254", "127.0.0.1", "::1", "::ffff:169.254.169.254"]) {
+      const { store, open } = await asked("/moved", ["127.0.0.1"], [address]);
+      await expect(open()).rejects.toMatchObject({ reason: "refused", message: expect.stringContaining("elsewhere") });
+      expect(store.requests).toEqual(["/moved"]);
+    }
   });
 });

@@ -2,6 +2,7 @@
 // that a name leads to before it is connected to. A broken body is continued by range if the store names its versions.
 import { Agent as HttpAgent, request as httpRequest, type IncomingHttpHeaders, type IncomingMessage } from "node:http";
 import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
+import type { LookupFunction } from "node:net";
 import type { ObjectsConfig } from "../config.ts";
 import { checkUri, guardedLookup } from "../guard.ts";
 import { type Checksum, FetchError, fetchError, resuming, type Source } from "./source.ts";
@@ -14,11 +15,11 @@ export class HttpFetcher {
   readonly #config: ObjectsConfig;
   readonly #agents: { "http:": HttpAgent; "https:": HttpsAgent };
 
-  constructor(config: ObjectsConfig) {
+  constructor(config: ObjectsConfig, lookup: LookupFunction = guardedLookup(config)) {
     this.#config = config;
     // Prefetches that stand still keep their connection: a task's own load must not wait for one of theirs.
     const maxSockets = TASK_SOCKETS_PER_HOST_MAX + config.prefetchConcurrency;
-    const options = { keepAlive: true, maxSockets, lookup: guardedLookup(config) };
+    const options = { keepAlive: true, maxSockets, lookup };
     this.#agents = { "http:": new HttpAgent(options), "https:": new HttpsAgent(options) };
   }
 
