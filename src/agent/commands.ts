@@ -63,7 +63,7 @@ export class Commands {
     }
     const fresh: Known = { leaseId: command.leaseId, attempt: command.attempt, outcome: null };
     this.#known.set(command.commandId, fresh);
-    void this.#carryOut(command).then((outcome) => {
+    void this.#carryOutSafely(command).then((outcome) => {
       fresh.outcome = outcome;
       const counter = `${command.kind} ${outcome.state}`;
       this.totals[counter] = (this.totals[counter] ?? 0) + 1;
@@ -82,6 +82,16 @@ export class Commands {
 
   stop(): void {
     this.#stopping.abort();
+  }
+
+  /** A fault of ours in one command must not end the runtimes of all others: the hub and the log are told. */
+  async #carryOutSafely(command: Command): Promise<Outcome> {
+    try {
+      return await this.#carryOut(command);
+    } catch (error) {
+      this.#options.log(`unexpected: ${error instanceof Error ? error.stack : error}`);
+      return failed(`internal error: ${error instanceof Error ? error.message : error}`);
+    }
   }
 
   async #carryOut(command: Command): Promise<Outcome> {

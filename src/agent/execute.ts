@@ -1,10 +1,10 @@
 // A call of a task that comes as a command, because the gateway cannot reach this VM. In: the command. Out: the result that
 // carries the answer, which has to fit into a report.
-import { PassThrough } from "node:stream";
-import { CONTEXT_HEADER, type Command } from "../protocol.ts";
+import { PassThrough, type Readable } from "node:stream";
+import { COLD_START_HEADER, CONTEXT_HEADER, type Command } from "../protocol.ts";
 import { failed, type Outcome } from "./commands.ts";
-import type { Invoker } from "./invoke.ts";
-import { parseContext } from "./server.ts";
+import type { Answered, Invoker } from "./invoke.ts";
+import { PROBLEM_TYPE, parseContext, problemText } from "./server.ts";
 
 const ANSWER_BYTES_MAX = 2 ** 20;
 
@@ -17,24 +17,36 @@ export async function execute(invoker: Invoker, command: Command, gone: AbortSig
   body.end(Buffer.from(request.body, "base64"));
   const { method, path, headers } = request;
   const answer = await invoker.invoke({ task, context, method, path, headers, body, gone });
-  if (!answer.ok) return failed(`${answer.status} ${answer.title}: ${answer.detail}`);
+  if (!answer.ok) return refusalOf(answer);
+  const whole = await wholeBody(answer.body);
+  if (typeof whole === "string") return failed(whole);
+  const cold = { [COLD_START_HEADER]: answer.coldStartMs.toFixed(1) };
+  const response = { status: answer.status, headers: { ...answer.headers, ...cold }, body: whole.toString("base64") };
+  return { state: "done", response };
+}
+
+/** As over HTTP: 404 and 503 say that nothing has begun, so that another VM may be tried; the rest is for the caller. */
+function refusalOf(answer: Answered & { ok: false }): Outcome {
+  const { status, title, detail } = answer;
+  const reason = `${status} ${title}: ${detail}`;
+  if (status === 404 || status === 503) return failed(`refused: ${reason}`);
+  const body = Buffer.from(problemText(answer)).toString("base64");
+  return { ...failed(reason), response: { status, headers: { "content-type": PROBLEM_TYPE }, body } };
+}
+
+/** Or why there is none. */
+async function wholeBody(body: Readable): Promise<Buffer | string> {
   const chunks: Buffer[] = [];
   let bytes = 0;
-  for await (const chunk of answer.body as AsyncIterable<Buffer>) {
-    bytes += chunk.length;
-    if (bytes > ANSWER_BYTES_MAX) {
-      answer.body.destroy();
-      return failed(`the answer is larger than the ${ANSWER_BYTES_MAX} bytes that a report may carry`);
+  try {
+    for await (const chunk of body as AsyncIterable<Buffer>) {
+      bytes += chunk.length;
+      if (bytes > ANSWER_BYTES_MAX)
+        return `the answer is larger than the ${ANSWER_BYTES_MAX} bytes that a report may carry`;
+      chunks.push(chunk);
     }
-    chunks.push(chunk);
+  } catch (error) {
+    return `the task's answer broke off after ${bytes} bytes: ${(error as Error).message}`;
   }
-  const flat = Object.entries(answer.headers).map(([name, value]) => [name, [value].flat().join(", ")]);
-  return {
-    state: "done",
-    response: {
-      status: answer.status,
-      headers: Object.fromEntries(flat),
-      body: Buffer.concat(chunks).toString("base64"),
-    },
-  };
+  return Buffer.concat(chunks);
 }

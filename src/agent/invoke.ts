@@ -269,11 +269,7 @@ export class Invoker {
 
 function forward(call: Call, runtime: Runtime, signal: AbortSignal): Promise<IncomingMessage | Error> {
   const { secure, host, port, basePath } = runtime.started!;
-  const headers = Object.fromEntries(
-    Object.entries(call.headers).filter(
-      ([name, value]) => value !== undefined && !HOP_BY_HOP.has(name) && !INTERNAL_HEADERS.has(name),
-    ),
-  ) as Record<string, string | string[]>;
+  const headers = endToEnd(call.headers, (name) => !INTERNAL_HEADERS.has(name));
   return new Promise((resolve) => {
     const request = (secure ? httpsRequest : httpRequest)(
       {
@@ -307,10 +303,15 @@ function connectionOf(started: Started): HttpAgent | HttpsAgent {
 }
 
 function publicHeaders(headers: IncomingHttpHeaders): Record<string, string | string[]> {
+  return endToEnd(headers, (name) => name !== OUTPUTS_HEADER && name !== SERVICES_HEADER);
+}
+
+/** All but the headers of the one connection, which `Connection` may name too. */
+function endToEnd(headers: IncomingHttpHeaders, isMeant: (name: string) => boolean): Record<string, string | string[]> {
+  const named = new Set((headers.connection ?? "").split(",").map((name) => name.trim().toLowerCase()));
   return Object.fromEntries(
     Object.entries(headers).filter(
-      ([name, value]) =>
-        value !== undefined && !HOP_BY_HOP.has(name) && name !== OUTPUTS_HEADER && name !== SERVICES_HEADER,
+      ([name, value]) => value !== undefined && !HOP_BY_HOP.has(name) && !named.has(name) && isMeant(name),
     ),
   ) as Record<string, string | string[]>;
 }

@@ -221,8 +221,14 @@ function refuse(response: ServerResponse, { status, title, detail }: Problem): v
     return;
   }
   // What is left of the request's body is not read: the connection cannot be used again.
-  response.writeHead(status, { "content-type": "application/problem+json", connection: "close" });
-  response.end(JSON.stringify({ type: "about:blank", title, status, detail }));
+  response.writeHead(status, { "content-type": PROBLEM_TYPE, connection: "close" });
+  response.end(problemText({ status, title, detail }));
+}
+
+export const PROBLEM_TYPE = "application/problem+json";
+
+export function problemText({ status, title, detail }: Problem): string {
+  return JSON.stringify({ type: "about:blank", title, status, detail });
 }
 
 function isBrokenConnection(error: unknown): boolean {

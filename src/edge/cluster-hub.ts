@@ -29,7 +29,7 @@ import {
   withNames,
 } from "./hub/messages.ts";
 import { OutcomeBook } from "./hub/outcomes.ts";
-import { CommandQueue } from "./hub/queue.ts";
+import { CommandQueue, type Given } from "./hub/queue.ts";
 import { ExpectedRuns } from "./hub/runs.ts";
 import { Settlement } from "./hub/settlement.ts";
 import { readMessage, Sockets } from "./hub/sockets.ts";
@@ -175,8 +175,7 @@ export class ClusterHub extends DurableObject<Env> {
       this.#forgetProcess(vm, heartbeat.leaving ? "stopped" : "crashed", nowMs);
     if (heartbeat.leaving) {
       this.#vms.remove(vm);
-      for (const row of this.#queue.cancelQueued("its agent left", nowMs, { vm }))
-        this.#settlement.fail(cluster, row, "its agent left", nowMs);
+      this.#giveUp(this.#queue.cancelQueued("refused: its agent left", nowMs, { vm, calls: true }), nowMs);
     }
     const { everyMs } = this.#vms;
     this.#holds.heard(heartbeat, everyMs, nowMs);
@@ -191,6 +190,13 @@ export class ClusterHub extends DurableObject<Env> {
     for (const row of this.#queue.unsettledOn(vm))
       if (row.kind === "warm") this.#settlement.waste(this.#identity!.cluster, row, reason, nowMs);
     this.#queue.releaseLeases(vm, nowMs);
+    // One that leaves finishes its calls first, and tells of them.
+    if (reason === "crashed") this.#giveUp(this.#queue.endCalls(vm, "its agent ended at work", nowMs), nowMs);
+  }
+
+  #giveUp(given: Given[], nowMs: number): void {
+    this.#settlement.fail(this.#identity?.cluster ?? "", given, nowMs);
+    this.#calls.fail(given);
   }
 
   /** What is due on a VM, at once; or whatever becomes due within `waitMs`. */
@@ -360,12 +366,9 @@ export class ClusterHub extends DurableObject<Env> {
   override async alarm(): Promise<void> {
     const nowMs = Date.now();
     this.#alarm.fired();
+    this.#giveUp(this.#queue.sweep(nowMs), nowMs);
     // Without an identity nothing was ever asked of this hub.
     const cluster = this.#identity?.cluster ?? "";
-    for (const { command, reason } of this.#queue.sweep(nowMs)) {
-      this.#settlement.fail(cluster, command, reason, nowMs);
-      this.#calls.settle(command.command_id, { ok: false, reason: "failed", detail: reason });
-    }
     for (const kind of ["warm", "prefetch"] as const) {
       for (const row of this.#queue.silentlyEnded(kind, nowMs - SILENT_AFTER_MS[kind]))
         this.#settlement.waste(cluster, row, "expired", nowMs);

@@ -137,7 +137,9 @@ async function executeAt(hubs: Env["CLUSTER_HUB"], target: Target, call: Call, n
   const { status, headers: answered, body: text } = answer.response;
   const isEmpty = status === 204 || status === 205 || status === 304;
   const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
-  return { ok: true, response: new Response(isEmpty ? null : bytes, { status, headers: answered }) };
+  // One line for each value: cookies cannot be joined.
+  const lines = Object.entries(answered).flatMap(([name, values]) => [values].flat().map((value) => [name, value]));
+  return { ok: true, response: new Response(isEmpty ? null : bytes, { status, headers: lines as [string, string][] }) };
 }
 
 async function wholeBody(body: Call["body"]): Promise<Uint8Array | null> {

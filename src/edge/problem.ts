@@ -88,18 +88,22 @@ export async function readJson<T extends z.ZodType>(
 }
 
 /** A value checked against a schema, with a 422 that names each field. */
-export function check<T extends z.ZodType>(
-  c: Context,
-  schema: T,
-  value: unknown,
-  title = "Invalid fields",
-): Read<z.output<T>> {
+export function check<T extends z.ZodType>(c: Context, schema: T, value: unknown): Read<z.output<T>> {
   const parsed = schema.safeParse(value);
   if (parsed.success) return { ok: true, value: parsed.data };
   const errors = fieldErrors(parsed.error);
   const first = errors[0]!;
   const detail = `${first.pointer === "" ? "the body" : first.pointer}: ${first.detail}`;
-  return refused(problem(c, 422, title, detail, errors));
+  return refused(problem(c, 422, "Invalid fields", detail, errors));
+}
+
+/** A name from the path, checked. */
+export function checkName<T extends z.ZodType>(c: Context, parameter: string, schema: T): Read<z.output<T>> {
+  const parsed = schema.safeParse(c.req.param(parameter));
+  if (parsed.success) return { ok: true, value: parsed.data };
+  const errors = fieldErrors(parsed.error, `/${parameter}`);
+  const detail = `The ${parameter} in the path: ${errors[0]!.detail}.`;
+  return refused(problem(c, 422, `Invalid ${parameter} name`, detail, errors));
 }
 
 /** The whole query, checked; fields are named as `?name`. */

@@ -47,8 +47,13 @@ export const CommandResult = z.strictObject({
   readyMs: InstantMs.optional(),
   /** `warm` only: what the runtime's start took, with the objects it waited for; absent where an idle one was there. */
   wholeStartMs: DurationMs.optional(),
+  /** `execute` only: what the caller receives, also of one that failed. A header may have several values. */
   response: z
-    .strictObject({ status: z.number().int(), headers: z.record(z.string(), z.string()), body: z.string() })
+    .strictObject({
+      status: z.number().int(),
+      headers: z.record(z.string(), z.union([z.string(), z.array(z.string())])),
+      body: z.string(),
+    })
     .optional(),
 });
 export type CommandResult = z.infer<typeof CommandResult>;

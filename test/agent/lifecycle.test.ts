@@ -330,6 +330,34 @@ describe("the agent", () => {
     expect(await agent.hub.execution("e1")).toMatchObject({ status: "ok" });
   });
 
+  it("outlives what tasks do to calls that come as commands, and tells each", async () => {
+    const tasks = { echo: echoTask(), broken: echoTask({ env: { CRASH: "no model" } }) };
+    const { hub, child } = await startTestAgent({ tasks });
+    const execute = async (task: string, path: string) => {
+      const headers = await hub.invokeHeaders(task, { executionId: path });
+      return hub.result(hub.send({ kind: "execute", task, request: { method: "GET", path, headers, body: "" } }));
+    };
+    const bodyOf = (result: Awaited<ReturnType<typeof execute>>) => Buffer.from(result.response!.body, "base64");
+    expect(await execute("echo", "/break")).toMatchObject({
+      state: "failed",
+      reason: expect.stringMatching(/^the task's answer broke off after 5 bytes/),
+    });
+    expect(await execute("echo", "/large")).toMatchObject({ reason: expect.stringContaining("is larger than") });
+    const crashed = await execute("echo", "/crash");
+    expect(crashed).toMatchObject({ state: "failed", response: { status: 502 } });
+    expect(JSON.parse(bodyOf(crashed).toString())).toMatchObject({ title: "Task failed" });
+    // Not begun: another VM may be tried.
+    expect(await execute("broken", "/")).toMatchObject({ reason: expect.stringMatching(/^refused: 503 .*no model/s) });
+    const answered = await execute("echo", "/headers");
+    expect(answered).toMatchObject({ state: "done", response: { status: 200 } });
+    expect(bodyOf(answered).toString()).toBe("headers");
+    expect(answered.response!.headers["set-cookie"]).toHaveLength(2);
+    // Of the one connection.
+    expect(answered.response!.headers["x-hop"]).toBeUndefined();
+    expect(child.exitCode).toBeNull();
+    expect(hub.malformed).toEqual([]);
+  });
+
   it("drains: idle runtimes end, nothing new is prepared until the operator takes the VM back", async () => {
     const agent = await startTestAgent();
     const { hub } = agent;

@@ -40,8 +40,8 @@ test.each<[what: string, method: string, path: string, body: unknown, status: nu
   ["two VMs of one name", "PUT", "/v1/clusters/c", { vms: [VM, VM] }, 422, "/vms/1/vm"],
   ["VM without memory", "PUT", "/v1/clusters/c", { vms: [{ ...VM, memoryBytes: 0 }] }, 422, "/vms/0/memoryBytes"],
   ["URL of another scheme", "PUT", "/v1/clusters/c", { vms: [{ ...VM, url: "ftp://x" }] }, 422, "/vms/0/url"],
-  ["cluster name with a slash", "PUT", "/v1/clusters/a%2Fb", {}, 422, ""],
-  ["cluster name of dots", "PUT", "/v1/clusters/..%2e", {}, 422, ""],
+  ["cluster name with a slash", "PUT", "/v1/clusters/a%2Fb", {}, 422, "/cluster"],
+  ["cluster name of dots", "PUT", "/v1/clusters/..%2e", {}, 422, "/cluster"],
   [
     "bandwidth 0",
     "PUT",

@@ -154,6 +154,21 @@ describe("a call that cannot go on is told why", () => {
     expect(await world.call("GET", "/v1/invoke/b")).toMatchObject({ status: 404, body: { title: "Unknown task" } });
   });
 
+  test("a name that is none, by its place in the path", async () => {
+    expect(await world.call("GET", "/v1/invoke/%00/x")).toMatchObject({
+      status: 422,
+      body: { title: "Invalid task name", errors: [{ pointer: "/task" }] },
+    });
+  });
+
+  test("a WebSocket; an offer of HTTP/2 is no such thing", async () => {
+    await cluster("paris", ["a"], ok);
+    const upgrade = (protocol: string) =>
+      world.call("GET", "/v1/invoke/a", undefined, undefined, { connection: "upgrade", upgrade: protocol });
+    expect(await upgrade("WebSocket")).toMatchObject({ status: 501, body: { title: "No WebSockets" } });
+    expect(await upgrade("h2c")).toMatchObject({ status: 200 });
+  });
+
   test("forged continuation", async () => {
     await cluster("paris", ["a"], ok);
     const answer = await world.call("GET", "/v1/invoke/a", undefined, undefined, {

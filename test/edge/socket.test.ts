@@ -2,7 +2,7 @@
 // And calls to VMs without a URL, which go the way of commands.
 import { evictDurableObject } from "cloudflare:test";
 import { exports } from "cloudflare:workers";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Offer } from "../../src/core/pipeline.ts";
 import type { PlannedCommand } from "../../src/core/planned.ts";
 import { type AgentMessage, type Command, HubMessage, InvokeContext } from "../../src/protocol.ts";
@@ -204,6 +204,36 @@ describe("a call to a VM without a URL", () => {
     const broken = world.call("GET", "/v1/invoke/a");
     await answerNext(agent, () => ({ state: "failed", reason: "the runtime crashed" }));
     expect(await broken).toMatchObject({ status: 502, body: { title: "Connection lost" } });
+  });
+
+  test("that failed on the VM is answered as its agent tells, with every cookie of its own", async () => {
+    const agent = await line();
+    const failed = world.call("GET", "/v1/invoke/a");
+    const told = { title: "Task failed", status: 502, detail: "The runtime of a broke the connection." };
+    const headers = { "content-type": "application/problem+json", "set-cookie": ["a=1, 2", "b=3"] };
+    const response = { status: 502, headers, body: btoa(JSON.stringify(told)) };
+    await answerNext(agent, () => ({ state: "failed", reason: "502 Task failed", response }));
+    expect(await failed).toMatchObject({ status: 502, body: told });
+    expect((await failed).headers.getSetCookie()).toEqual(["a=1, 2", "b=3"]);
+    const { body } = await world.call("GET", `/v1/clusters/${CLUSTER}/commands`);
+    expect(body).toMatchObject({ deadLetters: [{ kind: "execute", state: "failed" }] });
+  });
+
+  test("ends when the process that had it is dead, and is refused when its agent leaves without it", async () => {
+    const agent = await line();
+    const taken = world.call("GET", "/v1/invoke/a");
+    await agent.commands();
+    await world.heartbeat(CLUSTER, "vm-1", ["a", "b"], { instanceId: "second" });
+    expect(await taken).toMatchObject({ status: 502, body: { title: "Connection lost" } });
+    agent.socket.close();
+    const waiting = world.call("GET", "/v1/invoke/a");
+    const isQueued = async () => {
+      const { body } = await world.call("GET", `/v1/clusters/${CLUSTER}/commands`);
+      return expect(body).toMatchObject({ states: { queued: 1 } });
+    };
+    await vi.waitFor(isQueued);
+    await world.heartbeat(CLUSTER, "vm-1", ["a", "b"], { instanceId: "second", leaving: true });
+    expect(await waiting).toMatchObject({ status: 503, body: { detail: expect.stringContaining("its agent left") } });
   });
 
   test("with a large body is refused", async () => {

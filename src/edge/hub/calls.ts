@@ -2,6 +2,7 @@
 // caller's connection to the hub breaks, and it is told that the task may or may not have run.
 import type { PlannedCommand } from "../../core/planned.ts";
 import type { Command, CommandResult } from "../../protocol.ts";
+import type { Given } from "./queue.ts";
 
 /** A call for a VM without a URL. `request` never names a command line: the agent knows what its task is. */
 export interface ExecuteCall {
@@ -36,6 +37,12 @@ export class Calls {
   settle(commandId: string, executed: Executed): void {
     this.#waiting.get(commandId)?.(executed);
   }
+
+  /** Commands that were given up; nobody waits here for those that are no calls. */
+  fail(given: Given[]): void {
+    for (const { command, reason } of given)
+      this.settle(command.command_id, { ok: false, reason: "failed", detail: reason });
+  }
 }
 
 /** It is due at once and expires when its caller's patience does. */
@@ -58,6 +65,7 @@ export function executeCommandOf(call: ExecuteCall, nowMs: number): PlannedComma
 }
 
 export function executedOf(result: CommandResult): Executed {
-  if (result.state === "done" && result.response) return { ok: true, response: result.response };
+  // A call that failed on the VM has an answer too: the one that a VM with a URL gives.
+  if (result.response) return { ok: true, response: result.response };
   return { ok: false, reason: "failed", detail: result.reason ?? "the agent told no response" };
 }

@@ -240,20 +240,21 @@ export class CommandQueue {
     return lost;
   }
 
-  /** Takes back what no agent has yet; `where` narrows it (columns of `commands`; the task as it is declared). Returns what was taken back. */
+  /** Takes back what no agent has yet; `where` narrows it (columns of `commands`; the task as it is declared), `calls` takes users' calls too. */
   cancelQueued(
     reason: string,
     nowMs: number,
-    where: { vm?: string; task?: string; keepVersion?: string | null } = {},
-  ): CommandRow[] {
+    where: { vm?: string; task?: string; keepVersion?: string | null; calls?: boolean } = {},
+  ): Given[] {
     const queued = this.#sql
-      .exec<CommandRow>("SELECT * FROM commands WHERE state = 'queued' AND kind <> 'execute'")
+      .exec<CommandRow>("SELECT * FROM commands WHERE state = 'queued'")
       .toArray()
+      .filter((row) => row.kind !== "execute" || where.calls)
       .filter((row) => where.vm === undefined || row.vm === where.vm)
       .filter((row) => where.task === undefined || normaliseTaskName(row.task ?? "") === where.task)
       .filter((row) => where.keepVersion === undefined || row.version !== where.keepVersion);
     for (const row of queued) this.#end(row.command_id, "cancelled", reason, nowMs);
-    return queued;
+    return queued.map((command) => ({ command, reason }));
   }
 
   /** The VM's agent is a new process: what the old one was doing is put back. */
@@ -264,6 +265,15 @@ export class CommandQueue {
       nowMs,
       vm,
     );
+  }
+
+  /** The process that had taken them is dead: no answer to these calls will come, though they may have run. */
+  endCalls(vm: string, reason: string, nowMs: number): Given[] {
+    const calls = this.#sql
+      .exec<CommandRow>("SELECT * FROM commands WHERE vm = ? AND state = 'leased' AND kind = 'execute'", vm)
+      .toArray();
+    for (const { command_id } of calls) this.#end(command_id, "failed", reason, nowMs);
+    return calls.map((command) => ({ command, reason }));
   }
 
   /** Gone: the next plan for the same thing needs a command of its own. */

@@ -6,7 +6,7 @@ import type { HourlySpending } from "./budget.ts";
 import type { CommandRow } from "./command-row.ts";
 import type { Holds } from "./holds.ts";
 import type { OutcomeBook } from "./outcomes.ts";
-import type { CommandQueue } from "./queue.ts";
+import type { CommandQueue, Given } from "./queue.ts";
 import type { ExpectedRuns } from "./runs.ts";
 
 /** What a report means beyond its outcomes. */
@@ -63,8 +63,10 @@ export class Settlement {
   }
 
   /** Given up by the hub, the agent or its machine. */
-  fail(cluster: string, command: CommandRow, reason: string, nowMs: number): void {
-    if (command.settled === 0) this.#book.write(settleFailure(factsOf(command, cluster), nowMs, reason));
+  fail(cluster: string, given: Given[], nowMs: number): void {
+    for (const { command, reason } of given) {
+      if (command.settled === 0) this.#book.write(settleFailure(factsOf(command, cluster), nowMs, reason));
+    }
   }
 
   /** Ready, and gone without a word of its agent. What it held in memory is unknown, and unknown is not counted. */
@@ -87,7 +89,7 @@ export class Settlement {
     const settled = this.#queue.settleResult(vm, result, nowMs);
     if (!settled.ok) return settled.reason;
     const { command, failed } = settled;
-    if (failed !== null) this.fail(cluster, command, failed, nowMs);
+    if (failed !== null) this.fail(cluster, [{ command, reason: failed }], nowMs);
     if (result.state === "done") {
       if (command.kind === "prefetch") this.#spending.add({ bytes: result.bytes ?? 0 }, nowMs);
       // Nothing of these is held, so nothing is left to be used or wasted.

@@ -5,7 +5,7 @@ import type { AppEnv } from "../app.ts";
 import { requireOwnVm } from "../auth.ts";
 import type { ClusterHub } from "../cluster-hub.ts";
 import { LONG_POLL_MS_MAX } from "../hub/delivery.ts";
-import { check, problem, queryNumber, readJson } from "../problem.ts";
+import { checkName, problem, queryNumber, readJson } from "../problem.ts";
 import { vmKey } from "../secrets.ts";
 
 /** Commands of one answer. */
@@ -16,7 +16,7 @@ export const agentRoutes = new Hono<AppEnv>();
 
 agentRoutes.use("/v1/agents/:cluster/:vm/*", async (c, next) => {
   for (const parameter of ["cluster", "vm"]) {
-    const name = check(c, PlaceName, c.req.param(parameter), `Invalid ${parameter} name`);
+    const name = checkName(c, parameter, PlaceName);
     if (!name.ok) return name.response;
   }
   return next();

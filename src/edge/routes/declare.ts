@@ -1,7 +1,6 @@
 // What the operator declares: tasks, clusters with their VMs, services, the proximity matrix, the policy.
 // PUT replaces the whole thing; GET tells it; DELETE forgets it.
 import { type Context, Hono } from "hono";
-import type { z } from "zod";
 import { normaliseTaskName } from "../../core/records.ts";
 import {
   ClusterDeclaration,
@@ -18,7 +17,7 @@ import { webhookSecret } from "../fleet/webhook.ts";
 import type { Declared, Fleet } from "../fleet.ts";
 import { fleetViewFor, forgetFleetView } from "../fleet-cache.ts";
 import { named } from "../named.ts";
-import { check, problem, type Read, readJson } from "../problem.ts";
+import { checkName, problem, readJson } from "../problem.ts";
 
 export const declareRoutes = new Hono<AppEnv>();
 
@@ -27,10 +26,6 @@ const canRead = requireScope("read", "operate");
 
 function fleetOf(c: Context<AppEnv>): DurableObjectStub<Fleet> {
   return c.env.FLEET.getByName(c.get("key").workspace);
-}
-
-function nameOf<T extends z.ZodType>(c: Context<AppEnv>, parameter: string, schema: T): Read<z.output<T>> {
-  return check(c, schema, c.req.param(parameter), `Invalid ${parameter} name`);
 }
 
 function declared(c: Context<AppEnv>, result: Declared, body: object): Response {
@@ -51,7 +46,7 @@ function unknownCluster(c: Context<AppEnv>): Response {
 
 /** Declarations are kept by the name that the task is learned under, and found by any that is learned alike. */
 declareRoutes.put("/v1/tasks/:task", canDeclare, async (c) => {
-  const given = nameOf(c, "task", TaskName);
+  const given = checkName(c, "task", TaskName);
   if (!given.ok) return given.response;
   const body = await readJson(c, TaskDeclaration);
   if (!body.ok) return body.response;
@@ -88,7 +83,7 @@ const ClusterBody = ClusterDeclaration.superRefine((cluster, context) => {
 });
 
 declareRoutes.put("/v1/clusters/:cluster", canDeclare, async (c) => {
-  const cluster = nameOf(c, "cluster", PlaceName);
+  const cluster = checkName(c, "cluster", PlaceName);
   if (!cluster.ok) return cluster.response;
   const body = await readJson(c, ClusterBody);
   if (!body.ok) return body.response;
@@ -114,7 +109,7 @@ declareRoutes.get("/v1/clusters/:cluster", canRead, async (c) => {
 
 /** How many commands are in which state, and those that were given up for good, latest first. */
 declareRoutes.get("/v1/clusters/:cluster/commands", canRead, async (c) => {
-  const cluster = nameOf(c, "cluster", PlaceName);
+  const cluster = checkName(c, "cluster", PlaceName);
   if (!cluster.ok) return cluster.response;
   const { workspace } = c.get("key");
   // A hub comes to be when it is asked: only clusters that there are have one.
@@ -129,7 +124,7 @@ declareRoutes.delete("/v1/clusters/:cluster", canDeclare, async (c) =>
 // ── Services and proximity ───────────────────────────────────────────────────────────────────────────────────────────
 
 declareRoutes.put("/v1/services/:service", canDeclare, async (c) => {
-  const service = nameOf(c, "service", PlaceName);
+  const service = checkName(c, "service", PlaceName);
   if (!service.ok) return service.response;
   const body = await readJson(c, ServiceDeclaration);
   if (!body.ok) return body.response;

@@ -23,7 +23,7 @@ import { type Placed, place, type Sent, send } from "../dispatch.ts";
 import { fleetViewForTask, knownTasks } from "../fleet-cache.ts";
 import { answerHeaders, type Call, type Target } from "../forward.ts";
 import { newId } from "../ids.ts";
-import { check, problem } from "../problem.ts";
+import { checkName, problem } from "../problem.ts";
 import { releaseLater } from "../releases.ts";
 import { resolveTask } from "../task-names.ts";
 import { readOrigin, traceIdOf } from "../task-request.ts";
@@ -37,8 +37,16 @@ const TIMEOUT_MS_DEFAULT = TaskDeclaration.parse({}).timeoutMs;
 export const invokeRoutes = new Hono<AppEnv>();
 
 invokeRoutes.all("/v1/invoke/:task/*", requireScope("invoke"), async (c) => {
-  const task = check(c, TaskName, c.req.param("task"), "Invalid task name");
+  const task = checkName(c, "task", TaskName);
   if (!task.ok) return task.response;
+  if (c.req.header("upgrade")?.toLowerCase() === "websocket") {
+    return problem(
+      c,
+      501,
+      "No WebSockets",
+      "Calls are forwarded as HTTP requests; a WebSocket cannot be opened to a task.",
+    );
+  }
   const nowMs = Date.now();
   const { workspace } = c.get("key");
   const secret = c.env.FORECHAIN_SECRET;

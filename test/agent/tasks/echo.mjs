@@ -57,6 +57,17 @@ createServer(async (request, response) => {
     response.end("waited");
   } else if (url.pathname === "/crash") {
     process.exit(3);
+  } else if (url.pathname === "/break") {
+    // Once the beginning is out: what is still under way when a connection breaks is lost with it.
+    response.writeHead(200, { "content-length": 100 });
+    response.write("begun", () => setTimeout(() => response.destroy(), 50));
+  } else if (url.pathname === "/large") {
+    response.end(Buffer.alloc(2 * 2 ** 20, 1));
+  } else if (url.pathname === "/headers") {
+    response.setHeader("set-cookie", ["a=1; Expires=Wed, 21 Oct 2026 07:28:00 GMT", "b=2"]);
+    response.setHeader("connection", "x-hop");
+    response.setHeader("x-hop", "1");
+    response.end("headers");
   } else if (url.pathname === "/fail") {
     response.statusCode = 500;
     response.end("failed");
