@@ -227,7 +227,8 @@ export async function readConfig(path: string): Promise<ConfigAnswer> {
     return await parseConfig(await readFile(path, "utf8"), resolve(path, ".."), process.env);
   } catch (error) {
     if (!(error instanceof Error && "code" in error)) throw error;
-    return { ok: false, reason: "invalid_config", faults: [{ line: 0, field: "", detail: error.message }] };
+    const detail = error.code === "ENOENT" ? "there is no such file" : error.message;
+    return { ok: false, reason: "invalid_config", faults: [{ line: 0, field: "", detail }] };
   }
 }
 

@@ -17,7 +17,7 @@ export function agentCommand(): Command {
           const place = line > 0 ? `${options.config}:${line}` : options.config;
           return `${place}: ${field === "" ? "" : `${field}: `}${detail}`;
         });
-        throw new Error(`the configuration is not valid\n${lines.join("\n")}`);
+        throw new Error(`the agent has no valid configuration\n${lines.join("\n")}`);
       }
       if (options.check) {
         process.stderr.write(`${options.config}: ${counted(Object.keys(answer.config.tasks).length, "task")}, valid\n`);

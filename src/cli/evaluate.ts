@@ -17,6 +17,7 @@ import { engineModule } from "./build.ts";
 import { type Cases, casesOf } from "./evaluation/cases.ts";
 import { evaluateNext, type NextResult, type NextRow } from "./evaluation/next.ts";
 import { evaluateReach, type ReachResult } from "./evaluation/reach.ts";
+import { checkWritable } from "./failure.ts";
 import { counted, progressTeller, readTelling } from "./progress.ts";
 
 const SPLIT_NEXT = 0.667;
@@ -25,6 +26,8 @@ const SPLIT_REACH = 0.5;
 const COLUMN_FORMATS: FormatName[] = ["csv", "ndjson"];
 /** Tested cases below which the numbers are said to tell little: one case more or less then moves a share by 2 %. */
 const CASES_TELLING = 50;
+/** Files named in the headline; of more their number is told. */
+const FILES_NAMED_MAX = 3;
 
 const HELP = `
 Cases are taken one after another in order of their first event. The first part (--split) teaches; on the rest each event is
@@ -102,6 +105,9 @@ export function evaluateCommand(): Command {
 async function evaluate(paths: string[], flags: Flags): Promise<void> {
   const { knownAfter: knownAfterMs } = flags;
   if (knownAfterMs > 0 && flags.reach !== true) throw new Error("--known-after goes with --reach");
+  if (flags.predictions !== undefined && flags.reach === true)
+    throw new Error("--predictions does not go with --reach");
+  if (flags.predictions !== undefined) checkWritable(flags.predictions);
   const columns = { run: flags.case, task: flags.activity, start: flags.time };
   const given = Object.fromEntries(Object.entries(columns).filter(([, column]) => column !== undefined));
   const options: ReadOptions = { format: null, columns: given, lifecycle: LIFECYCLES[flags.lifecycle] };
@@ -129,13 +135,13 @@ async function evaluate(paths: string[], flags: Flags): Promise<void> {
       if (run !== undefined) engine.observe(observedRun(run, (task) => ids.get(task) as number, hashVersion));
     };
     const result = evaluateReach(log, { split, knownAfterMs }, engine, observe, progress);
-    print(flags, { ...described, ...result }, reachText(result));
+    print(flags, files, { ...described, ...result }, reachText(result));
     return;
   }
   const writer = flags.predictions === undefined ? null : predictionWriter(flags.predictions, log);
   const result = await evaluateNext(log, split, engine, writer?.write ?? null, progress);
   await writer?.end();
-  print(flags, { ...described, ...result }, nextText(result));
+  print(flags, files, { ...described, ...result }, nextText(result));
 }
 
 /** What was read otherwise than one may think. */
@@ -189,15 +195,15 @@ function predictionWriter(
   };
 }
 
-function print(flags: Flags, result: Record<string, unknown>, text: string[]): void {
+function print(flags: Flags, files: string[], result: Record<string, unknown>, text: string[]): void {
   if (flags.json === true) {
     process.stdout.write(`${JSON.stringify(result)}\n`);
     return;
   }
-  const { file, cases, events, tasks } = result;
-  process.stdout.write(
-    `${[`${file}: ${counted(Number(cases), "case")}, ${counted(Number(events), "event")}, ${counted(Number(tasks), "task")}`, ...text].join("\n")}\n`,
-  );
+  const { cases, events, tasks } = result;
+  const read = files.length > FILES_NAMED_MAX ? `${files.length} files` : files.join(", ");
+  const size = `${counted(Number(cases), "case")}, ${counted(Number(events), "event")}, ${counted(Number(tasks), "task")}`;
+  process.stdout.write(`${[`${read}: ${size}`, ...text].join("\n")}\n`);
 }
 
 function percent(value: number): string {

@@ -3,6 +3,7 @@ import { setFlagsFromString } from "node:v8";
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { Columns, FormatName } from "../importers/format.ts";
 import { breakReason, FORMATS, type ReadOptions, readLog } from "../importers/read.ts";
+import { filesOf } from "../importers/source.ts";
 import { messageOf } from "./failure.ts";
 import { type Counted, Counter } from "./import-count.ts";
 import { Uploader } from "./import-upload.ts";
@@ -55,7 +56,7 @@ export function columnOption(text: string, previous: Columns | undefined): Colum
 export function importCommand(): Command {
   return new Command("import")
     .description("Reads execution logs and posts what they hold; `-` is standard input.")
-    .argument("<file...>", "files of any known format")
+    .argument("<file...>", "files of any known format; of a folder all its files")
     .addOption(new Option("--format <format>", "instead of telling it by the content").choices(FORMATS))
     .option("--column <field=column>", COLUMN_HELP, columnOption)
     .addOption(
@@ -73,7 +74,7 @@ export function importCommand(): Command {
       setFlagsFromString("--semi-space-growth-factor=1");
       const target = flags.dryRun === true ? null : targetOf(flags, ", or use --dry-run");
       const reports: FileReport[] = [];
-      for (const file of files) reports.push(await importFile(file, flags, target));
+      for (const file of files.flatMap(filesOf)) reports.push(await importFile(file, flags, target));
       if (flags.json === true) process.stdout.write(`${JSON.stringify({ files: reports })}\n`);
       const empty = reports.filter(({ runs }) => runs === 0);
       if (empty.length === 0) return;
@@ -118,6 +119,11 @@ async function importFile(file: string, flags: ImportFlags, target: Target | nul
 
 function tell(report: FileReport, formats: Set<FormatName>, ms: number, target: Target | null): void {
   const { file, runs, executions, tasks, skipped, duplicates } = report;
+  const [only] = skipped;
+  if (formats.size === 0 && executions === 0 && skipped.length === 1 && only !== undefined) {
+    process.stderr.write(`${only.reason.startsWith(file) ? "" : `${file}: `}${only.reason}\n`);
+    return;
+  }
   const format = [...formats].join(" and ") || "unknown format";
   const read = `${counted(runs, "run")}, ${counted(executions, "execution")} of ${counted(tasks, "task")}`;
   const known = duplicates === undefined ? "" : ` (${counted(duplicates, "record")} known there already)`;

@@ -5,6 +5,7 @@ import Table from "cli-table3";
 import { Argument, Command, Option } from "commander";
 import { LearnedPart, type LearningAnswer, type LearningImported } from "../protocol.ts";
 import { Api } from "./api.ts";
+import { checkWritable } from "./failure.ts";
 import { type Target, targetOf } from "./target.ts";
 
 /** Rows of one table: the answer has them with the most evidence first. `--json` has all. */
@@ -31,7 +32,13 @@ export function learningCommand(): Command {
     .description("Shows, saves, takes over, freezes or resets what a workspace has learned.")
     .exitOverride()
     .addHelpText("after", HELP);
-  talking(learning.command("show", { isDefault: true }), "what was learned, and how good predictions are").action(show);
+  talking(learning.command("show", { isDefault: true }), "what was learned, and how good predictions are")
+    .allowExcessArguments()
+    .action((flags: Flags, { args: [unknown] }: Command) => {
+      // The default command gets whatever names no other.
+      if (unknown !== undefined) learning.error(`error: unknown command '${unknown}'`);
+      return show(flags);
+    });
   talking(learning.command("export [file]"), "everything learned as JSON, to a file or to standard output")
     .option("--no-model", "without the engine's image: some kilobytes instead of megabytes")
     .action(save);
@@ -70,6 +77,7 @@ async function show(flags: Flags): Promise<void> {
 }
 
 async function save(file: string | undefined, flags: Flags & { model: boolean }): Promise<void> {
+  if (file !== undefined && file !== "-") checkWritable(file);
   const exported = await apiOf(flags).call("GET", `/v1/learning/export?model=${flags.model}`);
   const json = `${JSON.stringify(exported)}\n`;
   if (file === undefined || file === "-") {

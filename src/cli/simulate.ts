@@ -23,6 +23,7 @@ import {
 } from "../sim/simulate.ts";
 import { type Workload, workloadFault, workloadOf } from "../sim/workload.ts";
 import { engineModule } from "./build.ts";
+import { checkWritable } from "./failure.ts";
 import { COLUMN_HELP, columnOption } from "./import.ts";
 import { readTelling } from "./progress.ts";
 
@@ -103,11 +104,13 @@ function atLeast(least: number) {
 
 async function run(paths: string[], flags: Flags): Promise<void> {
   const policies = policyAsks(flags.policies);
+  if (flags.html !== undefined) checkWritable(flags.html);
+  const coldStarts = coldStartsFrom(flags.coldStarts);
   const files = paths.flatMap(filesOf);
   const { workload, formats } = await workloadFrom(files, flags);
   const spec: SimulationSpec = {
     arrivals: flags.arrivals,
-    coldStarts: coldStartsFrom(flags.coldStarts),
+    coldStarts,
     runs: flags.runs,
     seed: flags.seed,
     storeBytesPerSecond: flags.store === undefined ? null : flags.store * BYTES_PER_MB,

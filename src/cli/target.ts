@@ -16,9 +16,8 @@ export async function ask(target: Target, path: string, init: RequestInit): Prom
   try {
     return await fetch(`${target.url}${path}`, { ...init, headers });
   } catch (error) {
-    const { name, cause } = error as Error;
-    const why =
-      name === "TimeoutError" ? "in time" : `(${(cause as NodeJS.ErrnoException)?.code ?? (error as Error).message})`;
+    const { name, message, cause } = error as Error & { cause?: NodeJS.ErrnoException };
+    const why = name === "TimeoutError" ? "in time" : `(${cause?.code ?? cause?.message ?? message})`;
     throw new WorkerError(
       `${target.url} does not answer ${why}: is the worker running? \`npm run dev\` starts one here, --url or FORECHAIN_URL name another`,
     );

@@ -120,17 +120,19 @@ export async function recordsOf(
   for (const path of paths) {
     const before = records.length;
     try {
-      for await (const { format, items } of readLog(path, options)) {
+      for await (const { name, format, items } of readLog(path, options)) {
         if (format !== null) formats.add(format);
+        // Of several files the one that is no log is named.
+        const where = format === null && paths.length > 1 ? `${name}: ` : "";
         for await (const item of items) {
-          if (item.kind === "skipped") skip(item.reason, item.count);
+          if (item.kind === "skipped") skip(where + item.reason, item.count);
           const record = recordOf(item);
           if (record !== null) told(records.push(record));
         }
       }
     } catch (error) {
       if (records.length === before) throw withName(path, error);
-      skip(breakReason(error), 1);
+      skip((paths.length > 1 ? `${path}: ` : "") + breakReason(error), 1);
     }
   }
   return { records, formats: [...formats], skipped };

@@ -53,6 +53,15 @@ describe("forechain", () => {
     ["an unknown option", ["import", "x", "--bogus"], {}, /'--bogus'\n\(forechain import --help/],
     ["a missing argument", ["learning", "reset"], {}, /'part'\n\(forechain learning reset --help/],
     ["a missing file", ["evaluate", "none.csv"], {}, /none\.csv: there is no such file/],
+    ["a missing log to import", ["import", "--dry-run", "none.csv"], {}, /^none\.csv: there is no such file$/m],
+    ["a missing configuration", ["agent", "--config", "none.yaml"], {}, /^none\.yaml: there is no such file$/m],
+    ["an unknown command of a command", ["learning", "forget"], {}, /unknown command 'forget'/],
+    [
+      "a result that cannot be written",
+      ["evaluate", "none.csv", "--predictions", "none/out.ndjson"],
+      {},
+      /none\/out\.ndjson: there is no folder none/,
+    ],
     [
       "a URL without a key",
       ["learning", "--url", "http://127.0.0.1:9"],
