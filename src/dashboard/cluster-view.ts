@@ -16,24 +16,28 @@ export function clusterView(clusters: ClusterView[], nowMs: number): View {
   const rows: Row[] = clusters.flatMap((cluster) => cluster.vms.map((vm) => ({ cluster, vm })));
   const empty = clusters.filter((cluster) => cluster.vms.length === 0).map((cluster) => cluster.cluster);
   return [
-    table(
-      "Virtual machines",
-      [
-        { head: "VM", cell: ({ cluster, vm }) => `${cluster.cluster} / ${vm.vm}` },
-        { head: "State", cell: ({ cluster, vm }) => stateOf(cluster, vm, nowMs) },
-        { head: "CPU", cell: ({ vm }) => load(vm.cpuLoad, `CPU load of ${vm.vm}`) },
-        {
-          head: "Memory in use",
-          number: true,
-          cell: ({ vm }) => `${bytes(vm.memoryUsedBytes)} of ${bytes(vm.memoryBytes)}`,
-        },
-        { head: "Warm runtimes", cell: ({ vm }) => runtimes(vm) },
-        { head: "Cached", number: true, cell: ({ vm }) => String(vm.uris.length) },
-      ],
-      rows,
-    ),
-    empty.length > 0 ? quiet(`Without a VM: ${empty.join(", ")}`) : null,
+    rows.length > 0 ? vmTable(rows, nowMs) : null,
+    empty.length > 0 ? quiet(`Without a VM: ${empty.join(", ")}. An agent on each VM joins its cluster.`) : null,
   ];
+}
+
+function vmTable(rows: Row[], nowMs: number): Node {
+  return table(
+    "Virtual machines",
+    [
+      { head: "VM", cell: ({ cluster, vm }) => `${cluster.cluster} / ${vm.vm}` },
+      { head: "State", cell: ({ cluster, vm }) => stateOf(cluster, vm, nowMs) },
+      { head: "CPU", cell: ({ vm }) => load(vm.cpuLoad, `CPU load of ${vm.vm}`) },
+      {
+        head: "Memory in use",
+        number: true,
+        cell: ({ vm }) => `${bytes(vm.memoryUsedBytes)} of ${bytes(vm.memoryBytes)}`,
+      },
+      { head: "Warm runtimes", cell: ({ vm }) => runtimes(vm) },
+      { head: "Cached", number: true, cell: ({ vm }) => String(vm.uris.length) },
+    ],
+    rows,
+  );
 }
 
 function stateOf(cluster: ClusterView, vm: VmView, nowMs: number): Node {

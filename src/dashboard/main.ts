@@ -33,6 +33,8 @@ const byId = (id: string) => document.getElementById(id)!;
 /** Last data drawn into each section, as text: what has not changed is not drawn again, so that nobody loses their place. */
 const drawn = new Map<string, string>();
 let timer = 0;
+/** When everything that is shown was read last; 0: never. */
+let freshMs = 0;
 let graphKnown: { graph: GraphAnswer; atMs: number } | null = null;
 /** Of the graph whose chains are shown. */
 let chainsVersion = -1;
@@ -40,6 +42,9 @@ let chainsVersion = -1;
 let forecastOf = "";
 
 class Refused extends Error {}
+
+/** `fetch` has only this kind of error where nobody answers, and each browser its own words for it. */
+const isUnreachable = (error: unknown) => error instanceof TypeError;
 
 /** Asks with a body by POST, else by GET. */
 async function ask<T>(path: string, key: string, body?: object): Promise<T> {
@@ -152,6 +157,13 @@ function show(signedIn: boolean): void {
   byId("leave").hidden = !signedIn;
 }
 
+function faultText(error: unknown): string {
+  const told = error instanceof Error ? error.message : String(error);
+  const why = isUnreachable(error) ? "the server does not answer" : told;
+  if (freshMs === 0) return `Nothing to show: ${why}`;
+  return `Not up to date: ${why}; this is what was known at ${new Date(freshMs).toLocaleTimeString()}`;
+}
+
 async function poll(): Promise<void> {
   clearTimeout(timer);
   const key = sessionStorage.getItem(KEY_ITEM);
@@ -161,9 +173,10 @@ async function poll(): Promise<void> {
   try {
     await refresh(key);
     show(true);
+    freshMs = Date.now();
     byId("status").textContent = "";
   } catch (error) {
-    byId("status").textContent = `Not up to date: ${error instanceof Error ? error.message : String(error)}`;
+    byId("status").textContent = faultText(error);
     if (error instanceof Refused) {
       sessionStorage.removeItem(KEY_ITEM);
       return show(false);
@@ -182,6 +195,7 @@ byId("enter").addEventListener("submit", (event) => {
   graphKnown = null;
   chainsVersion = -1;
   forecastOf = "";
+  freshMs = 0;
   void poll();
 });
 byId("ask").addEventListener("submit", (event) => {

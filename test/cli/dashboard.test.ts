@@ -296,6 +296,17 @@ describe.skipIf(missing !== "")(`the first page${missing}`, () => {
     await page.close();
   });
 
+  it("keeps what it shows when the server goes away, and says so", async () => {
+    const page = await signedIn();
+    await page.getByText("mode shadow").waitFor();
+    await page.context().setOffline(true);
+    await page.getByText(/Not up to date: the server does not answer; this is what was known at \d/).waitFor();
+    expect(await page.locator("#clusters").textContent()).toContain("east / one");
+    await page.context().setOffline(false);
+    await page.locator("#status").filter({ hasNotText: "Not up to date" }).waitFor({ state: "attached" });
+    await page.close();
+  });
+
   it("draws what follows a task that is chosen in the graph, and keeps it in the address", async () => {
     const page = await signedIn();
     await page.getByText("Choose a task here").waitFor();

@@ -27,7 +27,7 @@ healthRoutes.get("/openapi.json", (c) => c.json(openApi()));
 healthRoutes.get("/docs", (c) =>
   c.html(html`<!doctype html>
 <html lang="en">
-<meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<meta charset="utf-8"><meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">
 <title>Forechain: HTTP API</title>
 <style>body{font:16px/1.5 system-ui;max-width:70rem;margin:2rem auto;padding:0 1rem}table{border-collapse:collapse}
 td,th{text-align:left;padding:.3rem .8rem;border-bottom:1px solid #8884;vertical-align:top}code{white-space:nowrap}</style>
