@@ -34,23 +34,23 @@ export interface History {
 
 /** Probabilities of every symbol that any context proposes, highest first, and of the end; they sum to 1. */
 export interface NextPrediction {
-  tasks: Uint32Array;
-  probabilities: Float64Array;
+  tasks: readonly number[];
+  probabilities: readonly number[];
   /** Probability that no successor starts. */
   end: number;
 }
 
 /** Tasks with reach of at least the asked floor, highest first. */
 export interface ReachPrediction {
-  tasks: Uint32Array;
+  tasks: readonly number[];
   /** Probability that the task executes among the trigger-descendants. */
-  probabilities: Float64Array;
+  probabilities: readonly number[];
   /** Expected executions given that it executes at least once; ≥ 1. */
-  multiplicities: Float64Array;
+  multiplicities: readonly number[];
   /** From the start of this execution to the first start of the task, cold starts excluded, ms; NaN where unknown. */
-  leadP10Ms: Float64Array;
-  leadP50Ms: Float64Array;
-  leadP90Ms: Float64Array;
+  leadP10Ms: readonly number[];
+  leadP50Ms: readonly number[];
+  leadP90Ms: readonly number[];
 }
 
 export interface ChainEngine {

@@ -110,7 +110,6 @@ export class WasmEngine implements ChainEngine {
   readonly #outProbabilities: Float64Array;
   readonly #outMultiplicities: Float64Array;
   readonly #outLeadMs: Float64Array;
-  readonly #answers = new AnswerArrays();
 
   constructor(module: WebAssembly.Module, capacity: Capacity, knownAfterMs = 0) {
     const wasm = instantiate<Exports>(module);
@@ -132,11 +131,11 @@ export class WasmEngine implements ChainEngine {
 
   next(history: History, limit: number): NextPrediction {
     const length = this.#writePath(history);
-    if (length === 0) return { tasks: new Uint32Array(0), probabilities: new Float64Array(0), end: 1 };
+    if (length === 0) return { tasks: [], probabilities: [], end: 1 };
     const rows = this.#wasm.next(length, history.version ?? 0, rowLimit(limit));
     if (rows < 0) checkHistory(history);
-    const tasks = this.#answers.uint32(rows);
-    const probabilities = this.#answers.float64(rows);
+    const tasks = new Array<number>(rows);
+    const probabilities = new Array<number>(rows);
     for (let i = 0; i < rows; i++) {
       tasks[i] = this.#outTasks[i] as number;
       probabilities[i] = this.#outProbabilities[i] as number;
@@ -148,23 +147,21 @@ export class WasmEngine implements ChainEngine {
     const length = this.#writePath(history);
     const rows = length === 0 ? 0 : this.#wasm.reach(length, history.version ?? 0, floor, rowLimit(limit));
     if (rows < 0) checkHistory(history);
-    const prediction: ReachPrediction = {
-      tasks: this.#answers.uint32(rows),
-      probabilities: this.#answers.float64(rows),
-      multiplicities: this.#answers.float64(rows),
-      leadP10Ms: this.#answers.float64(rows),
-      leadP50Ms: this.#answers.float64(rows),
-      leadP90Ms: this.#answers.float64(rows),
-    };
+    const tasks = new Array<number>(rows);
+    const probabilities = new Array<number>(rows);
+    const multiplicities = new Array<number>(rows);
+    const leadP10Ms = new Array<number>(rows);
+    const leadP50Ms = new Array<number>(rows);
+    const leadP90Ms = new Array<number>(rows);
     for (let i = 0; i < rows; i++) {
-      prediction.tasks[i] = this.#outTasks[i] as number;
-      prediction.probabilities[i] = this.#outProbabilities[i] as number;
-      prediction.multiplicities[i] = this.#outMultiplicities[i] as number;
-      prediction.leadP10Ms[i] = this.#outLeadMs[i * 3] as number;
-      prediction.leadP50Ms[i] = this.#outLeadMs[i * 3 + 1] as number;
-      prediction.leadP90Ms[i] = this.#outLeadMs[i * 3 + 2] as number;
+      tasks[i] = this.#outTasks[i] as number;
+      probabilities[i] = this.#outProbabilities[i] as number;
+      multiplicities[i] = this.#outMultiplicities[i] as number;
+      leadP10Ms[i] = this.#outLeadMs[i * 3] as number;
+      leadP50Ms[i] = this.#outLeadMs[i * 3 + 1] as number;
+      leadP90Ms[i] = this.#outLeadMs[i * 3 + 2] as number;
     }
-    return prediction;
+    return { tasks, probabilities, multiplicities, leadP10Ms, leadP50Ms, leadP90Ms };
   }
 
   observe(run: ObservedRun): void {
@@ -265,40 +262,6 @@ export class WasmEngine implements ChainEngine {
     this.#pathStartMs.fill(Number.NaN, 0, length);
     if (startMs !== undefined) this.#pathStartMs.set(startMs.subarray(0, length));
     return length;
-  }
-}
-
-/** Bytes of a chunk of answers: some hundred of them. Larger ones come from the system page by page, which costs more than it saves. */
-const CHUNK_BYTES = 1 << 16;
-
-/**
- * Arrays for answers, cut from shared chunks and never given out twice. An array with a buffer of its own costs up to 0.5 µs, as
- * much as the prediction in it; a view costs 0.03. An answer that is kept holds its chunk.
- */
-class AnswerArrays {
-  #chunk = new ArrayBuffer(CHUNK_BYTES);
-  #used = 0;
-
-  float64(length: number): Float64Array {
-    // The cut first: it may open a new chunk.
-    const offset = this.#cut(length * 8);
-    return new Float64Array(this.#chunk, offset, length);
-  }
-
-  uint32(length: number): Uint32Array {
-    const offset = this.#cut(length * 4);
-    return new Uint32Array(this.#chunk, offset, length);
-  }
-
-  /** Offset of so many bytes, aligned to 8, in #chunk. Rows are at most ROWS_MAX, so a chunk always has room for some. */
-  #cut(bytes: number): number {
-    if (this.#used + bytes > CHUNK_BYTES) {
-      this.#chunk = new ArrayBuffer(CHUNK_BYTES);
-      this.#used = 0;
-    }
-    const offset = this.#used;
-    this.#used = (offset + bytes + 7) & ~7;
-    return offset;
   }
 }
 

@@ -29,8 +29,8 @@ export function modelOf(table: TableModel): Model {
     next: ({ tasks: path }): NextPrediction => {
       const row = Object.entries(table.next[keyOf(path)] ?? { end: 1 }).filter(([task]) => task !== "end");
       return {
-        tasks: Uint32Array.from(row, ([task]) => id(task)),
-        probabilities: Float64Array.from(row, ([, probability]) => probability),
+        tasks: row.map(([task]) => id(task)),
+        probabilities: row.map(([, probability]) => probability),
         end: (table.next[keyOf(path)] ?? { end: 1 }).end ?? 0,
       };
     },
@@ -38,12 +38,11 @@ export function modelOf(table: TableModel): Model {
       const rows = Object.entries(table.reach[keyOf(path)] ?? {})
         .filter(([, reached]) => reached.probability >= floor)
         .slice(0, limit);
-      const lead = (quantile: 0 | 1 | 2) =>
-        Float64Array.from(rows, ([, reached]) => reached.leadMs?.[quantile] ?? Number.NaN);
+      const lead = (quantile: 0 | 1 | 2) => rows.map(([, reached]) => reached.leadMs?.[quantile] ?? Number.NaN);
       return {
-        tasks: Uint32Array.from(rows, ([task]) => id(task)),
-        probabilities: Float64Array.from(rows, ([, reached]) => reached.probability),
-        multiplicities: Float64Array.from(rows, ([, reached]) => reached.multiplicity ?? 1),
+        tasks: rows.map(([task]) => id(task)),
+        probabilities: rows.map(([, reached]) => reached.probability),
+        multiplicities: rows.map(([, reached]) => reached.multiplicity ?? 1),
         leadP10Ms: lead(0),
         leadP50Ms: lead(1),
         leadP90Ms: lead(2),

@@ -20,10 +20,10 @@ const module = await engineModule();
 
 /** Largest difference of a column, matched by task; infinite where the tasks differ. */
 function difference(
-  a: { tasks: Uint32Array },
-  columnA: Float64Array,
-  b: { tasks: Uint32Array },
-  columnB: Float64Array,
+  a: { tasks: readonly number[] },
+  columnA: readonly number[],
+  b: { tasks: readonly number[] },
+  columnB: readonly number[],
   isRelative = false,
 ): number {
   if (a.tasks.length !== b.tasks.length) return Number.POSITIVE_INFINITY;

@@ -26,7 +26,10 @@ function path(...tasks: number[]): History {
   return { tasks: Uint32Array.from(tasks) };
 }
 
-function probabilityOf(prediction: { tasks: Uint32Array; probabilities: Float64Array }, task: number): number {
+function probabilityOf(
+  prediction: { tasks: readonly number[]; probabilities: readonly number[] },
+  task: number,
+): number {
   return prediction.probabilities[prediction.tasks.indexOf(task)] ?? 0;
 }
 
@@ -34,8 +37,8 @@ describe.each(engines)("%s engine", (_name, create) => {
   test("an empty model answers: the end is certain, nothing is reached", () => {
     const engine = create();
     expect(engine.next(path(3, 1), 10)).toEqual({
-      tasks: new Uint32Array(0),
-      probabilities: new Float64Array(0),
+      tasks: [],
+      probabilities: [],
       end: 1,
     });
     expect(engine.reach(path(3, 1), 0, 10).tasks.length).toBe(0);

@@ -38,13 +38,13 @@ export class OracleEngine implements ChainEngine {
 
   next(history: History, limit: number): NextPrediction {
     checkHistory(history);
-    if (history.tasks.length === 0) return { tasks: new Uint32Array(0), probabilities: new Float64Array(0), end: 1 };
+    if (history.tasks.length === 0) return { tasks: [], probabilities: [], end: 1 };
     const { symbols, probabilities } = this.#next.mix(history, false);
     const rows = symbols.map((task, s) => ({ task, probability: probabilities[s] as number })).slice(1);
     rows.sort((a, b) => b.probability - a.probability);
     return {
-      tasks: Uint32Array.from(rows.slice(0, limit), (row) => row.task),
-      probabilities: Float64Array.from(rows.slice(0, limit), (row) => row.probability),
+      tasks: rows.slice(0, limit).map((row) => row.task),
+      probabilities: rows.slice(0, limit).map((row) => row.probability),
       end: probabilities[symbols.indexOf(END)] as number,
     };
   }
@@ -59,12 +59,12 @@ export class OracleEngine implements ChainEngine {
       .slice(0, limit)
       .map((row) => ({ ...row, lead: this.#lead.read(history, row.task) }));
     return {
-      tasks: Uint32Array.from(rows, (row) => row.task),
-      probabilities: Float64Array.from(rows, (row) => row.probability),
-      multiplicities: Float64Array.from(rows, (row) => row.lead.multiplicity),
-      leadP10Ms: Float64Array.from(rows, (row) => row.lead.p10),
-      leadP50Ms: Float64Array.from(rows, (row) => row.lead.p50),
-      leadP90Ms: Float64Array.from(rows, (row) => row.lead.p90),
+      tasks: rows.map((row) => row.task),
+      probabilities: rows.map((row) => row.probability),
+      multiplicities: rows.map((row) => row.lead.multiplicity),
+      leadP10Ms: rows.map((row) => row.lead.p10),
+      leadP50Ms: rows.map((row) => row.lead.p50),
+      leadP90Ms: rows.map((row) => row.lead.p90),
     };
   }
 
