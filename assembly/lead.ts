@@ -9,28 +9,26 @@
 // learned levels as in adaptive conformal inference (Gibbs and Candès, NeurIPS 2021).
 
 import { fold } from "./hash";
-import { exp4 } from "./math";
 import { pathBack, pathLength, pathWhole } from "./path";
 import { claimLine, findLine, LINE_TOTAL, touchLines } from "./table";
 
-const BUCKETS: i32 = 44;
-const BUCKETS_PER_OCTAVE: f64 = 4;
+export const BUCKETS: i32 = 44;
+export const BUCKETS_PER_OCTAVE: f64 = 4;
 /** Buckets of the window that lie below the first value. */
 const BUCKETS_BELOW: i32 = 22;
-const CELL_BASE: usize = 8;
-const CELL_MULTIPLICITY: usize = 12;
-const CELL_BUCKETS: usize = 16;
+export const CELL_BASE: usize = 8;
+export const CELL_MULTIPLICITY: usize = 12;
+export const CELL_BUCKETS: usize = 16;
 const BUCKET_COUNT_MAX: u32 = 255;
 const TOTAL_MAX: f32 = 1023;
 /** No bucket lies beyond this: the octaves of the longest time in f64 ms, four buckets each. */
-const BASE_MAX: i32 = 4200;
+export const BASE_MAX: i32 = 4200;
 /** As many executions as a run can have. */
-const MULTIPLICITY_MAX: f32 = 4096;
-const US_PER_MS: f64 = 1000;
-const LN_2: f32 = 0.6931471805599453;
+export const MULTIPLICITY_MAX: f32 = 4096;
+export const US_PER_MS: f64 = 1000;
 const LEAD_SALT: u64 = 0x1ead;
 /** Below this many lead times a cell's quantiles say less than those of a broader context. */
-const ENOUGH: f32 = 10;
+export const ENOUGH: f32 = 10;
 /** Last task, last two, whole path: the broadest first. */
 const CONTEXTS: i32 = 3;
 
@@ -39,26 +37,19 @@ const HIGH: f32 = 0.9;
 /** Slow, because the lead times of one run move together. */
 const LEVEL_RATE: f32 = 0.0003;
 /** A level below 0 or above 1 reaches outside the values seen, by this many buckets per unit. */
-const BUCKETS_OUTSIDE: f64 = 8;
-const LEVEL_MIN: f32 = -2;
-const LEVEL_MAX: f32 = 3;
-/** A level that falls on the edge between two values means the lower one, whatever its last bit says. */
-const TIE: f64 = 1e-3;
+export const BUCKETS_OUTSIDE: f32 = 8;
+export const LEVEL_MIN: f32 = -2;
+export const LEVEL_MAX: f32 = 3;
 const EVIDENCES: i32 = 8;
 
 /** Levels: (low f32, high f32) per context and octave of evidence. */
 export const LEAD_LEVEL_BYTES: usize = 3 * 8 * 8;
 let levels: usize = 0;
 
-export let leadP10Ms: f64 = NaN;
-export let leadP50Ms: f64 = NaN;
-export let leadP90Ms: f64 = NaN;
-export let leadMultiplicity: f64 = 1;
-
 /** Hash of the path as each context sees it; with a symbol folded in, of its cell. */
 const PATH_HASH: usize = memory.data(3 * 8, 16);
 /** Contexts that differ for this path: of a path of one task, the last two are the whole. */
-let contexts: i32 = CONTEXTS;
+export let contexts: i32 = CONTEXTS;
 // Set by choose: the context that answers, and its cell, 0 where none knows the symbol.
 let chosen: i32 = 0;
 let chosenCell: usize = 0;
@@ -74,7 +65,7 @@ export function leadReset(): void {
   }
 }
 
-/** Before leadLearn and leadRead: the path that they speak of. */
+/** Before leadLearn and leadsOut: the path that they speak of. */
 export function leadPath(): void {
   const last = fold(0, <u64>pathBack(0));
   store<u64>(PATH_HASH, fold(last, LEAD_SALT));
@@ -85,7 +76,7 @@ export function leadPath(): void {
 
 // @ts-ignore: decorator
 @inline
-function hashOf(context: i32, symbol: u32): u64 {
+export function leadHash(context: i32, symbol: u32): u64 {
   return fold(load<u64>(PATH_HASH + (<usize>context << 3)), <u64>symbol);
 }
 
@@ -94,17 +85,17 @@ function hashOf(context: i32, symbol: u32): u64 {
 @inline
 export function leadTouch(symbol: u32): u32 {
   let touched: u32 = 0;
-  for (let c = 0; c < CONTEXTS; c++) touched ^= touchLines(hashOf(c, symbol));
+  for (let c = 0; c < CONTEXTS; c++) touched ^= touchLines(leadHash(c, symbol));
   return touched;
 }
 
 /** Finds the narrowest context with enough, else the broadest. */
 function choose(symbol: u32): void {
   chosen = 0;
-  chosenCell = findLine(hashOf(0, symbol));
+  chosenCell = findLine(leadHash(0, symbol));
   if (chosenCell == 0) return;
   for (let c = 1; c < contexts && load<f32>(chosenCell, LINE_TOTAL) >= ENOUGH; c++) {
-    const cell = findLine(hashOf(c, symbol));
+    const cell = findLine(leadHash(c, symbol));
     if (cell == 0 || !(load<f32>(cell, LINE_TOTAL) >= ENOUGH)) return;
     chosen = c;
     chosenCell = cell;
@@ -118,7 +109,7 @@ export function leadLearn(symbol: u32, leadMs: f64, multiplicity: i32): void {
   choose(symbol);
   if (isKnown && chosenCell != 0 && load<i32>(chosenCell, CELL_BASE) != 0) learnLevels(chosenCell, position);
   for (let c = 0; c < contexts; c++) {
-    const cell = claimLine(hashOf(c, symbol));
+    const cell = claimLine(leadHash(c, symbol));
     const isEnough = load<f32>(cell, LINE_TOTAL) >= ENOUGH;
     addCell(cell, multiplicity, isKnown, <i32>position);
     // A narrower context would not be asked yet.
@@ -151,7 +142,7 @@ function addLead(cell: usize, bucket: i32): void {
 /** The learned levels of the chosen context and the cell's octave of evidence. */
 // @ts-ignore: decorator
 @inline
-function levelsOf(context: i32, cell: usize): usize {
+export function levelsOf(context: i32, cell: usize): usize {
   const octave = min(EVIDENCES - 1, max(0, <i32>(reinterpret<u32>(load<f32>(cell, LINE_TOTAL)) >> 23) - 127));
   return levels + <usize>(context * EVIDENCES + octave) * 8;
 }
@@ -168,9 +159,9 @@ function learnLevels(cell: usize, position: f64): void {
 
 // Set by summarise: the cell's first and last bucket that is not empty (first is 64 where all are) and the sums of the buckets up
 // to each.
-let first: i32 = 0;
-let last: i32 = 0;
-const SUMS: usize = memory.data(48 * 2, 16);
+export let first: i32 = 0;
+export let last: i32 = 0;
+export const SUMS: usize = memory.data(48 * 2, 16);
 
 /** Sum of all buckets, after summarise. */
 // @ts-ignore: decorator
@@ -179,14 +170,21 @@ function sumAll(): f64 {
   return <f64>load<u16>(SUMS + (<usize>(BUCKETS - 1) << 1));
 }
 
-/** Running sums of eight u16, by shifting and adding. */
+/** Running sums of eight u16, by shifting and adding. The lanes taken of `none` are such that a shuffle is one shift of both. */
 // @ts-ignore: decorator
 @inline
 function running(x: v128): v128 {
   const none = i16x8.splat(0);
-  const by1 = i16x8.add(x, v128.shuffle<i16>(none, x, 0, 8, 9, 10, 11, 12, 13, 14));
-  const by2 = i16x8.add(by1, v128.shuffle<i16>(none, by1, 0, 1, 8, 9, 10, 11, 12, 13));
-  return i16x8.add(by2, v128.shuffle<i16>(none, by2, 0, 1, 2, 3, 8, 9, 10, 11));
+  const by1 = i16x8.add(x, v128.shuffle<i16>(none, x, 7, 8, 9, 10, 11, 12, 13, 14));
+  const by2 = i16x8.add(by1, v128.shuffle<i16>(none, by1, 6, 7, 8, 9, 10, 11, 12, 13));
+  return i16x8.add(by2, v128.shuffle<i16>(none, by2, 4, 5, 6, 7, 8, 9, 10, 11));
+}
+
+/** The last of eight u16 in all lanes. */
+// @ts-ignore: decorator
+@inline
+function last8(x: v128): v128 {
+  return v128.shuffle<i16>(x, x, 7, 7, 7, 7, 7, 7, 7, 7);
 }
 
 /** Adds sixteen buckets to the sums; returns the sum so far in every lane. */
@@ -195,12 +193,12 @@ function running(x: v128): v128 {
 function sumSixteen(buckets: v128, before: v128, to: usize): v128 {
   const low = i16x8.add(before, running(i16x8.extend_low_i8x16_u(buckets)));
   v128.store(to, low);
-  const high = i16x8.add(i16x8.splat(<i16>i16x8.extract_lane_u(low, 7)), running(i16x8.extend_high_i8x16_u(buckets)));
+  const high = i16x8.add(last8(low), running(i16x8.extend_high_i8x16_u(buckets)));
   v128.store(to, high, 16);
-  return i16x8.splat(<i16>i16x8.extract_lane_u(high, 7));
+  return last8(high);
 }
 
-function summarise(cell: usize): void {
+export function summarise(cell: usize): void {
   const a = v128.load(cell, CELL_BUCKETS);
   const b = v128.load(cell, CELL_BUCKETS + 16);
   // The last four bytes are the total.
@@ -215,82 +213,15 @@ function summarise(cell: usize): void {
   last = 63 - <i32>clz(filled);
 }
 
-/** Where the position lies among the cell's values: 0–1 inside their range, beyond it by BUCKETS_OUTSIDE. Inverse of positionOf. */
+/** Where the position lies among the cell's values: 0–1 inside their range, beyond it by BUCKETS_OUTSIDE. Inverse of positionsOf in leads-out.ts. */
 function rankOf(cell: usize, position: f64): f64 {
   summarise(cell);
   const at = position - <f64>(load<i32>(cell, CELL_BASE) - 1);
-  if (at < <f64>first) return (at - <f64>first) / BUCKETS_OUTSIDE;
-  if (at >= <f64>(last + 1)) return 1 + (at - <f64>(last + 1)) / BUCKETS_OUTSIDE;
+  if (at < <f64>first) return (at - <f64>first) / <f64>BUCKETS_OUTSIDE;
+  if (at >= <f64>(last + 1)) return 1 + (at - <f64>(last + 1)) / <f64>BUCKETS_OUTSIDE;
   // Between first and last, hence inside the cell, once NaN is out.
   const bucket = <usize>min(BUCKETS - 1, max(0, <i32>at));
   const inside = <f64>load<u8>(cell + CELL_BUCKETS + bucket);
   const below = <f64>load<u16>(SUMS + (bucket << 1)) - inside;
   return (below + inside * (at - <f64>bucket)) / sumAll();
-}
-
-/** What leadRow stored of each row: the cell, and the levels that are read in it. */
-const ROW_CELL: usize = memory.data(256 * 4, 64);
-const ROW_LEVELS: usize = memory.data(256 * 4, 64);
-
-/** Chooses the cell of a row of the answer: all rows first, so that their cache misses overlap. */
-// @ts-ignore: decorator
-@inline
-export function leadRow(row: i32, symbol: u32): void {
-  choose(symbol);
-  store<u32>(ROW_CELL + (<usize>row << 2), <u32>chosenCell);
-  store<u32>(ROW_LEVELS + (<usize>row << 2), <u32>levelsOf(chosen, chosenCell));
-}
-
-/** Sets leadP10Ms, leadP50Ms, leadP90Ms (NaN where unknown) and leadMultiplicity for a row that leadRow chose. */
-export function leadRead(row: i32): void {
-  leadP10Ms = NaN;
-  leadP50Ms = NaN;
-  leadP90Ms = NaN;
-  leadMultiplicity = 1;
-  const cell = <usize>load<u32>(ROW_CELL + (<usize>row << 2));
-  if (cell == 0) return;
-  const mean = load<f32>(cell, CELL_MULTIPLICITY) / load<f32>(cell, LINE_TOTAL);
-  // Comparisons, not max: a cell from a hostile image may hold anything, and NaN compares false.
-  if (mean > 1 && mean <= MULTIPLICITY_MAX) leadMultiplicity = <f64>mean;
-  const base = load<i32>(cell, CELL_BASE);
-  if (base <= 0 || base > BASE_MAX) return;
-  const at = <usize>load<u32>(ROW_LEVELS + (<usize>row << 2));
-  const low = load<f32>(at);
-  const high = load<f32>(at, 4);
-  if (!(low >= LEVEL_MIN && high <= LEVEL_MAX && low <= high)) return;
-  summarise(cell);
-  if (first >= BUCKETS) return;
-  const p10 = positionOf(cell, <f64>low);
-  const p50 = positionOf(cell, 0.5);
-  const p90 = positionOf(cell, <f64>high);
-  // 2^(position / buckets per octave), the three at once.
-  const exponents = f32x4(<f32>p10, <f32>p50, <f32>p90, 0);
-  const us = exp4(f32x4.mul(f32x4.splat(LN_2 / <f32>BUCKETS_PER_OCTAVE), exponents));
-  leadP10Ms = msOf(f32x4.extract_lane(us, 0));
-  leadP50Ms = max(leadP10Ms, msOf(f32x4.extract_lane(us, 1)));
-  leadP90Ms = max(leadP50Ms, msOf(f32x4.extract_lane(us, 2)));
-}
-
-// @ts-ignore: decorator
-@inline
-function msOf(usPlusOne: f32): f64 {
-  return max(0, <f64>usPlusOne - 1) / US_PER_MS;
-}
-
-/** Bucket position of a level, after summarise of the same cell. */
-function positionOf(cell: usize, level: f64): f64 {
-  const base = <f64>(load<i32>(cell, CELL_BASE) - 1);
-  if (level <= 0) return base + <f64>first + level * BUCKETS_OUTSIDE;
-  if (level >= 1) return base + <f64>(last + 1) + (level - 1) * BUCKETS_OUTSIDE;
-  const target = level * sumAll() - TIE;
-  // The first bucket that the sum of it and those before reaches the target in: as many as there are smaller sums.
-  const least = i16x8.splat(<i16>max(1, <i32>Math.ceil(target)));
-  let smaller: i32 = 0;
-  for (let at = SUMS; at < SUMS + 96; at += 16) {
-    smaller += popcnt<i32>(i16x8.bitmask(i16x8.lt_u(v128.load(at), least)));
-  }
-  const bucket = <usize>min(smaller, BUCKETS - 1);
-  const count = <f64>load<u8>(cell + CELL_BUCKETS + bucket);
-  const below = <f64>load<u16>(SUMS + (bucket << 1)) - count;
-  return base + <f64>bucket + (target - below) / count;
 }

@@ -24,7 +24,7 @@ import {
   addSymbol, COUNT_ONE, COUNTS, findLine, holdLine, LINE_PLACE_LAST, LINE_PLACES, LINE_TOTAL, placeCount, placeSymbol,
   wideHash,
 } from "./table";
-import { RANKED_MAX, rowAdd, rowsOut, rowsRank, rowsReset } from "./topk";
+import { rowsOut } from "./topk";
 import { WEIGHT_BYTES, weightsBytes, weightsLearn, weightsLoad, weightsReset } from "./weights";
 
 /** Count that an unseen symbol is taken to have. */
@@ -365,8 +365,5 @@ function learnContext(context: i32): void {
 /** Writes the `limit` likeliest tasks to OUT_TASKS and OUT_PROBABILITIES, highest first, and OUT_END; returns how many tasks. */
 export function nextOut(limit: i32): i32 {
   store<f64>(OUT_END, <f64>load<f32>(CANDIDATE_P));
-  if (candidates <= RANKED_MAX) return rowsRank(CANDIDATE_P, candidates, limit);
-  rowsReset();
-  for (let s = 1; s < candidates; s++) rowAdd(s, load<f32>(CANDIDATE_P + (<usize>s << 2)));
-  return rowsOut(limit);
+  return rowsOut(CANDIDATE_P, 1, candidates, 0, limit);
 }

@@ -243,16 +243,33 @@ function lnCount(count: u32): f32 {
   return load<f32>(LN_COUNT + (<usize>count << 2));
 }
 
-/** Asks for the second and third lines of all contexts whose first is full: gather would wait for one after the other. */
+/**
+ * Asks for the further lines of all contexts whose first is full: gather would wait for one after the other. How many a context has is
+ * taken to be what the broadest has: the last task's lines are used most, and are the nearest.
+ */
 function touchWide(): void {
+  const lines = linesOf(0);
   let touched: u32 = 0;
-  for (let c = 0; c < CONTEXTS; c++) {
+  for (let c = 1; c < CONTEXTS; c++) {
     const line = <usize>load<u32>(CONTEXT_LINE + (<usize>c << 2));
     if (line == 0 || load<u32>(line, LINE_PLACE_LAST) == 0) continue;
     const hash = load<u64>(HASH + (<usize>c << 3));
-    touched ^= touchLines(wideHash(hash, 1)) ^ touchLines(wideHash(hash, 2));
+    for (let k = 1; k < lines; k++) touched ^= touchLines(wideHash(hash, k));
   }
   store<u32>(TOUCHED, touched);
+}
+
+/** How many lines the context has, as gather meets them. */
+function linesOf(context: i32): i32 {
+  const hash = load<u64>(HASH + (<usize>context << 3));
+  let line = <usize>load<u32>(CONTEXT_LINE + (<usize>context << 2));
+  let lines = 0;
+  while (line != 0 && lines < WIDE_LINES_MAX) {
+    lines++;
+    if (load<u32>(line, LINE_PLACE_LAST) == 0) break;
+    line = findLine(wideHash(hash, lines));
+  }
+  return lines;
 }
 
 /** Adds the evidence of one context to its candidates; returns what every candidate gets from it when absent. */
