@@ -215,7 +215,8 @@ function createPool(config: AgentConfig, parts: PoolParts): RuntimePool {
     keepAliveMs: (task) => declared(task)?.keepAliveMs ?? tasks[task]!.keepAliveMs,
     loadObjects: (runtime) => objects.readAll(runtime, objectsOf(tasks[runtime.task]!)),
     unpackCode: (runtime) => code.of(runtime, tasks[runtime.task]!),
-    fetchedMs: (runtime) => objects.waitedMs(runtime),
+    fetched: (runtime) => ({ ms: objects.waitedMs(runtime), bytes: objects.loadedBytes(runtime) }),
+    onClaim: (runtime) => objects.hurry(runtime),
     onIdle: (task) => idle.note(task, clock.hubMs()),
     onEnd: (runtime, reason) => {
       prepared.endedRuntime(runtime, reason);

@@ -180,7 +180,8 @@ export class ObjectCache implements ObjectStore {
       this.#entries.set(entry.uri, entry);
     }
     if (want.by === "task") entry.uses++;
-    else if (entry.hold === null || entry.hold.untilMs < want.holdUntilMs) {
+    // What a start needs is pinned by its runtime, and needs no hold.
+    if (want.by === "prefetch" && (entry.hold === null || entry.hold.untilMs < want.holdUntilMs)) {
       entry.hold = { probability: want.probability, untilMs: want.holdUntilMs };
     }
     let released = false;

@@ -156,13 +156,17 @@ export class Commands {
     try {
       if (clock.hubMs() >= command.expiresMs) return refused("expired while it waited for others to start");
       const startedMs = clock.hubMs();
-      const answer = await pool.prewarm(command.task, command.commandId, clock.toLocalMs(command.expiresMs));
+      const { commandId, probability } = command;
+      const untilMs = clock.toLocalMs(command.expiresMs);
+      const answer = await pool.prewarm(command.task, { commandId, probability, untilMs });
       if (!answer.ok) {
         const full = answer.reason === "no_instance" || answer.reason === "no_memory";
         return full ? refused(`${answer.reason}: ${answer.detail}`) : failed(`${answer.reason}: ${answer.detail}`);
       }
       const { runtime, started } = answer;
-      const whole = started ? { wholeStartMs: runtime.initMs + runtime.fetchMs } : {};
+      const whole = started
+        ? { wholeStartMs: runtime.initMs + runtime.fetchMs, bytes: runtime.fetchedBytes }
+        : { bytes: 0 };
       return { state: "done", startedMs, readyMs: clock.hubMs(), ...whole };
     } finally {
       const next = this.#warmQueue.shift();

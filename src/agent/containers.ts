@@ -82,7 +82,7 @@ export class Containers implements ObjectStore {
     const beganMs = this.#nowMs();
     const checked = checkUri(uri, this.#objects);
     // The image of a task is the operator's own choice; what a command names has to be allowed.
-    if (!checked.ok && !(want.by === "task" && want.configured)) return { ...checked, uri, waitedMs: 0 };
+    if (!checked.ok && !(want.by !== "prefetch" && want.configured)) return { ...checked, uri, waitedMs: 0 };
     const running = this.#pulls.get(uri);
     const found = running === undefined ? await this.#find(uri) : null;
     if (found !== null) return this.#answer(uri, "cached", found, 0);

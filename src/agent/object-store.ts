@@ -1,13 +1,16 @@
 // What loads objects by URI, as the rest of the agent sees it: who asks, what is answered, why not.
 import type { FetchReason } from "./fetchers/source.ts";
 
-/** Who asks. A prefetch says how much it is worth, so that it never throws out something that is worth more. */
+/** Named by the agent's own configuration. */
+interface Named {
+  configured?: boolean;
+}
+
+/** Who asks. What is done ahead says how much it is worth, so that it never throws out something that is worth more. */
 export type Want =
-  | {
-      by: "task";
-      /** Named by the agent's own configuration. */
-      configured?: boolean;
-    }
+  | ({ by: "task" } & Named)
+  /** A runtime that a command starts and that nobody has called yet: it waits for no turn, and makes nobody else wait. */
+  | ({ by: "start"; probability: number; holdUntilMs: number } & Named)
   | { by: "prefetch"; probability: number; bytes: number | null; neededMs: number; holdUntilMs: number };
 
 export type LoadReason =

@@ -7,6 +7,8 @@ export type EndReason = "expired" | "evicted" | "stopped" | "replaced" | "crashe
 /** A command's claim on a runtime. */
 export interface Hold {
   commandId: string;
+  /** Chance of its use, as it was foretold. */
+  probability: number;
   /** Agent's clock. */
   untilMs: number;
   /** The runtime would have lived until then anyway; 0 where the command started it. */
@@ -33,6 +35,8 @@ export interface Runtime {
   /** From spawn to ready, without the objects it waited for. */
   initMs: number;
   fetchMs: number;
+  /** Loaded by its start; 0 of what was there or what others were loading. */
+  fetchedBytes: number;
   memoryBytes: number;
 }
 

@@ -7,7 +7,7 @@
 // An idle runtime is held for the keep-alive, or until the hold of its command ends, whichever is later.
 import { randomBytes } from "node:crypto";
 import { type LaunchOptions, launch } from "./launch.ts";
-import { type EndReason, failure, type Runtime, type StartFailure } from "./runtime.ts";
+import { type EndReason, failure, type Hold, type Runtime, type StartFailure } from "./runtime.ts";
 
 export type Acquired =
   | {
@@ -30,8 +30,10 @@ interface PoolOptions extends LaunchOptions {
   onIdle: (task: string) => void;
   /** Loads the task's `objects`. Their failure is the start's failure. */
   loadObjects: (runtime: Runtime) => Promise<{ ok: true } | { ok: false; detail: string }>;
-  /** Wall time during which the runtime waited for objects so far. */
-  fetchedMs: (runtime: Runtime) => number;
+  /** What the runtime has loaded so far, and the wall time during which it waited for objects. */
+  fetched: (runtime: Runtime) => { ms: number; bytes: number };
+  /** A user waits for a runtime that was started ahead: what it is loading is urgent now. */
+  onClaim: (runtime: Runtime) => void;
   onEnd: (runtime: Runtime, reason: EndReason) => void;
 }
 
@@ -93,7 +95,7 @@ export class RuntimePool {
       const ahead = this.#unclaimed(task);
       const queueMs = queuedMs();
       const startMs = this.#options.nowMs();
-      const runtime = ahead ?? this.#startIfRoom(task, true);
+      const runtime = ahead ?? this.#startIfRoom(task, null);
       if (runtime === null) {
         queued = true;
         const freed = await this.#nextFree(task, signal);
@@ -135,8 +137,7 @@ export class RuntimePool {
    */
   async prewarm(
     task: string,
-    commandId: string,
-    untilMs: number,
+    { commandId, probability, untilMs }: Pick<Hold, "commandId" | "probability" | "untilMs">,
   ): Promise<StartFailure | { ok: true; runtime: Runtime; started: boolean }> {
     if (this.#options.tasks[task] === undefined) return failure("unknown_task", `this VM has no task ${task}`);
     if (this.#stopped) return failure("stopped", "the agent stops");
@@ -144,16 +145,16 @@ export class RuntimePool {
     if (idle !== null) {
       if (idle.hold !== null) this.#options.onEnd(idle, "replaced");
       const nowMs = this.#options.nowMs();
-      idle.hold = { commandId, untilMs, anywayUntilMs: idle.expiresMs, readyMs: nowMs, used: false };
+      idle.hold = { commandId, probability, untilMs, anywayUntilMs: idle.expiresMs, readyMs: nowMs, used: false };
       this.#expireAt(idle, Math.max(idle.expiresMs, untilMs));
       return { ok: true, runtime: idle, started: false };
     }
     if (this.#count(task) >= this.#options.tasks[task].maxInstances) {
       return failure("no_instance", "all instances that the task may have are there and in use");
     }
-    const runtime = this.#startIfRoom(task, false);
+    const hold = { commandId, probability, untilMs, anywayUntilMs: 0, readyMs: 0, used: false };
+    const runtime = this.#startIfRoom(task, hold);
     if (runtime === null) return failure("no_memory", "the VM's memory is taken by runtimes that are in use or held");
-    runtime.hold = { commandId, untilMs, anywayUntilMs: 0, readyMs: 0, used: false };
     const answer = await this.#ready.get(runtime.runtimeId)!;
     return answer.ok ? { ok: true, runtime, started: true } : answer;
   }
@@ -231,6 +232,7 @@ export class RuntimePool {
   async #waitFor(runtime: Runtime, signal: AbortSignal): Promise<StartFailure | { ok: true }> {
     runtime.claimed = true;
     runtime.started?.hurry?.();
+    this.#options.onClaim(runtime);
     const gone = new Promise<StartFailure>((resolve) => {
       signal.addEventListener("abort", () => resolve(failure("aborted", "the caller has gone")), { once: true });
     });
@@ -267,7 +269,8 @@ export class RuntimePool {
    * Null where the task has all its instances or the memory is taken. A user's request may end idle runtimes for it; a command
    * only those that no command holds and that are likelier to expire than to be used: a call that is foreseen goes before one that may come.
    */
-  #startIfRoom(task: string, forUser: boolean): Runtime | null {
+  #startIfRoom(task: string, hold: Hold | null): Runtime | null {
+    const forUser = hold === null;
     const config = this.#options.tasks[task]!;
     if (this.#count(task) >= config.maxInstances) return null;
     const neededBytes = this.#memoryOf(task);
@@ -283,7 +286,7 @@ export class RuntimePool {
     }
     // A lone runtime may start whatever its size: refusing would turn a wrong estimate into an outage.
     if (lacking() && this.#runtimes.size > 0) return null;
-    return this.#start(task);
+    return this.#start(task, hold);
   }
 
   /** For half of the time that it is held, or for as long as the configuration alone would have held it. */
@@ -292,7 +295,7 @@ export class RuntimePool {
     return this.#options.nowMs() - lastUsedMs >= Math.min(ownMs, (expiresMs - lastUsedMs) / 2);
   }
 
-  #start(task: string): Runtime {
+  #start(task: string, hold: Hold | null): Runtime {
     const nowMs = this.#options.nowMs();
     const runtime: Runtime = {
       runtimeId: randomBytes(8).toString("hex"),
@@ -304,10 +307,11 @@ export class RuntimePool {
       readyMs: 0,
       lastUsedMs: nowMs,
       expiresMs: Number.POSITIVE_INFINITY,
-      hold: null,
+      hold,
       started: null,
       initMs: 0,
       fetchMs: 0,
+      fetchedBytes: 0,
       memoryBytes: 0,
     };
     this.#runtimes.set(runtime.runtimeId, runtime);
@@ -337,7 +341,9 @@ export class RuntimePool {
     ]);
     if (!launched.ok) return launched;
     if (!loaded.ok) return failure("start_failed", loaded.detail);
-    runtime.fetchMs = this.#options.fetchedMs(runtime);
+    const { ms, bytes } = this.#options.fetched(runtime);
+    runtime.fetchMs = ms;
+    runtime.fetchedBytes = bytes;
     return { ok: true };
   }
 

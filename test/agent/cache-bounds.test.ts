@@ -214,6 +214,40 @@ describe("room", () => {
   });
 });
 
+describe("what a runtime loads that was started ahead", () => {
+  const start = (probability: number): Want => ({ by: "start", probability, holdUntilMs: nowMs() + 60_000 });
+
+  it("throws out nothing that is worth more; a task's own load does", async () => {
+    const cache = await openCache();
+    const held = store.put("/held", pattern(900 * KB));
+    await loaded(cache.load(held, prefetch()));
+    const code = store.put("/code", pattern(200 * KB, 2));
+    expect(await cache.load(code, start(0.5))).toMatchObject({ ok: false, reason: "cache_full" });
+    expect(cache.has(held)).toBe(true);
+    await loaded(cache.load(code, TASK));
+    expect(cache.has(held)).toBe(false);
+  });
+
+  it("waits for no turn and lets prefetches go on; it ends with its command, unless a user comes", async () => {
+    const cache = await openCache(1);
+    const prefetched = halfOf("/prefetched", pattern(100 * KB));
+    const first = cache.load(prefetched.uri, prefetch());
+    await store.untilAsked("/prefetched");
+    const [dropped, claimed] = ["/dropped", "/claimed"].map((path) => halfOf(path, pattern(100 * KB, 3)));
+    const brief = { ...start(0.5), holdUntilMs: nowMs() + 200 } as Want;
+    const loads = [dropped!, claimed!].map(({ uri }) => cache.load(uri, brief));
+    await Promise.all(["/dropped", "/claimed"].map((path) => store.untilAsked(path)));
+    // A task that loads would have stopped it.
+    prefetched.finish();
+    expect((await loaded(first)).bytes).toBe(100 * KB);
+    const users = cache.load(claimed!.uri, TASK);
+    expect(await loads[0]).toMatchObject({ ok: false, reason: "expired" });
+    claimed!.finish();
+    expect(await loaded(users)).toMatchObject({ how: "joined" });
+    expect(await loaded(loads[1]!)).toMatchObject({ how: "loaded" });
+  });
+});
+
 describe("connections", () => {
   it("of prefetches that stand still are none that a task has to wait for", async () => {
     const cache = await openCache(20);

@@ -115,4 +115,31 @@ describe("a task with code", () => {
     expect(store.asked("/code.tgz")).toBe(1);
     await store.stop();
   });
+
+  it("that a command starts: its code is the command's to account for, and a user's as soon as one comes", async () => {
+    const store = await TestStore.start();
+    const bytes = gzipSync(await tar([{ name: "app/echo.mjs", text: await readFile(TASK_PROGRAM) }]));
+    let finish = () => {};
+    const code = store.on("/code.tgz", (_request, response) => {
+      response.writeHead(200, { "content-length": bytes.length }).write(bytes.subarray(0, 100));
+      finish = () => response.end(bytes.subarray(100));
+    });
+    const task = (overrides: object) => ({ command: [process.execPath, "app/echo.mjs"], code, ...overrides });
+    const { hub, invoke } = await startTestAgent({
+      // A prefetch of it would take minutes.
+      config: { objects: { schemes: ["http"], hosts: [store.host], prefetchBytesPerSecond: 10 } },
+      tasks: { echo: task({}), other: task({}) },
+    });
+    const first = hub.send({ kind: "warm", task: "echo" });
+    await store.untilAsked("/code.tgz");
+    const call = invoke("echo", "e1");
+    finish();
+    expect(await hub.result(first)).toMatchObject({ state: "done", bytes: bytes.length });
+    await (await call).text();
+    expect(await hub.execution("e1")).toMatchObject({ status: "ok", inputs: [{ uri: code, bytes: bytes.length }] });
+    // What was there is nobody's: no byte was loaded for this one.
+    expect(await hub.result(hub.send({ kind: "warm", task: "other" }))).toMatchObject({ state: "done", bytes: 0 });
+    expect(store.asked("/code.tgz")).toBe(1);
+    await store.stop();
+  });
 });

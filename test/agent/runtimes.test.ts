@@ -33,7 +33,8 @@ beforeEach(() => {
     onIdle: () => undefined,
     loadObjects: async () => ({ ok: true }),
     unpackCode: async () => ({ ok: true, folder: null }),
-    fetchedMs: () => 0,
+    fetched: () => ({ ms: 0, bytes: 0 }),
+    onClaim: () => {},
     onEnd: (runtime, reason) => ended.push(`${runtime.task} ${reason}`),
     nowMs: () => nowMs,
   });
@@ -87,7 +88,8 @@ async function used(task: string): Promise<void> {
   pool.release(answer.runtime, true);
 }
 
-const prewarm = (task: string) => pool.prewarm(task, `command ${task}`, nowMs + HOLD_MS);
+const prewarm = (task: string) =>
+  pool.prewarm(task, { commandId: `command ${task}`, probability: 0.9, untilMs: nowMs + HOLD_MS });
 
 describe("on the VM's cores", () => {
   it("a user's call starts like any program, a command's steps back until it is ready", async () => {

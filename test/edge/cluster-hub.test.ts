@@ -452,6 +452,19 @@ describe("budgets of the hour", () => {
     });
   });
 
+  test("bytes that a runtime's start has loaded count too, in its outcome as well", async () => {
+    await policy({ prefetchBytesPerHour: 100 });
+    const first = await leased();
+    await done(first, 100);
+    expect(await admit(offerOf([prefetch("o:1", 1)]))).toMatchObject({
+      refusedKeys: { [`${VM} prefetch o:1`]: "budget of 100 bytes per hour" },
+    });
+    await report({
+      uses: [{ commandId: first.commandId, runId: "r", executionId: "e", usedMs: 1, waitedMs: 0, savedMs: 1 }],
+    });
+    expect((await outcomes()).totals).toMatchObject([{ kind: "warm", outcome: "hit", bytes: 100 }]);
+  });
+
   test("memory held for time, over an eviction", async () => {
     await policy({ warmGbSecondsPerHour: 2 });
     const first = await leased();

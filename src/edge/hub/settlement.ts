@@ -91,7 +91,8 @@ export class Settlement {
     const { command, failed } = settled;
     if (failed !== null) this.fail(cluster, [{ command, reason: failed }], nowMs);
     if (result.state === "done") {
-      if (command.kind === "prefetch") this.#spending.add({ bytes: result.bytes ?? 0 }, nowMs);
+      // A runtime's start may have loaded something too, its code above all.
+      if (result.bytes) this.#spending.add({ bytes: result.bytes }, nowMs);
       // Nothing of these is held, so nothing is left to be used or wasted.
       if (command.kind !== "prefetch" && command.kind !== "warm") this.#queue.finish(command.command_id, nowMs);
     }
