@@ -8,7 +8,6 @@
 // ends every process that it has started.
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
-import { mkdir } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import type { Command, Heartbeat, HeartbeatAnswer } from "../protocol.ts";
@@ -22,6 +21,7 @@ import { createDrivers } from "./drivers/create.ts";
 import { execute } from "./execute.ts";
 import { ExecutionSpool } from "./executions.ts";
 import { createFetcher } from "./fetchers/fetcher.ts";
+import { holdFolders } from "./folder-lock.ts";
 import { HubLoop } from "./hub-loop.ts";
 import { IdleNotes } from "./idle-notes.ts";
 import { Invoker, TIMEOUT_MS_DEFAULT } from "./invoke.ts";
@@ -74,7 +74,8 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
   const stop = () => stopping.abort();
   options.signal?.addEventListener("abort", stop, { once: true });
   if (options.signal?.aborted) stop();
-  const parts = await assemble(config, stopping.signal, log);
+  const release = await holdFolders([config.stateFolder, config.cache.folder]);
+  const parts = await assemble(config, log);
   const { server, hub, clock } = parts;
   server.listen(config.listen.port, config.listen.host);
   await once(server, "listening");
@@ -87,6 +88,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
     log("stopping: finishing what runs");
     if (why === "asked") await hub.leave();
     await wind(parts, config.stopGraceMs);
+    release();
     log(`stopped; the hub's clock was ${Math.round(clock.offsetMs())} ms ahead of this machine's`);
     return why;
   });
@@ -94,8 +96,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
 }
 
 /** Everything made and joined; nothing listens or calls yet. */
-async function assemble(config: AgentConfig, stopping: AbortSignal, log: Log) {
-  await mkdir(config.cache.folder, { recursive: true });
+async function assemble(config: AgentConfig, log: Log) {
   const { cluster, vm, tasks } = config;
   const clock = new HubClock();
   const nowMs = () => clock.localMs();
@@ -122,7 +123,7 @@ async function assemble(config: AgentConfig, stopping: AbortSignal, log: Log) {
     pool,
     prepared,
     warmConcurrency: config.warmConcurrency ?? Math.max(1, Math.floor(capacity.cpuCores)),
-    execute: (command) => execute(invoker, command, stopping),
+    execute: (command) => execute(invoker, command),
     declaredDraining: () => hub.answer?.draining ?? false,
     drain: () => drain(config, pool, invoker),
     report: (item) => reports.add({ list: "results", item }),

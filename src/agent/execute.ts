@@ -4,11 +4,14 @@ import { PassThrough, type Readable } from "node:stream";
 import { COLD_START_HEADER, CONTEXT_HEADER, type Command } from "../protocol.ts";
 import { failed, type Outcome } from "./commands.ts";
 import type { Answered, Invoker } from "./invoke.ts";
-import { PROBLEM_TYPE, parseContext, problemText } from "./server.ts";
+import { PROBLEM_TYPE, type Problem, parseContext, problemText } from "./server.ts";
 
 const ANSWER_BYTES_MAX = 2 ** 20;
 
-export async function execute(invoker: Invoker, command: Command, gone: AbortSignal): Promise<Outcome> {
+/** Nobody can be seen to leave behind a queue: the task's time and the agent's stop bound the call. */
+const NEVER = new AbortController().signal;
+
+export async function execute(invoker: Invoker, command: Command): Promise<Outcome> {
   const { request, task } = command;
   if (request === undefined || task === undefined) return failed("an execute without a task or a request");
   const context = parseContext(request.headers[CONTEXT_HEADER]);
@@ -16,10 +19,10 @@ export async function execute(invoker: Invoker, command: Command, gone: AbortSig
   const body = new PassThrough();
   body.end(Buffer.from(request.body, "base64"));
   const { method, path, headers } = request;
-  const answer = await invoker.invoke({ task, context, method, path, headers, body, gone });
+  const answer = await invoker.invoke({ task, context, method, path, headers, body, gone: NEVER });
   if (!answer.ok) return refusalOf(answer);
   const whole = await wholeBody(answer.body);
-  if (typeof whole === "string") return failed(whole);
+  if (typeof whole === "string") return failureOf({ status: 502, title: "Task failed", detail: whole });
   const cold = { [COLD_START_HEADER]: answer.coldStartMs.toFixed(1) };
   const response = { status: answer.status, headers: { ...answer.headers, ...cold }, body: whole.toString("base64") };
   return { state: "done", response };
@@ -28,10 +31,15 @@ export async function execute(invoker: Invoker, command: Command, gone: AbortSig
 /** As over HTTP: 404 and 503 say that nothing has begun, so that another VM may be tried; the rest is for the caller. */
 function refusalOf(answer: Answered & { ok: false }): Outcome {
   const { status, title, detail } = answer;
-  const reason = `${status} ${title}: ${detail}`;
-  if (status === 404 || status === 503) return failed(`refused: ${reason}`);
-  const body = Buffer.from(problemText(answer)).toString("base64");
-  return { ...failed(reason), response: { status, headers: { "content-type": PROBLEM_TYPE }, body } };
+  if (status === 404 || status === 503) return failed(`refused: ${status} ${title}: ${detail}`);
+  return failureOf(answer);
+}
+
+function failureOf(problem: Problem): Outcome {
+  const { status, title, detail } = problem;
+  const body = Buffer.from(problemText(problem)).toString("base64");
+  const response = { status, headers: { "content-type": PROBLEM_TYPE }, body };
+  return { ...failed(`${status} ${title}: ${detail}`), response };
 }
 
 /** Or why there is none. */
@@ -42,11 +50,11 @@ async function wholeBody(body: Readable): Promise<Buffer | string> {
     for await (const chunk of body as AsyncIterable<Buffer>) {
       bytes += chunk.length;
       if (bytes > ANSWER_BYTES_MAX)
-        return `the answer is larger than the ${ANSWER_BYTES_MAX} bytes that a report may carry`;
+        return `The answer is larger than the ${ANSWER_BYTES_MAX} bytes that a VM without a URL can send.`;
       chunks.push(chunk);
     }
   } catch (error) {
-    return `the task's answer broke off after ${bytes} bytes: ${(error as Error).message}`;
+    return `The answer broke off after ${bytes} bytes: ${(error as Error).message}.`;
   }
   return Buffer.concat(chunks);
 }

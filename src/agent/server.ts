@@ -35,7 +35,7 @@ const HEADERS_BYTES_MAX = 64 * 1024;
 /** Longer than gateways and balancers keep idle connections: they are to close first, or a call meets a closing one. */
 const KEEP_ALIVE_MS = 75_000;
 
-interface Problem {
+export interface Problem {
   status: number;
   title: string;
   detail: string;
