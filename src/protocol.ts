@@ -5,6 +5,7 @@
 
 export * from "./protocol/agents.ts"; // /v1/agents/:cluster/:vm/heartbeat, …/socket
 export * from "./protocol/allocations.ts"; // POST /v1/allocations, GET /v1/allocations/:id
+export * from "./protocol/answers.ts"; // GET /v1/clusters, …/commands, declarations with their names
 export * from "./protocol/commands.ts"; // …/commands, …/results
 export * from "./protocol/declarations.ts"; // /v1/tasks, /v1/clusters, /v1/services, /v1/proximity, /v1/policy
 export * from "./protocol/executions.ts"; // POST /v1/executions, /v1/traces

@@ -1,6 +1,6 @@
 // Keys and what they may do.
 import { z } from "zod";
-import { PlaceName } from "./names.ts";
+import { InstantMs, PlaceName } from "./names.ts";
 
 /** `admin` implies all; `agent` is bound to one cluster and VM. */
 export const Scope = z.enum(["admin", "operate", "ingest", "predict", "invoke", "read", "agent"]);
@@ -19,3 +19,19 @@ export const KeyRequest = z
   });
 export type KeyRequest = z.infer<typeof KeyRequest>;
 export const KeyAnswer = z.object({ keyId: z.string(), key: z.string() });
+
+/** GET /v1/keys: latest first, revoked ones too. */
+export const KeysAnswer = z.object({
+  keys: z.array(
+    z.object({
+      keyId: z.string(),
+      name: z.string(),
+      scopes: z.array(Scope),
+      cluster: z.string().nullable(),
+      vm: z.string().nullable(),
+      createdMs: InstantMs,
+      revokedMs: InstantMs.nullable(),
+    }),
+  ),
+});
+export type KeysAnswer = z.infer<typeof KeysAnswer>;

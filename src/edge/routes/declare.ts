@@ -3,7 +3,10 @@
 import { type Context, Hono } from "hono";
 import { normaliseTaskName } from "../../core/records.ts";
 import {
+  type ClusterAnswer,
   ClusterDeclaration,
+  type ClustersAnswer,
+  type CommandStates,
   PlaceName,
   Policy,
   ProximityDeclaration,
@@ -94,7 +97,7 @@ declareRoutes.put("/v1/clusters/:cluster", canDeclare, async (c) => {
 /** With what the agents last reported. */
 declareRoutes.get("/v1/clusters", canRead, async (c) => {
   const fleet = await fleetViewFor(c.env, c.get("key").workspace, c.executionCtx, Date.now());
-  return c.json({ atMs: fleet.atMs, clusters: fleet.clusters });
+  return c.json({ atMs: fleet.atMs, clusters: fleet.clusters } satisfies ClustersAnswer);
 });
 
 declareRoutes.get("/v1/clusters/:cluster", canRead, async (c) => {
@@ -104,7 +107,7 @@ declareRoutes.get("/v1/clusters/:cluster", canRead, async (c) => {
   const view = fleet.clusters.find((known) => known.cluster === cluster);
   if (!view) return unknownCluster(c);
   const declaration = named(await fleetOf(c).clusters(workspace))[cluster] ?? null;
-  return c.json({ ...view, declaration });
+  return c.json({ ...view, declaration } satisfies ClusterAnswer);
 });
 
 /** How many commands are in which state, and those that were given up for good, latest first. */
@@ -114,7 +117,8 @@ declareRoutes.get("/v1/clusters/:cluster/commands", canRead, async (c) => {
   const { workspace } = c.get("key");
   // A hub comes to be when it is asked: only clusters that there are have one.
   if (!(await fleetOf(c).clusterNames(workspace)).includes(cluster.value)) return unknownCluster(c);
-  return c.json(await c.env.CLUSTER_HUB.getByName(`${workspace}/${cluster.value}`).commandStates());
+  const states: CommandStates = await c.env.CLUSTER_HUB.getByName(`${workspace}/${cluster.value}`).commandStates();
+  return c.json(states);
 });
 
 declareRoutes.delete("/v1/clusters/:cluster", canDeclare, async (c) =>

@@ -9,8 +9,9 @@ import type { FleetView } from "../../core/fleet.ts";
 import type { RowLimit } from "../../core/rows.ts";
 import type { AppEnv } from "../app.ts";
 import { requireScope } from "../auth.ts";
+import { CALLS } from "../calls.ts";
 import { fleetViewFor } from "../fleet-cache.ts";
-import { CALLS, openApi } from "../openapi.ts";
+import { openApi } from "../openapi.ts";
 import { outcomeTotals } from "../schema/control.ts";
 import { ALERT_MS } from "../writer/told.ts";
 

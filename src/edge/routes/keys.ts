@@ -2,7 +2,7 @@
 import { desc, eq } from "drizzle-orm";
 import { drizzle } from "drizzle-orm/d1";
 import { Hono } from "hono";
-import { KeyRequest } from "../../protocol.ts";
+import { KeyRequest, type KeysAnswer } from "../../protocol.ts";
 import type { AppEnv } from "../app.ts";
 import { forgetKey, requireScope } from "../auth.ts";
 import { newKey } from "../key-format.ts";
@@ -41,7 +41,7 @@ keyRoutes.get("/v1/keys", requireScope("admin"), async (c) => {
     .where(eq(keys.workspace, c.get("key").workspace))
     .orderBy(desc(keys.createdMs))
     .limit(KEYS_LISTED_MAX);
-  return c.json({ keys: rows });
+  return c.json({ keys: rows } satisfies KeysAnswer);
 });
 
 keyRoutes.delete("/v1/keys/:keyId", requireScope("admin"), async (c) => {
