@@ -5,7 +5,11 @@ import { bytes, el, ms, percent, quiet, table } from "./dom.ts";
 const NAMES: Record<string, string> = { warm: "Prewarm", prefetch: "Prefetch", execute: "Execute" };
 const ORDER = ["hit", "late", "miss", "waste", "failed"];
 
-export function outcomeView({ totals }: OutcomesAnswer): Node[] {
+export function outcomeView({ totals, alerts }: OutcomesAnswer): Node[] {
+  return [...alerts.map(({ detail }) => el("p", { class: "bad", role: "alert" }, detail)), ...totalsView(totals)];
+}
+
+function totalsView(totals: OutcomeTotal[]): Node[] {
   const rows = [...totals].sort(
     (a, b) => a.kind.localeCompare(b.kind) || ORDER.indexOf(a.outcome) - ORDER.indexOf(b.outcome),
   );

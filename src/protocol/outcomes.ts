@@ -71,6 +71,16 @@ export const OutcomeGroup = z.object({
 });
 export type OutcomeGroup = z.infer<typeof OutcomeGroup>;
 
+/** Of the last day, whatever was asked for. */
+export const Alert = z.object({
+  /** Users wait for starts that were foreseen and that no command was ever sent for; or nobody ever uses what is prepared. */
+  kind: z.enum(["never_prepared", "always_wasted"]),
+  task: z.string(),
+  count: z.number().int(),
+  detail: z.string(),
+});
+export type Alert = z.infer<typeof Alert>;
+
 export const OutcomesAnswer = z.object({
   /** What the totals are of; null where everything was asked for. */
   fromMs: InstantMs.nullable(),
@@ -81,5 +91,6 @@ export const OutcomesAnswer = z.object({
   groups: z.array(OutcomeGroup).optional(),
   /** How good predictions were in these hours (of the last day where everything was asked for). */
   scores: Scores,
+  alerts: z.array(Alert),
 });
 export type OutcomesAnswer = z.infer<typeof OutcomesAnswer>;

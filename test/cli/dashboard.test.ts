@@ -66,6 +66,7 @@ const ANSWERS: Record<string, unknown> = {
       { kind: "prefetch", outcome: "waste", count: 2, bytes: 2_000_000, gbSeconds: 0, savedMs: 0 },
     ],
     recent: [],
+    alerts: [{ kind: "never_prepared", task: HOSTILE, count: 12, detail: `Users waited for 12 starts of ${HOSTILE}` }],
     scores: {
       predictions: 400,
       logLoss: 0.21,
@@ -265,6 +266,8 @@ describe.skipIf(missing !== "")(`the first page${missing}`, () => {
     page.on("pageerror", (error) => errors.push(error.message));
     await page.getByText("mode shadow · 5 tasks · graph version 7").waitFor();
     expect(await page.locator("#outcomes").textContent()).toContain("75 % of what executions needed had been prepared");
+    const alerted = await page.locator("#outcomes").getByRole("alert").textContent();
+    expect(alerted).toContain(`Users waited for 12 starts of ${HOSTILE}`);
     const scores = await page.locator("#scores").textContent();
     expect(scores).toContain(
       "400 predictions: log-loss 0.210, Brier 0.050; 82 % of lead times between p10 and p90; CPU off by 7.0 %; memory off by 20 %; duration off by 12 %",

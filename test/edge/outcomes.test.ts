@@ -1,7 +1,9 @@
 // GET /v1/outcomes over windows, tasks, clusters, chains and hours. Date.now is ours.
 import { evictDurableObject } from "cloudflare:test";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { type OutcomeGroup, OutcomesAnswer, type OutcomeTotal } from "../../src/protocol.ts";
+import { writeRecords } from "../../src/edge/allocation-log.ts";
+import { newId } from "../../src/edge/ids.ts";
+import { type AllocationRecord, type OutcomeGroup, OutcomesAnswer, type OutcomeTotal } from "../../src/protocol.ts";
 import { commandOf, newWorld, offerOf, testEnv, type World } from "./world.ts";
 
 const HOUR_MS = 3_600_000;
@@ -123,6 +125,51 @@ describe("outcomes of three hours on two clusters", () => {
     const [total] = (await ask("?cluster=paris&task=b")).totals;
     expect(total).toMatchObject({ savedMs: 250, gbSeconds: 0 });
     expect((await ask("?cluster=rome")).totals).toMatchObject([{ outcome: "waste", gbSeconds: 2 }]);
+  });
+});
+
+describe("alerts", () => {
+  const alerts = async () => (await ask("?limit=0")).alerts.map(({ kind, task, count }) => `${kind} ${task} ${count}`);
+  const metric = async () => String((await world.call("GET", "/metrics")).body).match(/^forechain_alert\{.*$/gm) ?? [];
+
+  test("a task that is prepared in vain, until one preparation is used", async () => {
+    for (let at = 0; at < 19; at++) await settled("paris", "b", "waste");
+    expect(await alerts()).toEqual([]);
+    await settled("rome", "b", "waste");
+    expect(await alerts()).toEqual(["always_wasted b 20"]);
+    expect(await metric()).toEqual(['forechain_alert{kind="always_wasted",task="b"} 20']);
+    nowMs += 25 * HOUR_MS;
+    expect(await alerts()).toEqual([]);
+  });
+
+  test("a task that plans are sure of and never prepare, whose users wait", async () => {
+    const waited = Array.from({ length: 10 }, (_, at) => ({
+      kind: "warm" as const,
+      task: "b",
+      runId: `run-${at}`,
+      executionId: `execution-${at}`,
+      atMs: nowMs,
+      costMs: 400,
+    }));
+    const report = { results: [], uses: [], ends: [], misses: waited };
+    await world.hub("paris").report(world.workspace, "paris", "vm-1", report);
+    expect(await alerts()).toEqual([]);
+    const plan = (mode: "active" | "shadow", probability: number, reason: string) => {
+      const skipped = [{ kind: "warm", task: "b", probability, savedMs: 400, reason }];
+      const allocationId = newId(nowMs);
+      const answer = { allocationId, mode, skipped, runId: "r", executionId: "e", task: "a" };
+      const record = { ...answer, state: "executed", createdMs: nowMs, outcome: "warm" } as unknown as AllocationRecord;
+      return writeRecords(testEnv.DB, world.workspace, [record]);
+    };
+    await plan("shadow", 0.95, "shadow");
+    await plan("active", 0.5, "below the gate");
+    await plan("active", 0.95, "already warm on vm-1");
+    expect(await alerts()).toEqual([]);
+    await plan("active", 0.95, "budget of 0 commands in flight");
+    expect(await alerts()).toEqual(["never_prepared b 10"]);
+    expect((await ask("?limit=0")).alerts[0]!.detail).toContain("budget of 0 commands in flight");
+    await settled("paris", "b", "hit");
+    expect(await alerts()).toEqual([]);
   });
 });
 

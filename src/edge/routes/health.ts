@@ -7,6 +7,7 @@ import { html } from "hono/html";
 import { HEARTBEAT_STALE_MS } from "../../core/allocate.ts";
 import type { FleetView } from "../../core/fleet.ts";
 import type { RowLimit } from "../../core/rows.ts";
+import { alertsIn } from "../alerts.ts";
 import type { AppEnv } from "../app.ts";
 import { requireScope } from "../auth.ts";
 import { CALLS } from "../calls.ts";
@@ -64,10 +65,17 @@ healthRoutes.get("/metrics", requireScope("read", "operate"), async (c) => {
       .groupBy(outcomeTotals.kind, outcomeTotals.outcome),
   ]);
   const learning = await learningMetrics(c.env.DB, workspace, nowMs);
+  const alerts = await alertsIn(c.env.DB, workspace, nowMs);
   const metrics: Metric[] = [
     ...fleetMetrics(fleet, nowMs),
     ...graphMetrics(limits),
     ...learning,
+    {
+      name: "forechain_alert",
+      type: "gauge",
+      help: "Of the last day: starts that were foreseen and never prepared, or prewarms that nobody used.",
+      samples: alerts.map(({ kind, task, count }) => [{ kind, task }, count]),
+    },
     {
       name: "forechain_commands_in_flight",
       type: "gauge",

@@ -9,6 +9,7 @@ import {
   OutcomesQuery,
   type OutcomeTotal,
 } from "../../protocol.ts";
+import { alertsIn } from "../alerts.ts";
 import type { AppEnv } from "../app.ts";
 import { requireScope } from "../auth.ts";
 import type { Env } from "../env.ts";
@@ -35,15 +36,17 @@ outcomeRoutes.get("/v1/outcomes", requireScope("read", "operate"), async (c) => 
   const window = windowOf(query.value, Date.now());
   const { groupBy, limit } = query.value;
   const scored = scoredIn(c.env, workspace, window);
-  const [totals, groups, recent, rows] = await Promise.all([
+  const [totals, groups, recent, rows, alerts] = await Promise.all([
     totalsOf(c.env.DB, workspace, window),
     groupBy === undefined ? null : groupsOf(c.env.DB, workspace, window, groupBy, scored),
     recentOf(c.env.DB, workspace, window, limit),
     scored,
+    alertsIn(c.env.DB, workspace, Date.now()),
   ]);
   const { fromMs, toMs } = window;
   const scores = scoresOf(rows);
-  const answer: OutcomesAnswer = { fromMs, toMs, totals, recent, ...(groups === null ? {} : { groups }), scores };
+  const grouped = groups === null ? {} : { groups };
+  const answer: OutcomesAnswer = { fromMs, toMs, totals, recent, ...grouped, scores, alerts };
   return c.json(answer);
 });
 
