@@ -1,10 +1,10 @@
 // Corrections of the placement terms. In: the terms that were expected where a chain was placed, and what they came to. Out: for each cluster a factor per
 // term, and which of the near-best clusters is tried next.
-// What came is taken as Σ factor × term + offset + noise. Factors are the cluster's: its links and machines are not as declared. The offset is the
+// What came of a term is taken as factor × term + offset + noise. Factors are the cluster's: its links and machines are not as declared. The offset is the
 // chain's, wherever it runs: a service's own time, a start that no plan hides. It takes no part in the choice, and is learned beside the factors so
 // that none of them stands for it: else the cluster where one chain always runs would be blamed for that chain, and the others sent away.
 // Both by recursive least squares, as a Kalman filter whose state walks slowly (so that old evidence fades): factors from a prior of 1, offsets from 0;
-// a surprise is shared between them by how uncertain each is (of their covariances only those among one cluster's factors are kept).
+// a surprise is shared between them by how uncertain each is. Records tell each term apart, so that factors have no covariances to keep.
 // The choice is a linear bandit (L. Li et al., "A Contextual-Bandit Approach", LinUCB, WWW 2010), turned to costs: the cluster with the
 // lowest total that is still plausible, but only among those within a few percent of the best: nobody is sent far away to learn something.
 // State is plain JSON; when it is frozen, it is used and no longer learned, and nothing is tried.
@@ -17,8 +17,6 @@ export type CorrectedTerm = (typeof CORRECTED_TERMS)[number];
 export type TermFactors = Record<CorrectedTerm, number>;
 
 const TERMS = CORRECTED_TERMS.length;
-/** Where terms are not told apart, one offset stands for them. */
-const ALL_TERMS = "allMs";
 /** Before any evidence a factor is 1 give or take so much (standard deviation), by term: links are often not as declared, machines are much alike. */
 const PRIOR_SPREADS: Record<CorrectedTerm, number> = {
   servicesMs: 1,
@@ -27,6 +25,7 @@ const PRIOR_SPREADS: Record<CorrectedTerm, number> = {
   queueMs: 0.3,
   hopsMs: 1,
 };
+const PRIOR_VARIANCES = CORRECTED_TERMS.map((term) => PRIOR_SPREADS[term] ** 2);
 /** … and an offset is 0 give or take this share of what is expected, and so much beside, ms. */
 const OFFSET_SHARE = 0.3;
 const OFFSET_MIN_MS = 30;
@@ -52,11 +51,10 @@ interface Belief {
   count: number;
   /** By CORRECTED_TERMS. */
   factors: number[];
-  /** Covariance, row by row. */
-  covariance: number[];
+  variances: number[];
 }
 
-/** What comes of a term, or of all together, on top of Σ factor × term, wherever the chain runs. */
+/** What comes of a term on top of factor × term, wherever the chain runs. */
 interface Offset {
   count: number;
   ms: number;
@@ -67,9 +65,15 @@ interface Offset {
 
 export interface CorrectionState {
   frozen: boolean;
-  clusters: Record<string, Belief>;
+  clusters: Record<string, KeptBelief>;
   /** By the chain's first task, tab, term. */
   offsets: Record<string, Offset>;
+}
+
+interface KeptBelief extends Omit<Belief, "variances"> {
+  variances?: number[] | undefined;
+  /** Kept before terms were told apart, row by row: its diagonal are the variances. */
+  covariance?: number[] | undefined;
 }
 
 /** What was learned of one cluster, for people. */
@@ -98,7 +102,7 @@ export class PlacementCorrections {
     this.frozen = state?.frozen ?? false;
     // What was kept before there were offsets has none.
     this.#offsets = new Map(Object.entries(structuredClone(state?.offsets ?? {})));
-    this.#clusters = new Map(Object.entries(structuredClone(state?.clusters ?? {})));
+    this.#clusters = new Map(Object.entries(state?.clusters ?? {}).map(([cluster, kept]) => [cluster, beliefOf(kept)]));
   }
 
   factors(cluster: string): TermFactors {
@@ -114,29 +118,21 @@ export class PlacementCorrections {
     };
   }
 
-  /**
-   * What was expected, without any correction, of terms that came to `actualMs` together, of the chain that begins with `task`. Where terms were
-   * measured apart, one call for each.
-   */
-  note(cluster: string, task: string, expected: Partial<PlacementTerms>, actualMs: number): void {
-    const terms = CORRECTED_TERMS.map((term) => expected[term] ?? 0);
-    const expectedMs = terms.reduce((sum, ms) => sum + ms, 0);
+  /** What was expected of a term, without any correction, of the chain that begins with `task`; and what it came to. */
+  note(cluster: string, task: string, term: CorrectedTerm, expectedMs: number, actualMs: number): void {
     if (this.frozen || !(actualMs >= 0) || !(expectedMs > 0)) return;
     const belief = this.#clusters.get(cluster) ?? newBelief();
     remember(this.#clusters, cluster, belief, CLUSTERS_MAX);
-    const named = Object.keys(expected);
-    const key = `${task}\t${named.length === 1 ? named[0] : ALL_TERMS}`;
+    const key = `${task}\t${term}`;
     const offset = this.#offsets.get(key) ?? newOffset(expectedMs);
     remember(this.#offsets, key, offset, OFFSETS_MAX);
-    update(belief, offset, terms, actualMs);
+    update(belief, offset, CORRECTED_TERMS.indexOf(term), expectedMs, actualMs);
   }
 
   /** Standard deviation of the corrected total, ms: how little is known of these terms there. */
-  uncertaintyMs(cluster: string, terms: Partial<PlacementTerms>): number {
-    const vector = CORRECTED_TERMS.map((term) => terms[term] ?? 0);
-    const belief = this.#clusters.get(cluster);
-    if (belief === undefined) return Math.hypot(...vector.map((ms, t) => ms * priorSpread(t)));
-    return Math.sqrt(Math.max(0, dot(vector, timesCovariance(belief, vector))));
+  uncertaintyMs(cluster: string, terms: PlacementTerms): number {
+    const variances = this.#clusters.get(cluster)?.variances ?? PRIOR_VARIANCES;
+    return Math.sqrt(CORRECTED_TERMS.reduce((sum, term, t) => sum + terms[term] ** 2 * variances[t]!, 0));
   }
 
   /**
@@ -158,10 +154,9 @@ export class PlacementCorrections {
 
   /** After a change: as sure as this share (0–1) of the evidence makes. */
   fade(kept: number): void {
-    for (const belief of this.#clusters.values()) {
-      for (let t = 0; t < TERMS; t++) {
-        const at = t * TERMS + t;
-        belief.covariance[at] = Math.min(priorSpread(t) ** 2, belief.covariance[at]! / Math.max(kept, 1e-3));
+    for (const { variances } of this.#clusters.values()) {
+      for (const [t, prior] of PRIOR_VARIANCES.entries()) {
+        variances[t] = Math.min(prior, variances[t]! / Math.max(kept, 1e-3));
       }
     }
     for (const offset of this.#offsets.values()) {
@@ -210,14 +205,13 @@ export function corrected(terms: PlacementTerms, factors: TermFactors): Placemen
   };
 }
 
-function priorSpread(t: number): number {
-  return PRIOR_SPREADS[CORRECTED_TERMS[t]!];
+function newBelief(): Belief {
+  return { count: 0, factors: CORRECTED_TERMS.map(() => 1), variances: [...PRIOR_VARIANCES] };
 }
 
-function newBelief(): Belief {
-  const covariance = new Array<number>(TERMS * TERMS).fill(0);
-  for (let t = 0; t < TERMS; t++) covariance[t * TERMS + t] = priorSpread(t) ** 2;
-  return { count: 0, factors: new Array<number>(TERMS).fill(1), covariance };
+function beliefOf({ count, factors, variances, covariance }: KeptBelief): Belief {
+  const known = variances ?? covariance?.filter((_, at) => at % (TERMS + 1) === 0) ?? PRIOR_VARIANCES;
+  return { count, factors: [...factors], variances: known.map((variance) => Math.max(0, variance)) };
 }
 
 function newOffset(expectedMs: number): Offset {
@@ -225,36 +219,25 @@ function newOffset(expectedMs: number): Offset {
   return { count: 0, ms: 0, variance: spreadMs ** 2, spreadMs };
 }
 
-function update(belief: Belief, offset: Offset, terms: number[], actualMs: number): void {
-  const { factors, covariance } = belief;
+/** `t`: of CORRECTED_TERMS. */
+function update(belief: Belief, offset: Offset, t: number, expectedMs: number, actualMs: number): void {
+  const { factors, variances } = belief;
   belief.count++;
   offset.count++;
-  for (let t = 0; t < TERMS; t++) {
-    const at = t * TERMS + t;
-    const prior = priorSpread(t);
-    covariance[at] = Math.min(prior ** 2, covariance[at]! + (WALK_SHARE * prior) ** 2);
+  for (const [each, prior] of PRIOR_VARIANCES.entries()) {
+    variances[each] = Math.min(prior, variances[each]! + WALK_SHARE ** 2 * prior);
   }
   offset.variance = Math.min(offset.spreadMs ** 2, offset.variance + (WALK_SHARE * offset.spreadMs) ** 2);
-  // Of the terms as declared: corrected ones would call everything noise after one accident.
-  const declaredMs = terms.reduce((sum, ms) => sum + ms, 0);
-  const spread = timesCovariance(belief, terms);
-  const variance = dot(terms, spread) + offset.variance + Math.max(NOISE_MIN_MS, NOISE_SHARE * declaredMs) ** 2;
+  // Of the term as declared: a corrected one would call everything noise after one accident.
+  const noiseMs = Math.max(NOISE_MIN_MS, NOISE_SHARE * expectedMs);
+  const spread = variances[t]! * expectedMs;
+  const variance = spread * expectedMs + offset.variance + noiseMs ** 2;
   const mostMs = SURPRISE_MAX * Math.sqrt(variance);
-  const surpriseMs = Math.max(-mostMs, Math.min(mostMs, actualMs - dot(terms, factors) - offset.ms));
-  for (let t = 0; t < TERMS; t++) factors[t] = bounded(factors[t]! + (spread[t]! / variance) * surpriseMs);
-  for (let a = 0; a < TERMS; a++) {
-    for (let b = 0; b < TERMS; b++) covariance[a * TERMS + b]! -= (spread[a]! * spread[b]!) / variance;
-  }
+  const surpriseMs = Math.max(-mostMs, Math.min(mostMs, actualMs - factors[t]! * expectedMs - offset.ms));
+  factors[t] = bounded(factors[t]! + (spread / variance) * surpriseMs);
+  variances[t]! -= spread ** 2 / variance;
   offset.ms += (offset.variance / variance) * surpriseMs;
   offset.variance -= offset.variance ** 2 / variance;
-}
-
-function timesCovariance({ covariance }: Belief, vector: number[]): number[] {
-  return vector.map((_, a) => vector.reduce((sum, value, b) => sum + covariance[a * TERMS + b]! * value, 0));
-}
-
-function dot(a: number[], b: number[]): number {
-  return a.reduce((sum, value, i) => sum + value * b[i]!, 0);
 }
 
 function bounded(factor: number): number {

@@ -20,7 +20,6 @@ const TERMS = CORRECTED_TERMS.length;
 const Count = z.number().nonnegative();
 /** Two names with a tab between. */
 const Pair = z.string().regex(/^[^\t]{1,256}\t[^\t]{1,256}$/, "expected two task names with a tab between");
-const Numbers = (length: number) => z.array(z.number()).length(length);
 const Counts = (length: number) => z.array(Count).length(length);
 
 function bounded<Key extends z.ZodType<string, string>, Value extends z.ZodType>(
@@ -51,7 +50,12 @@ const Placement = z.object({
     z.object({
       count: Count,
       factors: z.array(z.number().min(FACTOR_MIN).max(FACTOR_MAX)).length(TERMS),
-      covariance: Numbers(TERMS * TERMS),
+      variances: Counts(TERMS).optional(),
+      /** In exports from before terms were told apart. */
+      covariance: z
+        .array(z.number())
+        .length(TERMS * TERMS)
+        .optional(),
     }),
   ),
   /** Absent in exports from before they were learned. */

@@ -165,7 +165,7 @@ export class Learned {
       }
     }
     for (const [term, ms] of Object.entries(came) as [keyof TermFactors, number][]) {
-      this.learning.placement.note(cluster, executions[0]!.task, { [term]: expectedTerms[term] }, ms);
+      this.learning.placement.note(cluster, executions[0]!.task, term, expectedTerms[term], ms);
     }
   }
 

@@ -216,7 +216,7 @@ async function place(
     if (!learns) continue;
     for (const term of ["servicesMs", "coldStartMs"] as const) {
       const root = workload.taskNames[run.tasks[0]!]!;
-      corrections.note(served.cluster, root, { [term]: expected[term] }, every[chosen]![term]);
+      corrections.note(served.cluster, root, term, expected[term], every[chosen]![term]);
     }
   }
   return { way, beforeMs: sums[0]! / middle, afterMs: sums[1]! / (drawn.length - middle), share: 0 };

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { corrected, FACTOR_MAX, PlacementCorrections } from "../../src/core/corrections.ts";
+import { CORRECTED_TERMS, corrected, FACTOR_MAX, PlacementCorrections } from "../../src/core/corrections.ts";
 import { DriftDetector } from "../../src/core/drift.ts";
 import { GateBeliefs } from "../../src/core/gate.ts";
 import { Learning } from "../../src/core/learning.ts";
@@ -124,15 +124,28 @@ describe("margins of lead times", () => {
 describe("corrections of the placement terms", () => {
   const terms = { servicesMs: 40, transferMs: 100, coldStartMs: 200, queueMs: 5, hopsMs: 0, priceMs: 3 };
 
+  /** Each term came to `share` of what was expected of it. */
+  function note(corrections: PlacementCorrections, cluster: string, share: number): void {
+    for (const term of CORRECTED_TERMS) corrections.note(cluster, "root", term, terms[term], share * terms[term]);
+  }
+
   it(`find which term is wrong, on which cluster (seed ${SEED})`, () => {
     const corrections = new PlacementCorrections();
     const random = seededRandom(SEED);
     for (let i = 0; i < 300; i++) {
-      const varied = { ...terms, servicesMs: 80 * random(), transferMs: 200 * random(), coldStartMs: 400 * random() };
+      const varied = { servicesMs: 80 * random(), transferMs: 200 * random(), coldStartMs: 400 * random() };
       const noise = 0.9 + 0.2 * random();
-      const near = (varied.servicesMs + varied.transferMs + varied.coldStartMs + varied.queueMs) * noise;
-      corrections.note("as declared", "root", varied, near);
-      corrections.note("slow services", "root", varied, near + 2 * varied.servicesMs * noise);
+      for (const term of ["servicesMs", "transferMs", "coldStartMs"] as const) {
+        const expectedMs = varied[term];
+        corrections.note("as declared", "root", term, expectedMs, noise * expectedMs);
+        corrections.note(
+          "slow services",
+          "root",
+          term,
+          expectedMs,
+          noise * expectedMs * (term === "servicesMs" ? 3 : 1),
+        );
+      }
     }
     const fair = corrections.factors("as declared");
     const slow = corrections.factors("slow services");
@@ -147,27 +160,39 @@ describe("corrections of the placement terms", () => {
 
   it("bound what one accident can do", () => {
     const corrections = new PlacementCorrections();
-    corrections.note("a", "root", terms, 1e12);
+    corrections.note("a", "root", "coldStartMs", 200, 1e12);
     for (const factor of Object.values(corrections.factors("a"))) expect(factor).toBeLessThanOrEqual(FACTOR_MAX);
-    for (let i = 0; i < 50; i++) corrections.note("a", "root", terms, 345);
+    for (let i = 0; i < 50; i++) corrections.note("a", "root", "coldStartMs", 200, 200);
     expect(Math.abs(corrections.factors("a").coldStartMs - 1)).toBeLessThan(0.5);
   });
 
   it("try only what is within a few percent of the best, and of that what is known least", () => {
     const corrections = new PlacementCorrections();
-    for (let i = 0; i < 50; i++) corrections.note("known", "root", terms, 345);
+    for (let i = 0; i < 50; i++) note(corrections, "known", 1);
     const of = (cluster: string, totalMs: number) => ({ cluster, terms, totalMs });
     expect(corrections.choose([of("known", 345), of("unknown", 355)])).toBe(1);
     expect(corrections.choose([of("known", 345), of("unknown", 370)])).toBe(0);
-    for (let i = 0; i < 50; i++) corrections.note("unknown", "root", terms, 355);
+    for (let i = 0; i < 50; i++) note(corrections, "unknown", 1.03);
     expect(corrections.choose([of("known", 345), of("unknown", 355)])).toBe(0);
     corrections.frozen = true;
     expect(corrections.choose([of("known", 345), of("new", 346)])).toBe(0);
   });
 
+  it("take the diagonal of what was kept with a covariance", () => {
+    const corrections = new PlacementCorrections();
+    for (let i = 0; i < 50; i++) note(corrections, "a", 2);
+    const { clusters, ...kept } = corrections.state();
+    const { variances, ...belief } = clusters.a!;
+    const covariance = CORRECTED_TERMS.flatMap((_, row) =>
+      CORRECTED_TERMS.map((_, column) => (row === column ? variances![row]! : 0.5)),
+    );
+    const again = new PlacementCorrections(stored({ ...kept, clusters: { a: { ...belief, covariance } } }));
+    expect(again.state()).toEqual(corrections.state());
+  });
+
   it("survive storage, fade and are reset", () => {
     const corrections = new PlacementCorrections();
-    for (let i = 0; i < 50; i++) corrections.note("a", "root", terms, 700);
+    for (let i = 0; i < 50; i++) note(corrections, "a", 2);
     const again = new PlacementCorrections(stored(corrections.state()));
     expect(again.factors("a")).toEqual(corrections.factors("a"));
     const sure = again.uncertaintyMs("a", terms);
@@ -214,7 +239,7 @@ describe("all that is learned", () => {
     const learning = new Learning();
     learning.gate.note("A", "B", 0.5, true);
     learning.margins.note("A", "B", { p10: 1, p50: 2, p90: 3 }, 2);
-    learning.placement.note("c", "root", { servicesMs: 10 }, 20);
+    learning.placement.note("c", "root", "servicesMs", 10, 20);
     learning.gate.frozen = true;
     expect(new Learning(stored(learning.state())).state()).toEqual(learning.state());
     learning.reset("gate");
