@@ -32,6 +32,11 @@ export class Gate {
     return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}/`;
   }
 
+  /** Who waits now. */
+  get held(): number {
+    return this.#held.length;
+  }
+
   async untilHeld(count: number): Promise<void> {
     while (this.#held.length < count) await new Promise<void>((resolve) => this.#watchers.push(resolve));
   }

@@ -1,18 +1,15 @@
 // Objects made during a run, with real processes: a worker, two agents on two VMs, and a store that takes its time. A task on one VM
 // writes an object under a name that is new in each run; the task that reads it runs on the other. In the end that one's agent has asked the
 // store for it before anybody reads it.
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { ROOT } from "../../src/cli/build.ts";
-import { alive, descendants, HAS_PROC, type Identity, type Started, start, waitFor } from "./processes.ts";
+import { Place, WITHIN_MS } from "./place.ts";
+import { HAS_PROC } from "./processes.ts";
 
-const WITHIN_MS = 240_000;
-const GONE_WITHIN_MS = 10_000;
 /** The store's own time for an object: what a reader waits for that nobody has prepared. */
 const STORE_MS = 1_500;
 const OBJECT_BYTES = 50_000;
@@ -43,15 +40,11 @@ createServer(async (request, response) => {
 }).listen(Number(PORT), "127.0.0.1");
 `;
 
-const folder = mkdtempSync(join(tmpdir(), "forechain-objects-"));
-const running: Started[] = [];
-let started: Identity[] = [];
+const place = new Place();
 let store: Server;
 let origin = "";
 /** When each object was asked for first, ms. */
 const askedMs = new Map<string, number>();
-let url = "";
-let admin = "";
 
 function startStore(): Promise<void> {
   const objects = new Map<string, string>();
@@ -71,55 +64,30 @@ function startStore(): Promise<void> {
   return new Promise((resolve) => store.listen(0, "127.0.0.1", resolve));
 }
 
-async function call(method: string, path: string, body?: object, headers: Record<string, string> = {}) {
-  const answer = await fetch(url + path, {
-    method,
-    headers: { authorization: `Bearer ${admin}`, "content-type": "application/json", ...headers },
-    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-  });
-  const text = await answer.text();
-  if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${text}`);
-  return { text, headers: answer.headers };
-}
-
-async function startAgent(vm: string, task: string): Promise<void> {
-  const key = { name: vm, scopes: ["agent"], cluster: "here", vm };
-  const { key: secret } = JSON.parse((await call("POST", "/v1/keys", key)).text) as { key: string };
-  const config = {
-    url,
-    cluster: "here",
-    vm,
-    listen: { host: "127.0.0.1", port: 0 },
+function startAgent(vm: string, task: string) {
+  return place.agent(vm, {
     announceUrl: "auto",
-    stateFolder: join(folder, vm, "state"),
-    cache: { folder: join(folder, vm, "cache"), maxBytes: "100 MiB", diskFreeBytesMin: 0 },
     objects: { schemes: ["http"], hosts: [new URL(origin).host] },
     tasks: {
       [task]: {
         driver: "process",
-        command: ["node", join(folder, "task.mjs")],
-        cwd: folder,
+        command: ["node", join(place.folder, "task.mjs")],
+        cwd: place.folder,
         readyPath: "/healthz",
         env: { ROLE: task, STORE: origin },
       },
     },
-  };
-  // JSON is YAML.
-  const path = join(folder, `${vm}.yaml`);
-  writeFileSync(path, JSON.stringify(config));
-  running.push(
-    start(["node", "src/cli/main.ts", "agent", "--config", path], { cwd: ROOT, env: { FORECHAIN_KEY: secret } }),
-  );
+  });
 }
 
 /** What the reader was told, and whether the store had been asked before it was called. */
 async function run(name: string) {
   const uri = `${origin}/part-${name}.bin`;
-  const made = await call("POST", "/v1/invoke/make", { uri });
+  const made = await place.call("POST", "/v1/invoke/make", { uri });
   await delay(GAP_MS);
   const calledMs = performance.now();
   const continuation = made.headers.get("forechain-continuation") ?? "";
-  const joined = await call("POST", "/v1/invoke/join", { uri }, { "forechain-continuation": continuation });
+  const joined = await place.call("POST", "/v1/invoke/join", { uri }, { "forechain-continuation": continuation });
   const read = JSON.parse(joined.text) as { status: number; length: number; waitedMs: number };
   return { ...read, aheadMs: calledMs - askedMs.get(`/part-${name}.bin`)! };
 }
@@ -128,34 +96,15 @@ describe.skipIf(!HAS_PROC)(`an object made during a run${HAS_PROC ? "" : " (skip
   beforeAll(async () => {
     await startStore();
     origin = `http://127.0.0.1:${(store.address() as AddressInfo).port}`;
-    writeFileSync(join(folder, "task.mjs"), PROGRAM);
-    const state = join(folder, ".forechain");
-    const worker = start(["node", "src/cli/main.ts", "dev"], {
-      cwd: ROOT,
-      env: { PORT: "0", FORECHAIN_STATE: state },
-    });
-    running.push(worker);
-    await waitFor("the worker is healthy", WITHIN_MS, () => worker.stderr().includes("Ctrl-C stops it."));
-    ({ url, adminKey: admin } = JSON.parse(readFileSync(join(state, "dev.json"), "utf8")));
-    await call("PUT", "/v1/clusters/here", { approvedHosts: ["127.0.0.1"] });
-    await startAgent("vm-1", "make");
-    await startAgent("vm-2", "join");
-    const agents = running.slice(1);
-    await waitFor("both agents", WITHIN_MS, () => agents.every((one) => one.stderr().includes("listens on")));
-    for (const task of ["make", "join"]) {
-      const whole = async () => (await call("POST", "/v1/allocations", { task, runId: "probe", dryRun: true })).text;
-      while (!(await whole().catch(() => "")).includes('"vm":')) await delay(200);
-    }
+    writeFileSync(join(place.folder, "task.mjs"), PROGRAM);
+    await place.start();
+    await Promise.all([startAgent("vm-1", "make"), startAgent("vm-2", "join")]);
   }, WITHIN_MS);
 
   afterAll(async () => {
-    started = running.flatMap(({ pid }) => descendants(pid));
-    for (const one of running.toReversed()) one.signal("SIGTERM");
-    await Promise.all(running.map(({ exited }) => exited));
-    await waitFor("no process is left", GONE_WITHIN_MS, () => alive(started).length === 0);
+    await place.stop();
     store.closeAllConnections();
     store.close();
-    rmSync(folder, { recursive: true, force: true });
   }, WITHIN_MS);
 
   it("is brought to the VM of its reader before it is read", { timeout: WITHIN_MS }, async () => {
@@ -164,7 +113,7 @@ describe.skipIf(!HAS_PROC)(`an object made during a run${HAS_PROC ? "" : " (skip
     expect(before.waitedMs).toBeGreaterThan(STORE_MS * 0.9);
     expect(before.aheadMs).toBeLessThan(0);
     await Promise.all(Array.from({ length: RUNS_LEARNED }, (_, i) => run(String(i + 1))));
-    await call("PUT", "/v1/policy", { mode: "active" });
+    await place.call("PUT", "/v1/policy", { mode: "active" });
     // Runs are learned seconds after their end, and a model of them is published later still.
     let after = await run("100");
     for (let more = 1; after.aheadMs < 0 && more < RUNS_UNTIL_LEARNED_MAX; more++) after = await run(`${100 + more}`);
