@@ -1,14 +1,17 @@
 // Which pack may hold a run? In: run ids and pack numbers. Out: candidates, newest first; the pack itself tells for certain.
-// Open addressing over two u32 arrays: 8 bytes a slot, so a million runs take 10 to 13 MB and rebuild from stored hashes in some
-// 50 ms, where a SQLite row per run would be the largest part of the bill. Slots are in the order of the hashes, so their number need
-// not be a power of two, and the arrays grow by a quarter: doubled ones stood half empty.
+// Open addressing in 6 bytes a slot, a u32 of the hash and a u16 of the pack: a million runs take 8 MB and rebuild from stored hashes
+// in some 50 ms, where a SQLite row per run would be the largest part of the bill. Tables that are full stay as they are and a new one
+// follows: no growing, which would leave room empty and hold the old beside the new. Pack numbers count from the table's first.
 
 const EMPTY = 0;
-const SLOTS_MIN = 1 << 12;
-/** Full enough that a probe stays short: eight slots on average where a run is not there. */
+/** Runs of the first table; each next one holds twice as many, up to the largest: a new workspace takes 33 kB, a million runs 12 tables. */
+const RUNS_MIN = 1 << 12;
+const RUNS_MAX = 1 << 17;
+/** Full enough that a probe stays short: 8 slots on average, side by side, where a run is not there. */
 const LOAD_MAX = 0.75;
-const GROWTH = 1.25;
 const HASHES = 2 ** 32;
+/** Of one table: its numbers are 16 bits. */
+const PACKS_MAX = 2 ** 16 - 1;
 
 /** Two independent 32-bit hashes of a run id: the first finds, both together decide where the id itself is gone. */
 export function hashRunId(runId: string): [number, number] {
@@ -32,52 +35,66 @@ function mix(hash: number): number {
 }
 
 export class PackIndex {
-  #hashes = new Uint32Array(SLOTS_MIN);
-  #packs = new Uint32Array(SLOTS_MIN);
+  readonly #tables: Table[] = [];
   #size = 0;
 
   get size(): number {
     return this.#size;
   }
 
-  /** `pack` ≥ 1. A run that is packed again has several entries. */
+  /** What the tables take, bytes. */
+  get bytes(): number {
+    return this.#tables.reduce((sum, { hashes, packs }) => sum + hashes.byteLength + packs.byteLength, 0);
+  }
+
+  /** `pack` ≥ 1 and no smaller than any before. A run that is packed again has several entries. */
   add(hash: number, pack: number): void {
-    if (this.#size >= this.#hashes.length * LOAD_MAX) this.#grow();
-    this.#insert(hash, pack);
+    let table = this.#tables.at(-1);
+    if (table === undefined || table.size === table.runsMax || pack - table.firstPack > PACKS_MAX) {
+      table = newTable(Math.min(RUNS_MAX, 2 * (table?.runsMax ?? RUNS_MIN / 2)), pack);
+      this.#tables.push(table);
+    }
+    const { hashes, packs } = table;
+    let slot = slotOf(hash, hashes.length);
+    while (hashes[slot] !== EMPTY) slot = slot + 1 < hashes.length ? slot + 1 : 0;
+    hashes[slot] = hash || 1;
+    packs[slot] = pack - table.firstPack;
+    table.size++;
     this.#size++;
   }
 
   /** Packs that may hold the run, newest first. */
   candidates(hash: number): number[] {
-    const slots = this.#hashes.length;
     const found: number[] = [];
-    for (let slot = this.#slotOf(hash); this.#packs[slot] !== EMPTY; slot = slot + 1 < slots ? slot + 1 : 0) {
-      if (this.#hashes[slot] === hash) found.push(this.#packs[slot]!);
+    const stored = hash || 1;
+    for (const { hashes, packs, firstPack } of this.#tables) {
+      const slots = hashes.length;
+      // One array is looked at where the run is not there: a cache line or two of each table.
+      for (let slot = slotOf(hash, slots), at = hashes[slot]!; at !== EMPTY; at = hashes[slot]!) {
+        if (at === stored) found.push(firstPack + packs[slot]!);
+        slot = slot + 1 < slots ? slot + 1 : 0;
+      }
     }
-    return found.sort((a, b) => b - a);
+    return found.length < 2 ? found : found.sort((a, b) => b - a);
   }
+}
 
-  /** Exact: the product stays below 2^53 for any number of slots that fits in memory. */
-  #slotOf(hash: number): number {
-    return Math.floor((hash * this.#hashes.length) / HASHES);
-  }
+interface Table {
+  /** EMPTY, or the hash; 1 for a hash of 0. */
+  hashes: Uint32Array;
+  /** How many packs after the first. */
+  packs: Uint16Array;
+  firstPack: number;
+  runsMax: number;
+  size: number;
+}
 
-  #insert(hash: number, pack: number): void {
-    const slots = this.#hashes.length;
-    let slot = this.#slotOf(hash);
-    while (this.#packs[slot] !== EMPTY) slot = slot + 1 < slots ? slot + 1 : 0;
-    this.#hashes[slot] = hash;
-    this.#packs[slot] = pack;
-  }
+function newTable(runsMax: number, firstPack: number): Table {
+  const slots = Math.ceil(runsMax / LOAD_MAX);
+  return { hashes: new Uint32Array(slots), packs: new Uint16Array(slots), firstPack, runsMax, size: 0 };
+}
 
-  #grow(): void {
-    const hashes = this.#hashes;
-    const packs = this.#packs;
-    const slots = Math.ceil(hashes.length * GROWTH);
-    this.#hashes = new Uint32Array(slots);
-    this.#packs = new Uint32Array(slots);
-    for (let slot = 0; slot < packs.length; slot++) {
-      if (packs[slot] !== EMPTY) this.#insert(hashes[slot]!, packs[slot]!);
-    }
-  }
+/** Exact: the product stays below 2^53. */
+function slotOf(hash: number, slots: number): number {
+  return Math.floor((hash * slots) / HASHES);
 }
