@@ -241,7 +241,7 @@ function memory(): { longRunMib: number; manyRunsMib: number } {
     if (many.isPackDue) for (const { runId } of many.takeSealed()) index.add(hashRunId(runId)[0], 1);
     if (run % (MEMORY_RUNS / 10) === 0) peak = Math.max(peak, memoryMib() - again);
   }
-  if (many.openRecords < OPEN_RECORDS_MAX / 2) throw new Error("the worst case was not reached");
+  if (many.openWeight < OPEN_RECORDS_MAX / 2) throw new Error("the worst case was not reached");
   return { longRunMib: Math.round(longRunMib), manyRunsMib: Math.round(Math.max(peak, memoryMib() - again)) };
 }
 

@@ -89,7 +89,7 @@ function held(): Held {
 /** bench/memory-worker.ts, which is compiled for Workers. */
 interface Writer {
   store: { remembered: number };
-  state: { ledger: { openRecords: number }; modelVersion: number };
+  state: { ledger: { openWeight: number }; modelVersion: number };
   ingest(text: string, nowMs: number): void;
 }
 type NewWriter = new (storage: unknown, engineModule: unknown, nowMs: number) => Writer;
@@ -132,7 +132,7 @@ export async function run(args: string[]): Promise<void> {
       for (let run = batch * runsPerBatch; run < (batch + 1) * runsPerBatch; run++)
         for (let e = RECORDS_PER_RUN - 1; e >= 0; e--) records.push(recordOf(run, e, nowMs));
       writer.ingest(packRecords(records), nowMs);
-      openRecordsMax = Math.max(openRecordsMax, writer.state.ledger.openRecords);
+      openRecordsMax = Math.max(openRecordsMax, writer.state.ledger.openWeight);
       if (batch % every !== every - 1) continue;
       const now = held();
       const since = {

@@ -9,7 +9,17 @@
 //
 // Nothing here waits or stores: GraphWriter journals what goes in, so that the same calls in the same order give the same state.
 import { type Contribution, contributionOf } from "./contribution.ts";
-import { addToOpen, type Ingested, isWhole, newRun, type OpenRun, put, RUN_RECORDS_MAX } from "./open-run.ts";
+import {
+  addToOpen,
+  type Ingested,
+  isWhole,
+  newRun,
+  type OpenRun,
+  openRunOf,
+  put,
+  type Records,
+  RUN_RECORDS_MAX,
+} from "./open-run.ts";
 import { type AssembledRun, assembleRun } from "./profile.ts";
 import type { RunRecord } from "./records.ts";
 import type { GraphRows } from "./rows.ts";
@@ -27,15 +37,15 @@ const QUIET_MAX_MS = 24 * 3_600_000;
 const GAP_FACTOR = 3;
 /** Root tasks whose gaps are remembered. */
 const GAPS_MAX = 4_096;
-/** Records in open runs at most: about 250 B each. At the bound the quietest runs are sealed early; their rows stay exact. */
+/** Weight of the records in open runs at most: some 250 B each. At the bound the quietest runs are sealed early; their rows stay exact. */
 export const OPEN_RECORDS_MAX = 112_000;
 const OPEN_SHARE_KEPT = 7 / 8;
 /** Runs joined into one at most: a job that always links to its last run would never end. */
 export const ALIASES_MAX = 64;
 /** A record that joins more runs than this is a batch's: it belongs to none of them. */
 const JOINS_PER_RECORD_MAX = 8;
-/** Sealed runs leave memory for a pack once they have this many records: some 400 kB of text, a fifth of what a row may hold. */
-const PACK_RECORDS = 4_000;
+/** Sealed runs leave memory for a pack once their records weigh this much: some 400 kB of text, a fifth of what a row may hold. */
+const PACK_WEIGHT = 4_000;
 
 /** A run as it is kept. */
 export interface KeptRun {
@@ -52,8 +62,7 @@ export interface Archive {
 }
 
 /** A sealed run in memory: just sealed, or brought back by a late record. */
-interface SealedRun {
-  records: Map<string, RunRecord>;
+interface SealedRun extends Records {
   aliases: readonly string[];
   /** What the rows hold of it. */
   applied: Contribution;
@@ -74,8 +83,8 @@ export class Ledger {
   readonly #sealed = new Map<string, SealedRun>();
   /** Ids of the runs in memory that are known by another id. */
   readonly #aliases = new Map<string, string>();
-  #sealedRecords = 0;
-  #openRecords = 0;
+  #sealedWeight = 0;
+  #openWeight = 0;
   #isUnsettled = false;
   readonly #tasks: Set<string>;
 
@@ -86,13 +95,14 @@ export class Ledger {
     this.#archive = archive;
   }
 
-  get openRecords(): number {
-    return this.#openRecords;
+  /** Of the records in open runs, in plain ones. */
+  get openWeight(): number {
+    return this.#openWeight;
   }
 
   /** Open runs hold more records than memory should: seal what is due, and the quietest beyond. */
   get isFull(): boolean {
-    return this.#openRecords > OPEN_RECORDS_MAX;
+    return this.#openWeight > OPEN_RECORDS_MAX;
   }
 
   /** Late records came that the rows do not hold yet: see `settle`. */
@@ -102,7 +112,7 @@ export class Ledger {
 
   /** Sealed runs in memory are to be taken: see `takeSealed`. */
   get isPackDue(): boolean {
-    return this.#sealedRecords >= PACK_RECORDS;
+    return this.#sealedWeight >= PACK_WEIGHT;
   }
 
   // ── Records in ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -164,25 +174,23 @@ export class Ledger {
   }
 
   #putOpen(run: OpenRun, record: RunRecord, result: Ingested): string | null {
-    const size = run.records.size;
-    const refused = put(run.records, record, result);
-    if (run.records.size > size) {
-      this.#openRecords++;
-      addToOpen(run, record);
-    }
+    const { weight } = run;
+    const { size } = run.records;
+    const refused = put(run, record, result);
+    this.#openWeight += run.weight - weight;
+    if (run.records.size > size) addToOpen(run, record);
     return refused;
   }
 
   #takeLate(run: SealedRun, record: RunRecord, nowMs: number, result: Ingested): string | null {
-    const changes = result.changes;
-    const size = run.records.size;
-    const refused = put(run.records, record, result);
+    const { changes } = result;
+    const { weight } = run;
+    const { size } = run.records;
+    const refused = put(run, record, result);
     if (result.changes === changes) return refused;
-    if (run.records.size > size) {
-      const gapMs = nowMs - run.lastArrivalMs;
-      if (gapMs > QUIET_MIN_MS / GAP_FACTOR) this.#noteLateGap(run, record, gapMs);
-      this.#sealedRecords++;
-    }
+    this.#sealedWeight += run.weight - weight;
+    const gapMs = nowMs - run.lastArrivalMs;
+    if (run.records.size > size && gapMs > QUIET_MIN_MS / GAP_FACTOR) this.#noteLateGap(run, record, gapMs);
     run.lastArrivalMs = nowMs;
     run.isChanged = true;
     run.isKept = false;
@@ -191,12 +199,10 @@ export class Ledger {
   }
 
   #noteLateGap(run: SealedRun, record: RunRecord, gapMs: number): void {
-    const before = newRun(record, 0);
-    for (const known of run.records.values()) {
-      if (known === record) continue;
-      before.records.set(known.executionId, known);
-      addToOpen(before, known);
-    }
+    const before = openRunOf(
+      [...run.records.values()].filter((known) => known !== record),
+      0,
+    );
     this.#noteGap(before.first, isWhole(before), gapMs);
   }
 
@@ -204,8 +210,10 @@ export class Ledger {
     const found = this.#archive.find(id);
     if (found === null || found === "expired") return found;
     const { runId, aliases, records, keptMs } = found;
+    const { records: byExecution, weight } = openRunOf(records, keptMs);
     const sealed: SealedRun = {
-      records: new Map(records.map((record) => [record.executionId, record])),
+      records: byExecution,
+      weight,
       aliases,
       applied: contributionOf(assembleRun(records)),
       isChanged: false,
@@ -214,7 +222,7 @@ export class Ledger {
     };
     this.#sealed.set(runId, sealed);
     for (const alias of aliases) this.#aliases.set(alias, runId);
-    this.#sealedRecords += records.length;
+    this.#sealedWeight += sealed.weight;
     return { runId, sealed };
   }
 
@@ -235,7 +243,7 @@ export class Ledger {
     }
     const from = other.open ?? other.sealed!;
     if (into.aliases.length + from.aliases.length + 1 > ALIASES_MAX) return;
-    if (into.records.size + from.records.size > RUN_RECORDS_MAX) return;
+    if (into.weight + from.weight > RUN_RECORDS_MAX) return;
     // A sealed one takes in an open one; of two alike the larger takes in the smaller.
     const isSwapped =
       (other.sealed !== undefined) === (run.sealed !== undefined)
@@ -249,11 +257,13 @@ export class Ledger {
     const source = from.open ?? from.sealed!;
     const target = into.open ?? into.sealed!;
     const moved: Ingested = { accepted: 0, duplicates: 0, refused: [], changes: 0 };
+    const { weight } = target;
     for (const record of source.records.values()) {
       const renamed = { ...record, runId: into.runId };
       if (into.open !== undefined) this.#putOpen(into.open, renamed, moved);
-      else if (put(target.records, renamed, moved) === null) this.#sealedRecords++;
+      else put(target, renamed, moved);
     }
+    if (into.sealed !== undefined) this.#sealedWeight += target.weight - weight;
     target.aliases = [...new Set([...target.aliases, from.runId, ...source.aliases])];
     for (const alias of target.aliases) this.#aliases.set(alias, into.runId);
     target.lastArrivalMs = Math.max(target.lastArrivalMs, source.lastArrivalMs);
@@ -263,7 +273,7 @@ export class Ledger {
     }
     if (from.open !== undefined) {
       this.open.delete(from.runId);
-      this.#openRecords -= source.records.size;
+      this.#openWeight -= source.weight;
     } else {
       this.rows.apply(from.sealed!.applied, -1);
       this.#sealed.delete(from.runId);
@@ -282,20 +292,20 @@ export class Ledger {
   due(nowMs: number): string[] {
     const due: { runId: string; lastArrivalMs: number }[] = [];
     // Down to some way below the bound: looking through all open runs for every batch above it would cost more than they do.
-    let excess = this.isFull ? this.#openRecords - OPEN_RECORDS_MAX * OPEN_SHARE_KEPT : 0;
+    let excess = this.isFull ? this.#openWeight - OPEN_RECORDS_MAX * OPEN_SHARE_KEPT : 0;
     for (const [runId, run] of this.open) {
       if (nowMs >= run.lastArrivalMs + this.#waitMs(run)) due.push({ runId, lastArrivalMs: run.lastArrivalMs });
     }
     due.sort((a, b) => a.lastArrivalMs - b.lastArrivalMs || (a.runId < b.runId ? -1 : 1));
     if (excess <= 0) return due.map(({ runId }) => runId);
     const chosen = new Set(due.map(({ runId }) => runId));
-    for (const runId of chosen) excess -= this.open.get(runId)!.records.size;
+    for (const runId of chosen) excess -= this.open.get(runId)!.weight;
     const rest = [...this.open].filter(([runId]) => !chosen.has(runId));
     rest.sort(([, a], [, b]) => a.lastArrivalMs - b.lastArrivalMs);
     for (const [runId, run] of rest) {
       if (excess <= 0) break;
       chosen.add(runId);
-      excess -= run.records.size;
+      excess -= run.weight;
     }
     return [...chosen];
   }
@@ -321,13 +331,13 @@ export class Ledger {
       const open = this.open.get(runId);
       if (open === undefined) continue;
       this.open.delete(runId);
-      this.#openRecords -= open.records.size;
+      this.#openWeight -= open.weight;
       const run = assembleRun(open.records.values());
       const applied = contributionOf(run);
       this.rows.apply(applied, 1);
-      const { records, aliases, lastArrivalMs } = open;
-      this.#sealed.set(runId, { records, aliases, applied, isChanged: false, isKept: false, lastArrivalMs });
-      this.#sealedRecords += open.records.size;
+      const { records, weight, aliases, lastArrivalMs } = open;
+      this.#sealed.set(runId, { records, weight, aliases, applied, isChanged: false, isKept: false, lastArrivalMs });
+      this.#sealedWeight += weight;
       if (run.executions.length > 0) learn(run);
     }
   }
@@ -366,24 +376,19 @@ export class Ledger {
       if (!isKept) taken.push({ runId, aliases: [...aliases], records: [...records.values()] });
     }
     this.#sealed.clear();
-    this.#sealedRecords = 0;
+    this.#sealedWeight = 0;
     return taken;
   }
 
   /** An open run as it was stored. */
   restoreOpen({ runId, aliases, records }: KeptRun, lastArrivalMs: number): void {
-    const [first] = records;
-    if (first === undefined) return;
-    const run = newRun(first, lastArrivalMs);
+    if (records.length === 0) return;
+    const run = openRunOf(records, lastArrivalMs);
     this.open.set(runId, run);
     if (aliases.length > 0) run.aliases = aliases;
     for (const alias of aliases) this.#aliases.set(alias, runId);
-    for (const record of records) {
-      run.records.set(record.executionId, record);
-      if (record.task !== null) this.#tasks.add(record.task);
-      addToOpen(run, record);
-      this.#openRecords++;
-    }
+    for (const { task } of records) if (task !== null) this.#tasks.add(task);
+    this.#openWeight += run.weight;
   }
 }
 

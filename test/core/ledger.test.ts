@@ -269,6 +269,25 @@ describe("sealing", () => {
     expect(book.isFull).toBe(true);
     expect(book.due(runs)).toEqual(Array.from({ length: 15 }, (_, i) => `run${i}`));
   });
+
+  test("a record of many files counts as many: bounds are of memory, not of numbers", () => {
+    const inputs = Array.from({ length: 256 }, (_, i) => ({ uri: `s3://data/${"x".repeat(200)}/${i}`, bytes: 1 }));
+    const book = ledger();
+    let taken = 0;
+    while (!book.isFull) book.ingest([record(`e${taken}:a 0-1`, { inputs }, `run${taken++}`)], taken);
+    expect(taken).toBeGreaterThan(300);
+    expect(taken).toBeLessThan(500);
+    expect(book.due(taken).length).toBeGreaterThan(taken / 9);
+    const heavy = Array.from({ length: taken }, (_, i) => record(`e${i}:a 0-1`, { inputs }));
+    const { accepted, refused } = ledger().ingest(heavy, 0);
+    expect(accepted).toBeGreaterThan(300);
+    expect(refused.at(-1)?.reason).toContain("many files");
+    // Sealed, they go to packs as soon as they weigh as much as thousands of plain ones.
+    book.seal(["run0", "run1", "run2", "run3", "run4", "run5", "run6", "run7", "run8", "run9"], () => {});
+    book.seal(["run10", "run11", "run12", "run13", "run14", "run15"], () => {});
+    expect(book.isPackDue).toBe(true);
+    expect(book.openWeight).toBe([...book.open.values()].reduce((sum, { weight }) => sum + weight, 0));
+  });
 });
 
 test("weights decay by event time and forget the last day that counts for nothing", () => {

@@ -7,6 +7,8 @@ import { hashRunId, PackIndex } from "./pack-index.ts";
 
 /** Unpacked packs in memory, about 2 MB each: late records come to the last ones, others are met once in 5,000 new runs. */
 const CACHED_PACKS = 2;
+/** Text of the cached packs, characters: beyond it there is one, which may be a single run of the largest size. */
+const CACHED_CHARS_MAX = 2 ** 21;
 /** How long a sealed run can still be corrected, ms. */
 const HORIZON_MS = 24 * 3_600_000;
 /** Runs whose ids are remembered, so that a repeated or late one is told and not counted as new: at most 20 MB of index. */
@@ -28,7 +30,7 @@ export class Packs implements Archive {
   #index = new PackIndex();
   #lastPack = 0;
   #oldestLivePack = 0;
-  readonly #cache = new Map<number, { packed: Packed; keptMs: number }>();
+  readonly #cache = new Map<number, { packed: Packed; keptMs: number; chars: number }>();
 
   /** Empty until `loadIndex`. */
   constructor(sql: BilledSql) {
@@ -121,15 +123,26 @@ export class Packs implements Archive {
     const keptMs = rows[0]?.kept_ms ?? 0;
     const isExpired = rows.length === 0 || rows.some(({ text }) => text === null);
     const packed: Packed = isExpired ? "expired" : new Map();
+    const text = isExpired ? "" : rows.map((row) => row.text).join("");
+    this.#makeRoom(text.length);
     if (packed !== "expired") {
-      for (const run of runsOfText(rows.map(({ text }) => text).join(""))) {
+      for (const run of runsOfText(text)) {
         for (const id of [run.runId, ...run.aliases]) packed.set(id, run);
       }
     }
-    const [oldest] = this.#cache.keys();
-    if (this.#cache.size >= CACHED_PACKS && oldest !== undefined) this.#cache.delete(oldest);
-    this.#cache.set(pack, { packed, keptMs });
+    this.#cache.set(pack, { packed, keptMs, chars: text.length });
     return { packed, keptMs };
+  }
+
+  /** For a pack of so many characters, before it is unpacked. */
+  #makeRoom(chars: number): void {
+    let held = chars;
+    for (const cached of this.#cache.values()) held += cached.chars;
+    for (const [pack, cached] of this.#cache) {
+      if (this.#cache.size < CACHED_PACKS && held <= CACHED_CHARS_MAX) break;
+      this.#cache.delete(pack);
+      held -= cached.chars;
+    }
   }
 
   #hasHash(pack: number, first: number, second: number): boolean {

@@ -14,8 +14,8 @@ import { pack, sealRuns } from "./seal.ts";
 import { learnOutcomes, learnRun, modelOf, noteEnded, type State, sealing } from "./state.ts";
 import type { WriterStore } from "./writer-store.ts";
 
-/** Records of one item of the checkpoint. */
-const CHECKPOINT_RECORDS = 4_000;
+/** Weight of the records of one item of the checkpoint. */
+const CHECKPOINT_WEIGHT = 4_000;
 /** Packs learned from where the model is lost or made anew: some 100k runs of ten, a few seconds. */
 const REBUILD_PACKS = 256;
 /** 8 MiB: a quarter of a large one's copying, and room for some 100k contexts. */
@@ -172,16 +172,16 @@ function replay(state: State, store: WriterStore, model: LoadedModel, nowMs: num
 export function* checkpointTexts(ledger: Ledger): Generator<string> {
   let arrivals: [string, number][] = [];
   let runs: KeptRun[] = [];
-  let records = 0;
+  let weight = 0;
   for (const [runId, run] of ledger.open) {
     arrivals.push([runId, run.lastArrivalMs]);
     runs.push({ runId, aliases: [...run.aliases], records: [...run.records.values()] });
-    records += run.records.size;
-    if (records < CHECKPOINT_RECORDS) continue;
+    weight += run.weight;
+    if (weight < CHECKPOINT_WEIGHT) continue;
     yield `${JSON.stringify(arrivals)}\n${textOfRuns(runs)}`;
     arrivals = [];
     runs = [];
-    records = 0;
+    weight = 0;
   }
   if (runs.length > 0) yield `${JSON.stringify(arrivals)}\n${textOfRuns(runs)}`;
 }
