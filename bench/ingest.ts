@@ -25,7 +25,6 @@ const REQUESTS_PER_ROUND = 40;
 /** Seals come after 5 s of quiet, the last flush 10 s later. */
 const SETTLE_MS = 30_000;
 const ACCOUNTING_POLL_MS = 2_000;
-const MIB = 2 ** 20;
 /** Runs that go through the ledger, of the million that its index holds. */
 const MEMORY_RUNS = 100_000;
 
@@ -182,11 +181,11 @@ function costOf(spans: number, accounting: Accounting, spansPerSecond: number) {
 setFlagsFromString("--expose-gc");
 const collectGarbage = runInNewContext("gc") as () => void;
 
-/** Heap and array buffers, MiB. Node's pointers are twice as wide as a Worker's: these are upper bounds. */
-function memoryMib(): number {
+/** Heap and array buffers, MB. Node's pointers are twice as wide as a Worker's: these are upper bounds. */
+function memoryMb(): number {
   collectGarbage();
   const { heapUsed, arrayBuffers } = process.memoryUsage();
-  return (heapUsed + arrayBuffers) / MIB;
+  return (heapUsed + arrayBuffers) / 1e6;
 }
 
 function recordOf(run: number, execution: number): RunRecord {
@@ -214,8 +213,8 @@ function received(records: RunRecord[]): RunRecord[] {
 }
 
 /** The writer's state, without SQLite: ledger, rows and the index of kept runs. `peak` is taken while it is fullest. */
-function memory(): { longRunMib: number; manyRunsMib: number } {
-  const before = memoryMib();
+function memory(): { longRunMb: number; manyRunsMb: number } {
+  const before = memoryMb();
   let ledger: Ledger | null = new Ledger(new GraphRows(), [], { find: () => null });
   for (let from = 0; from < 100_000; from += BATCH_SPANS) {
     ledger.ingest(
@@ -224,9 +223,9 @@ function memory(): { longRunMib: number; manyRunsMib: number } {
     );
   }
   ledger.seal([...ledger.open.keys()], () => {});
-  const longRunMib = memoryMib() - before;
+  const longRunMb = memoryMb() - before;
   ledger = null;
-  const again = memoryMib();
+  const again = memoryMb();
   const index = new PackIndex();
   const many = new Ledger(new GraphRows(), [], { find: () => null });
   let peak = 0;
@@ -239,10 +238,10 @@ function memory(): { longRunMib: number; manyRunsMib: number } {
     many.ingest(received(records), run / 50);
     if (many.isFull) many.seal(many.due(run / 50), () => {});
     if (many.isPackDue) for (const { runId } of many.takeSealed()) index.add(hashRunId(runId)[0], 1);
-    if (run % (MEMORY_RUNS / 10) === 0) peak = Math.max(peak, memoryMib() - again);
+    if (run % (MEMORY_RUNS / 10) === 0) peak = Math.max(peak, memoryMb() - again);
   }
   if (many.openWeight < OPEN_RECORDS_MAX / 2) throw new Error("the worst case was not reached");
-  return { longRunMib: Math.round(longRunMib), manyRunsMib: Math.round(Math.max(peak, memoryMib() - again)) };
+  return { longRunMb: Math.round(longRunMb), manyRunsMb: Math.round(Math.max(peak, memoryMb() - again)) };
 }
 
 export async function run(args: string[]): Promise<void> {

@@ -1,7 +1,7 @@
-// `npm run bench -- memory [--json] [--runs=1000000] [--workerd]`: what a GraphWriter holds in memory while runs of ten come in as fast as a worker
+// `npm run bench -- memory [--json] [--runs=1000000] [--workerd [--heap-mb=N]]`: what a GraphWriter holds in memory while runs of ten come in as fast as a worker
 // can take them: 20 s for 100,000 runs. In: nothing. Out: megabytes at the fullest, by part, and what the storage holds. The parts are those that the
 // Durable Object is made of (ledger, rows, engine, journal, packs with their index); only its SQLite is Node's.
-// With --workerd: the isolate of the local worker instead, whole, as its debugger tells (memory-workerd.ts).
+// With --workerd: the isolate of the local worker instead, whole, as its debugger tells (memory-workerd.ts); --heap-mb bounds V8's heap.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -13,7 +13,7 @@ import { engineModule } from "../src/cli/build.ts";
 import { packRecords, type RunRecord } from "../src/core/records.ts";
 import { isolateUnder } from "./memory-workerd.ts";
 
-const MIB = 2 ** 20;
+const MB = 1e6;
 const BATCH_RECORDS = 500;
 const RECORDS_PER_RUN = 10;
 /** 50,000 records a second: several times what one client reaches through the worker. */
@@ -105,11 +105,12 @@ export async function run(args: string[]): Promise<void> {
       json: { type: "boolean", default: false },
       runs: { type: "string", default: "100000" },
       workerd: { type: "boolean", default: false },
+      "heap-mb": { type: "string" },
     },
   });
   const runs = Number(values.runs);
   if (values.workerd) {
-    const report = await isolateUnder(runs);
+    const report = await isolateUnder(runs, values["heap-mb"] === undefined ? null : Number(values["heap-mb"]));
     if (values.json) process.stdout.write(`${JSON.stringify(report)}\n`);
     else console.log(report);
     return;
@@ -123,7 +124,7 @@ export async function run(args: string[]): Promise<void> {
     const runsPerBatch = BATCH_RECORDS / RECORDS_PER_RUN;
     const every = Math.max(1, Math.floor(runs / runsPerBatch / SAMPLES));
     let peak: Held = { heapBytes: 0, externalBytes: 0 };
-    let openRecordsMax = 0;
+    let openWeightMax = 0;
     const beganMs = performance.now();
     for (let batch = 0; batch * runsPerBatch < runs; batch++) {
       const nowMs = BASE_MS + batch * BATCH_EVERY_MS;
@@ -132,7 +133,7 @@ export async function run(args: string[]): Promise<void> {
       for (let run = batch * runsPerBatch; run < (batch + 1) * runsPerBatch; run++)
         for (let e = RECORDS_PER_RUN - 1; e >= 0; e--) records.push(recordOf(run, e, nowMs));
       writer.ingest(packRecords(records), nowMs);
-      openRecordsMax = Math.max(openRecordsMax, writer.state.ledger.openWeight);
+      openWeightMax = Math.max(openWeightMax, writer.state.ledger.openWeight);
       if (batch % every !== every - 1) continue;
       const now = held();
       const since = {
@@ -141,15 +142,15 @@ export async function run(args: string[]): Promise<void> {
       };
       if (sumOf(since) > sumOf(peak)) peak = since;
     }
-    const mib = (bytes: number) => Math.round((bytes / MIB) * 10) / 10;
+    const mb = (bytes: number) => Math.round((bytes / MB) * 10) / 10;
     const report = {
       runs,
       records: runs * RECORDS_PER_RUN,
       seconds: Math.round((performance.now() - beganMs) / 100) / 10,
-      peakMib: mib(sumOf(peak)),
-      ofWhichHeapMib: mib(peak.heapBytes),
-      ofWhichArraysAndEngineMib: mib(peak.externalBytes),
-      openRecordsMax,
+      peakMb: mb(sumOf(peak)),
+      ofWhichHeapMb: mb(peak.heapBytes),
+      ofWhichArraysAndEngineMb: mb(peak.externalBytes),
+      openWeightMax,
       runsRemembered: writer.store.remembered,
       modelVersion: writer.state.modelVersion,
     };
