@@ -1,5 +1,5 @@
 // JSON documents larger than memory. In: chunks of one document, of several after each other, or of lines. Out: the elements of
-// the arrays under the asked top-level keys (or of a top-level array) one by one, then what is left of the document.
+// the arrays under the asked keys, `a` or `a.b.c` from the top, (or of a top-level array) one by one, then what is left of the document.
 // Only brackets and strings are followed here; JSON.parse does the parsing, element by element.
 //
 // A writer that was killed leaves half a record, and the next one follows it. So a document is given up where it cannot go on: at the
@@ -11,7 +11,9 @@ const ELEMENT_CHARS_MAX = 256 * 2 ** 20;
 
 type JsonPart =
   /** `key` null: a document, without the arrays that were given element by element. */
-  { key: string | null; value: unknown } | { malformed: string };
+  | { key: string | null; value: unknown }
+  /** `isDocument`: no more of it follows; else one element. */
+  | { malformed: string; isDocument: boolean };
 
 const MARKS = /["{}[\]\n]/g;
 const STRING_MARKS = /["\\\n]/g;
@@ -47,14 +49,16 @@ class Scanner {
   #streaming: string | null = null;
   /** How many brackets are open inside the streamed array. */
   #streamDepth = 0;
-  /** The last whole string at depth 1: a key, if an array follows. */
-  #lastString = "";
+  /** The last whole string at each depth, as deep as keys are asked: a key, if an array or object follows. */
+  readonly #lastStrings: string[] = [];
+  readonly #keyDepth: number;
   /** A string that goes on from an earlier chunk, and where it begins in this one. */
   #string = "";
   #stringFrom = 0;
 
   constructor(keys: readonly string[]) {
     this.#keys = new Set(keys);
+    this.#keyDepth = Math.max(1, ...keys.map((key) => key.split(".").length));
   }
 
   *push(text: string): Generator<JsonPart> {
@@ -84,7 +88,7 @@ class Scanner {
       } else if (this.#open.pop() === (mark === "}" ? "{" : "[")) yield* this.#end(index);
       else yield this.#giveUp("a bracket closes nothing", at);
     }
-    if (this.#inString && this.#open.length === 1) this.#string += text.slice(this.#stringFrom);
+    if (this.#inString && this.#open.length <= this.#keyDepth) this.#string += text.slice(this.#stringFrom);
     this.#stringFrom = 0;
     this.#take(text.length);
     this.#lastMark = this.#markBefore(text.length);
@@ -93,14 +97,16 @@ class Scanner {
   *end(): Generator<JsonPart> {
     this.#text = "";
     this.#from = 0;
-    if (this.#open.length > 0) yield { malformed: "the document ends in the middle" };
+    if (this.#open.length > 0) yield { malformed: "the document ends in the middle", isDocument: true };
     else yield* this.#closeDocument(0);
   }
 
   #quote(index: number): void {
     this.#inString = !this.#inString;
     if (this.#inString) this.#stringFrom = index + 1;
-    else if (this.#open.length === 1) this.#lastString = this.#string + this.#text.slice(this.#stringFrom, index);
+    else if (this.#open.length <= this.#keyDepth) {
+      this.#lastStrings[this.#open.length] = this.#string + this.#text.slice(this.#stringFrom, index);
+    }
     this.#string = "";
   }
 
@@ -123,13 +129,20 @@ class Scanner {
     if (!isStreamed) return;
     this.#take(index + 1);
     this.#streamDepth = this.#open.length;
-    this.#streaming = this.#streamDepth === 1 ? "" : this.#lastString;
+    this.#streaming = this.#streamDepth === 1 ? "" : this.#path(this.#streamDepth - 1);
     this.#element = "";
   }
 
+  /** Of the array that begins so deep. */
+  #path(depth: number): string {
+    return depth === 1 ? this.#lastStrings[1]! : this.#lastStrings.slice(1, depth + 1).join(".");
+  }
+
   #isAsked(index: number): boolean {
-    if (this.#open.length === 1) return this.#keys.has(this.#lastString);
-    if (this.#open.length > 0 || this.#keys.size === 0) return false;
+    const depth = this.#open.length;
+    if (depth > this.#keyDepth) return false;
+    if (depth > 0) return this.#keys.has(this.#path(depth));
+    if (this.#keys.size === 0) return false;
     return (this.#document + this.#text.slice(this.#from, index)).replace(BETWEEN, "") === "";
   }
 
@@ -166,7 +179,7 @@ class Scanner {
     this.#take(until);
     const text = this.#document.replace(BETWEEN, "").trim();
     this.#document = "";
-    this.#lastString = "";
+    this.#lastStrings.length = 0;
     // "[]": an array whose elements have all been given.
     if (text !== "" && text !== "[]") yield* parsed(text, null);
   }
@@ -178,10 +191,10 @@ class Scanner {
     this.#document = "";
     this.#element = null;
     this.#streaming = null;
-    this.#lastString = "";
+    this.#lastStrings.length = 0;
     this.#string = "";
     this.#from = next;
-    return { malformed: reason };
+    return { malformed: reason, isDocument: true };
   }
 }
 
@@ -191,7 +204,8 @@ function* parsed(text: string, key: string | null): Generator<JsonPart> {
     return;
   } catch (error) {
     const among = key === null ? null : valuesOf(text);
-    if (among === null) yield { malformed: error instanceof Error ? reasonOf(error.message) : "not JSON" };
+    const isDocument = key === null;
+    if (among === null) yield { malformed: error instanceof Error ? reasonOf(error.message) : "not JSON", isDocument };
     else for (const value of among) yield { key, value };
   }
 }

@@ -4,7 +4,7 @@
 import { Execution } from "../protocol.ts";
 import { type Content, type Imported, type Importer, skipped } from "./format.ts";
 import { jsonParts } from "./json-stream.ts";
-import { type WfTask, type WfWorkflow, workflowOf } from "./wf-tasks.ts";
+import { WF_ARRAYS, WfDocument, type WfTask, type WfWorkflow } from "./wf-tasks.ts";
 
 /** Bounds of one execution (protocol.ts). */
 const LINKS_MAX = 128;
@@ -14,40 +14,50 @@ const CPU_PERCENT = 100;
 const PROGRAM = /^[\w.+-]{1,128}$/;
 
 async function* read(content: Content, options: { fileId: string }): AsyncGenerator<Imported> {
-  for await (const part of jsonParts(content, [])) {
+  let document = new WfDocument();
+  for await (const part of jsonParts(content, WF_ARRAYS)) {
     if ("malformed" in part) {
       yield skipped(`not JSON: ${part.malformed}`);
-      continue;
+      if (part.isDocument) document = new WfDocument();
+    } else if (part.key !== null && part.key !== "") document.add(part.key, part.value);
+    else {
+      const workflow = document.workflow(part.value);
+      document = new WfDocument();
+      for (const [reason, count] of workflow.skipped) yield { kind: "skipped", reason, count };
+      yield* executionsOf(workflow, options.fileId);
     }
-    const workflow = workflowOf(part.value);
-    for (const [reason, count] of workflow.skipped) yield { kind: "skipped", reason, count };
-    yield* executionsOf(workflow, options.fileId);
   }
 }
 
 function* executionsOf(workflow: WfWorkflow, fileId: string): Generator<Imported> {
   const { tasks } = workflow;
-  const ends = schedule(tasks, workflow.beganMs);
-  const nameOf = namesOf([...tasks.values()]);
+  const ends = schedule(workflow);
+  const nameOf = namesOf(tasks);
   const runId = `${workflow.name}-${fileId}`.slice(-128);
-  for (const task of tasks.values()) {
-    const endMs = ends.get(task.id);
-    if (endMs === undefined) {
+  const byEnd = (a: number, b: number) => ends[b]! - ends[a]! || (tasks[a]!.id < tasks[b]!.id ? -1 : 1);
+  const objectsOf = (files: Uint32Array) => Array.from(files.subarray(0, OBJECTS_MAX), (file) => workflow.file(file));
+  for (const [place, task] of tasks.entries()) {
+    const endMs = ends[place]!;
+    if (Number.isNaN(endMs)) {
       yield skipped("a task that waits for itself");
       continue;
     }
-    const dropped = beyond(task.inputs.length, OBJECTS_MAX) + beyond(task.outputs.length, OBJECTS_MAX);
+    const inputs = workflow.inputs.of(place);
+    const outputs = workflow.outputs.of(place);
+    const dropped = beyond(inputs.length, OBJECTS_MAX) + beyond(outputs.length, OBJECTS_MAX);
     if (dropped > 0)
       yield { kind: "skipped", reason: `files beyond the ${OBJECTS_MAX} of one execution`, count: dropped };
     // The last to end are those that are waited for.
-    const parents = [...task.parents].sort((a, b) => (ends.get(b) ?? 0) - (ends.get(a) ?? 0) || (a < b ? -1 : 1));
+    const parents = [...workflow.parents.of(place)].sort(byEnd);
     const unlinked = beyond(parents.length, LINKS_MAX);
     if (unlinked > 0)
       yield { kind: "skipped", reason: `parents beyond the ${LINKS_MAX} of one execution`, count: unlinked };
     const parsed = Execution.safeParse({
       runId,
       executionId: task.id.slice(-128),
-      ...(parents.length > 0 ? { links: parents.slice(0, LINKS_MAX).map((id) => id.slice(-128)) } : {}),
+      ...(parents.length > 0
+        ? { links: parents.slice(0, LINKS_MAX).map((parent) => tasks[parent]!.id.slice(-128)) }
+        : {}),
       task: nameOf(task),
       startMs: endMs - (task.runtimeMs ?? 0),
       // Unknown, where the record is a plan that nobody ran.
@@ -56,8 +66,8 @@ function* executionsOf(workflow: WfWorkflow, fileId: string): Generator<Imported
         ? {}
         : { cpuMs: (task.runtimeMs * task.avgCpu) / CPU_PERCENT }),
       ...(task.memoryBytes === null ? {} : { memoryBytes: task.memoryBytes }),
-      inputs: task.inputs.slice(0, OBJECTS_MAX),
-      outputs: task.outputs.slice(0, OBJECTS_MAX),
+      inputs: objectsOf(inputs),
+      outputs: objectsOf(outputs),
     });
     if (parsed.success) yield { kind: "execution", execution: parsed.data };
     else yield skipped(`${parsed.error.issues[0]!.path.join(".")}: ${parsed.error.issues[0]!.message}`);
@@ -91,31 +101,18 @@ function taskName(task: WfTask): string {
   return (name === "" ? task.name : name).slice(0, 256);
 }
 
-/** The end of each task, ms; tasks in a circle have none. */
-function schedule(tasks: Map<string, WfTask>, beganMs: number): Map<string, number> {
-  const ends = new Map<string, number>();
-  const waiting = new Map<string, number>();
-  const followers = new Map<string, string[]>();
-  const ready: string[] = [];
-  for (const [id, { parents }] of tasks) {
-    waiting.set(id, parents.size);
-    if (parents.size === 0) ready.push(id);
-    for (const parent of parents) {
-      const known = followers.get(parent);
-      if (known === undefined) followers.set(parent, [id]);
-      else known.push(id);
-    }
-  }
+/** The end of each task, ms; NaN of those in a circle. */
+function schedule({ tasks, parents, beganMs }: WfWorkflow): Float64Array {
+  const ends = new Float64Array(tasks.length).fill(Number.NaN);
+  const followers = parents.inverse();
+  const waiting = Uint32Array.from(tasks, (_, place) => parents.of(place).length);
+  const ready = [...tasks.keys()].filter((place) => waiting[place] === 0);
   while (ready.length > 0) {
-    const id = ready.pop()!;
-    const task = tasks.get(id)!;
+    const place = ready.pop()!;
     let startMs = beganMs;
-    for (const parent of task.parents) startMs = Math.max(startMs, ends.get(parent) ?? 0);
-    ends.set(id, startMs + (task.runtimeMs ?? 0));
-    for (const follower of followers.get(id) ?? []) {
-      waiting.set(follower, waiting.get(follower)! - 1);
-      if (waiting.get(follower) === 0) ready.push(follower);
-    }
+    for (const parent of parents.of(place)) startMs = Math.max(startMs, ends[parent]!);
+    ends[place] = startMs + (tasks[place]!.runtimeMs ?? 0);
+    for (const follower of followers.of(place)) if (--waiting[follower]! === 0) ready.push(follower);
   }
   return ends;
 }

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { gzipSync, zstdCompressSync } from "node:zlib";
 import { pack } from "tar-stream";
 import { describe, expect, onTestFinished, test } from "vitest";
+import { RUN_RECORDS_MAX } from "../../src/core/open-run.ts";
 import { seededRandom } from "../../src/core/random.ts";
 import { packRecords, type RunRecord, unpackRecords } from "../../src/core/records.ts";
 import { type Imported, type Importer, recordOf } from "../../src/importers/format.ts";
@@ -13,7 +14,7 @@ import { isDayFirst } from "../../src/importers/instant.ts";
 import { jaeger } from "../../src/importers/jaeger.ts";
 import { native, ndjson } from "../../src/importers/ndjson.ts";
 import { otlp } from "../../src/importers/otlp.ts";
-import { READ_DEFAULTS, runsOf } from "../../src/importers/read.ts";
+import { READ_DEFAULTS, recordsOf, runsOf } from "../../src/importers/read.ts";
 import { filesOf } from "../../src/importers/source.ts";
 import { wfformat } from "../../src/importers/wfformat.ts";
 import { xray } from "../../src/importers/xray.ts";
@@ -149,6 +150,51 @@ describe("shapes", () => {
   ])("%s", async (_, content, runs, skipped) => {
     const found = await told([file(content)]);
     expect({ ...found, formats: [] }).toEqual({ formats: [], runs, skipped });
+  });
+
+  test("WfFormat: arrays in any order, each told once, a broken element and an id twice are told", async () => {
+    const execution = { tasks: ["a", "b", "c"].map((id) => ({ id, runtimeInSeconds: 2, avgCPU: 50 })) };
+    const files = [
+      { id: "f", sizeInBytes: 7 },
+      { id: "unused", sizeInBytes: 9 },
+    ];
+    const tasks = [
+      { id: "c", name: "last", parents: ["b"] },
+      { id: "b", name: "mid", parents: ["a"], children: ["c"], inputFiles: ["f"] },
+      { id: "a", name: "one", children: ["b"], outputFiles: ["f"] },
+      { id: "a", name: "one" },
+    ];
+    const text = JSON.stringify({
+      name: "w",
+      workflow: { execution, specification: { files, tasks } },
+      schemaVersion: "1.5",
+    });
+    const broken = text.replace('{"id":"c","name"', '{"id":nothing},{"id":"c","name"');
+    const { records, skipped } = await recordsOf([file(`${broken}\n${text.slice(0, 400)}\n${text}`)]);
+    expect(records.slice(0, 3)).toEqual(records.slice(3));
+    expect(records.slice(0, 3).map(({ executionId, startMs, rest }) => [executionId, startMs, rest.links])).toEqual(
+      // In the order of the document that tells of execution first.
+      [
+        ["a", 1000, undefined],
+        ["b", 3000, ["a"]],
+        ["c", 5000, ["b"]],
+      ],
+    );
+    expect(records[1]!.rest).toMatchObject({ cpuMs: 1000, inputs: [{ uri: "file:///f", bytes: 7 }] });
+    expect(Object.fromEntries(skipped)).toEqual({
+      "a task whose id another has": 2,
+      "not JSON: Unexpected token 'o'": 1,
+      "not JSON: a line ends inside a string": 1,
+    });
+  });
+
+  test("WfFormat: tasks beyond those of one run are counted, not held", async () => {
+    const tasks = Array.from({ length: RUN_RECORDS_MAX + 5 }, (_, id) => ({ id: `t${id}`, name: `map_${id}` }));
+    const { records, skipped } = await recordsOf([
+      file(JSON.stringify({ schemaVersion: "1.5", workflow: { specification: { tasks } } })),
+    ]);
+    expect(records).toHaveLength(RUN_RECORDS_MAX);
+    expect(Object.fromEntries(skipped)).toEqual({ [`tasks beyond the ${RUN_RECORDS_MAX} of one run`]: 5 });
   });
 
   test.each(["1.0", "1.3", "1.4", "1.5 without execution"])("WfFormat %s", async (version) => {
