@@ -1,7 +1,8 @@
 // The local worker's isolate under runs of ten, as its debugger tells. In: how many runs. Out: megabytes (10^6 bytes) of the one isolate that
 // Worker, GraphWriter, Fleet and hubs share here, their code and the engine's memory included: an upper bound of what the object alone takes.
 //   held      the most of what was really held: all sizes of a heap snapshot, before which V8 collects everything that is garbage
-//   peak      at any instant looked at, garbage included: as much as V8 finds room for. A bound of the heap (`heapMb`) shows what it needs.
+//   peak      at any instant looked at, garbage included: as much as V8 finds room for. A bound of the heap (`heapMbMax`)
+//             shows what it needs; then nothing is looked at, because a snapshot's own text would need more than that.
 // After a snapshot `Runtime.getHeapUsage` counts the snapshot's own text, some 50 MB: what is held is not asked there.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -37,12 +38,12 @@ export interface IsolateReport {
   runs: number;
   executions: number;
   seconds: number;
-  emptyMb: number;
-  heldMb: number;
-  ofWhichArraysAndEngineMb: number;
+  emptyMb?: number;
+  heldMb?: number;
+  ofWhichArraysAndEngineMb?: number;
   peakMb: number;
-  /** The heap was not allowed more than this; null: V8's own bound. */
-  heapMbMax: number | null;
+  /** The heap was not allowed more than this. */
+  heapMbMax?: number | null;
 }
 
 /** Errors: throws where a request is not taken, and where the worker ends because its heap's bound is too small. */
@@ -55,7 +56,7 @@ export async function isolateUnder(runs: number, heapMbMax: number | null): Prom
     const onProgress = (line: string) => process.stderr.write(`${line}\n`);
     const worker = await startLocalWorker({ port: 0, stateFolder: state, inspectorPort, onProgress });
     const debug = await debuggerAt(inspectorPort);
-    const empty = await debug.held();
+    const empty = heapMbMax === null ? await debug.held() : null;
     const batches = Math.ceil(runs / RUNS_PER_BATCH);
     let most = empty;
     let peak = 0;
@@ -78,10 +79,10 @@ export async function isolateUnder(runs: number, heapMbMax: number | null): Prom
         });
         if (response.status !== 202) throw new Error(`answered ${response.status}: ${await response.text()}`);
         await response.body?.cancel();
-        if ((own + 1) % Math.ceil(batches / LOOKS) > 0) continue;
+        if (heapMbMax !== null || (own + 1) % Math.ceil(batches / LOOKS) > 0) continue;
         isLooking = true;
         const now = await debug.held();
-        if (now.all > most.all) most = now;
+        if (most === null || now.all > most.all) most = now;
         // V8 lets go of the snapshot's text in its own time.
         setTimeout(() => (isLooking = false), LOOK_PAUSE_MS).unref();
       }
@@ -93,11 +94,10 @@ export async function isolateUnder(runs: number, heapMbMax: number | null): Prom
       runs,
       executions: runs * EXECUTIONS_PER_RUN,
       seconds: Math.round((performance.now() - beganMs) / 1000),
-      emptyMb: mb(empty.all),
-      heldMb: mb(most.all),
-      ofWhichArraysAndEngineMb: mb(most.arrays),
+      ...(empty === null || most === null
+        ? { heapMbMax }
+        : { emptyMb: mb(empty.all), heldMb: mb(most.all), ofWhichArraysAndEngineMb: mb(most.arrays) }),
       peakMb: mb(peak),
-      heapMbMax,
     };
   } finally {
     await stopGroups();
