@@ -4,7 +4,7 @@
 CREATE TABLE known_vms (
   workspace TEXT NOT NULL,
   cluster TEXT NOT NULL,
-  vms TEXT NOT NULL, -- JSON, src/edge/known-vms.ts KnownVms
+  vms TEXT NOT NULL, -- JSON, src/edge/fleet/known-vms.ts KnownVms
   known_ms INTEGER NOT NULL, -- since the epoch
   PRIMARY KEY (workspace, cluster)
 ) STRICT, WITHOUT ROWID;
