@@ -19,7 +19,7 @@ import type { FleetView, NewPlacer } from "./fleet.ts";
 import type { Model, TaskProfile } from "./graph.ts";
 import { notSent, type Plan, planFor } from "./plan.ts";
 import type { Hidden, PlannedCommand } from "./planned.ts";
-import { meanOf, predict, predictNothing, routesFrom, TOGETHER_MIN } from "./predict.ts";
+import { meanOf, predict, predictNothing, routesFrom, TOGETHER_MIN, type Wanted } from "./predict.ts";
 
 /** Hubs asked in turn before the request is told that nothing is suitable. */
 const RESERVE_ATTEMPTS_MAX = 3;
@@ -144,7 +144,7 @@ export function predictFor(
   declarations: Record<string, TaskDeclaration>,
   nowMs: number,
 ): Prediction {
-  return analyse({ ...ask, inputs: [] }, model, declarations, nowMs, true, true).prediction;
+  return analyse({ ...ask, inputs: [] }, model, declarations, nowMs, { next: true, paths: true }).prediction;
 }
 
 /** Predict, place, reserve and plan for one task request. `model` null: no prediction, the task alone is placed. */
@@ -155,13 +155,13 @@ export async function serve(
   ports: Ports,
 ): Promise<Served | Unsuitable> {
   const explains = request.explains ?? true;
-  let { prediction, chains } = analyse(request, model, fleet.tasks, ports.nowMs, false, explains);
+  let { prediction, chains } = analyse(request, model, fleet.tasks, ports.nowMs, { next: explains, paths: false });
   const corrections = model?.adjustments?.placement ?? null;
   const rank = () => allocate({ ...request, chains, corrections, nowMs: ports.nowMs }, fleet, ports.newPlacer ?? null);
   let ranking = rank();
   if (ranking.lacksRoom) {
     // Somewhere the whole tree has no room: the likeliest paths are tried too. They cost most of a prediction's time.
-    ({ prediction, chains } = analyse(request, model, fleet.tasks, ports.nowMs, true, explains));
+    ({ prediction, chains } = analyse(request, model, fleet.tasks, ports.nowMs, { next: explains, paths: true }));
     ranking = rank();
   }
   const branch = branchOf(request, model);
@@ -218,10 +218,9 @@ function analyse(
   model: Model | null,
   declarations: Record<string, TaskDeclaration>,
   nowMs: number,
-  withPaths: boolean,
-  withNext: boolean,
+  wanted: Wanted,
 ): { prediction: Prediction; chains: ChainDemand[] } {
-  const predicted = model ? predict({ ...ask, nowMs }, model, withPaths, withNext) : predictNothing(ask.task, 0);
+  const predicted = model ? predict({ ...ask, nowMs }, model, wanted) : predictNothing(ask.task, 0);
   const routes = model ? { routes: routesFrom(ask.task, model) } : {};
   const knowledge = { profiles: model?.profiles ?? NO_PROFILES, declarations, ...routes };
   const chains = predicted.chains.map((chain, c) => demandOf(chain, predicted.reach, ask, knowledge, c === 0));

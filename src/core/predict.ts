@@ -79,19 +79,23 @@ export function predictNothing(task: string, modelVersion: number): ChainPredict
   return { modelVersion, next: [], reach: [], chains: [{ shape: "task", tasks: [task], probability: 1 }] };
 }
 
-/**
- * `withPaths` false leaves it at the whole tree: the likeliest paths, and the task alone, are asked for only where that has no room. `withNext` false: nobody
- * reads what starts first, and no plan needs it.
- */
-export function predict(input: PredictInput, model: Model, withPaths = true, withNext = true): ChainPrediction {
+/** What is asked of a prediction beside the whole tree: each costs time that not every caller has use for. */
+export interface Wanted {
+  /** What starts first: for readers, no plan needs it. */
+  next: boolean;
+  /** The likeliest paths, and the task alone: for where the whole tree has no room. */
+  paths: boolean;
+}
+
+export function predict(input: PredictInput, model: Model, wanted: Wanted): ChainPrediction {
   const history = historyOf(input, model);
   if (history === null) return predictNothing(input.task, model.version);
-  const next = withNext ? nextOf(history, model) : [];
+  const next = wanted.next ? nextOf(history, model) : [];
   const reach = reachOf(history, input, model);
   const tree = treeOf(input.task, reach);
   const alone: PredictedChain = { shape: "task", tasks: [input.task], probability: 1 };
   const whole = tree ?? alone;
-  if (!withPaths) return { modelVersion: model.version, next, reach, chains: [whole] };
+  if (!wanted.paths) return { modelVersion: model.version, next, reach, chains: [whole] };
   // Where one path is all there is, it is the tree: told once, weighed once.
   const paths = pathsOf(input.task, history, model).filter(({ tasks }) => !isSameSet(tasks, whole.tasks));
   return { modelVersion: model.version, next, reach, chains: [...(tree === null ? [] : [tree]), ...paths, alone] };

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import type { Model } from "../../src/core/graph.ts";
 import { hashVersion, predict } from "../../src/core/predict.ts";
 import { LINEAR, modelOf, NOW_MS } from "./knowledge.ts";
 
@@ -13,9 +14,12 @@ const ask = (task: string, path: string[] = [], known = {}) => ({
   ...known,
 });
 
+const predictionOf = (asked: ReturnType<typeof ask>, model: Model) =>
+  predict(asked, model, { next: true, paths: true });
+
 describe("predict", () => {
   it("tells next with the end as null, summing to 1", () => {
-    const { next } = predict(ask("B", ["A"]), modelOf(LINEAR));
+    const { next } = predictionOf(ask("B", ["A"]), modelOf(LINEAR));
     expect(next).toEqual([
       { task: "C", probability: 0.9 },
       { task: null, probability: 0.1 },
@@ -23,7 +27,7 @@ describe("predict", () => {
   });
 
   it("tells reach with lead time and the likeliest route", () => {
-    const { reach } = predict(ask("A"), modelOf(LINEAR));
+    const { reach } = predictionOf(ask("A"), modelOf(LINEAR));
     expect(reach.map(({ task, probability, route }) => [task, probability, route])).toEqual([
       ["B", 1, ["A", "B"]],
       ["C", 0.9, ["A", "B", "C"]],
@@ -32,7 +36,7 @@ describe("predict", () => {
   });
 
   it("tells the expected tree first, then the paths that are not the tree, then the task alone", () => {
-    const { chains } = predict(ask("A"), modelOf(LINEAR));
+    const { chains } = predictionOf(ask("A"), modelOf(LINEAR));
     expect(chains).toEqual([
       { shape: "tree", tasks: ["A", "B", "C"], probability: 0.9 },
       { shape: "path", tasks: ["A", "B"], probability: 0.1 },
@@ -41,20 +45,20 @@ describe("predict", () => {
   });
 
   it("invents nothing for a task it has never seen", () => {
-    const prediction = predict(ask("unseen"), modelOf(LINEAR));
+    const prediction = predictionOf(ask("unseen"), modelOf(LINEAR));
     expect(prediction).toMatchObject({ modelVersion: 7, next: [], reach: [] });
     expect(prediction.chains).toEqual([{ shape: "task", tasks: ["unseen"], probability: 1 }]);
   });
 
   it("lets an unknown task inside the path end the known history there", () => {
-    const { next } = predict(ask("A", ["B", "unseen"]), modelOf(LINEAR));
+    const { next } = predictionOf(ask("A", ["B", "unseen"]), modelOf(LINEAR));
     expect(next[0]).toEqual({ task: "B", probability: 1 });
   });
 
   it("keeps to the horizon and to maxTasks, which never cut next", () => {
     const model = modelOf(LINEAR);
-    expect(predict(ask("A", [], { horizonMs: 60 }), model).reach.map((task) => task.task)).toEqual(["B"]);
-    const cut = predict(ask("A", [], { maxTasks: 1 }), model);
+    expect(predictionOf(ask("A", [], { horizonMs: 60 }), model).reach.map((task) => task.task)).toEqual(["B"]);
+    const cut = predictionOf(ask("A", [], { maxTasks: 1 }), model);
     expect(cut.reach).toHaveLength(1);
     expect(cut.next.reduce((sum, { probability }) => sum + probability, 0)).toBe(1);
   });
@@ -68,7 +72,7 @@ describe("predict", () => {
         B: { successors: [{ task: "A", probability: 0.8 }] },
       },
     });
-    const { reach, chains } = predict(ask("A"), model);
+    const { reach, chains } = predictionOf(ask("A"), model);
     expect(reach[0]!.route).toEqual(["A", "B", "A"]);
     expect(chains.every((chain) => chain.tasks.length <= 17)).toBe(true);
   });
