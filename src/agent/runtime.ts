@@ -1,7 +1,7 @@
 // One runtime of a task, and how its start and its end are told.
 import type { Started } from "./drivers/driver.ts";
 
-export type RuntimeState = "starting" | "ready" | "busy" | "gone";
+type RuntimeState = "starting" | "ready" | "busy" | "gone";
 export type EndReason = "expired" | "evicted" | "stopped" | "replaced" | "crashed";
 
 /** A command's claim on a runtime. */

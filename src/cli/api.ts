@@ -4,14 +4,6 @@ import { adviceOf, ask, type Target, WorkerError } from "./target.ts";
 
 const CALL_TIMEOUT_MS = 30_000;
 
-export class ApiError extends WorkerError {
-  readonly status: number;
-  constructor(status: number, message: string) {
-    super(message);
-    this.status = status;
-  }
-}
-
 export class Api {
   readonly url: string;
   readonly #target: Target;
@@ -21,7 +13,7 @@ export class Api {
     this.#target = { url, key };
   }
 
-  /** Errors: throws ApiError with the problem's text for any status of 400 or more, WorkerError where nobody answers. */
+  /** Errors: throws a WorkerError with the problem's text for any status of 400 or more, and where nobody answers. */
   async call<T>(method: string, path: string, body?: unknown): Promise<T> {
     const response = await ask(this.#target, path, {
       method,
@@ -31,7 +23,7 @@ export class Api {
     });
     const text = await response.text();
     const { status } = response;
-    if (!response.ok) throw new ApiError(status, `${method} ${path}: ${describe(status, text)}${adviceOf(status)}`);
+    if (!response.ok) throw new WorkerError(`${method} ${path}: ${describe(status, text)}${adviceOf(status)}`);
     return (text === "" ? null : JSON.parse(text)) as T;
   }
 }

@@ -9,7 +9,7 @@ import { closeSync, openSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 /** From SIGTERM to SIGKILL: an agent finishes and reports within it. */
-export const STOP_GRACE_MS = 10_000;
+const STOP_GRACE_MS = 10_000;
 /** Between looks at whether the last member of a group is gone: the kernel tells nobody. */
 const GROUP_POLL_MS = 20;
 
@@ -49,7 +49,7 @@ function tellReaper(line: string): void {
 }
 
 /** Sends a signal to every process of a group; false when none is left. */
-export function signalGroup(leaderPid: number, signal: NodeJS.Signals | 0): boolean {
+function signalGroup(leaderPid: number, signal: NodeJS.Signals | 0): boolean {
   try {
     process.kill(-leaderPid, signal);
     return true;

@@ -18,7 +18,7 @@ const CHAIN_CHARACTERS_MAX = 1_000;
 const OTHERS = "*";
 
 /** Of one bin: predictions, the sum of what was foretold, and how many came true. */
-export type ReliabilityBin = [count: number, foretold: number, happened: number];
+type ReliabilityBin = [count: number, foretold: number, happened: number];
 
 export interface CalibrationRow {
   /** Hours since the epoch, in which runs were sealed. */
@@ -40,7 +40,7 @@ export interface CalibrationRow {
   demand: Record<DemandName, DemandSums>;
 }
 
-export type DemandSums = [runs: number, error: number, came: number];
+type DemandSums = [runs: number, error: number, came: number];
 
 export class Calibration {
   readonly #rows: Map<string, CalibrationRow>;

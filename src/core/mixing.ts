@@ -3,7 +3,7 @@
 // A view has a weight for each confidence in each of the mixers' weight sets; told is their mean, each as heavy as what it has learned from
 // (its sum of squared gradients), so that weights which no path has ever chosen do not blur it.
 
-export interface ViewWeight {
+interface ViewWeight {
   view: string;
   weight: number;
   /** Sum of squared gradients that its weights have learned from; 0: they are as they began. */

@@ -49,9 +49,9 @@ const SCALE_OUT_EVERY_MS = 10_000;
 /** Pending requests that one piece of news is tried on. */
 const FILLED_AT_ONCE = 32;
 const PRUNE_EVERY_MS = 3_600_000;
-export const CLUSTERS_MAX = 1_000;
-export const TASKS_MAX = 5_000;
-export const SERVICES_MAX = 1_000;
+const CLUSTERS_MAX = 1_000;
+const TASKS_MAX = 5_000;
+const SERVICES_MAX = 1_000;
 
 export type Declared = { ok: true } | { ok: false; reason: "too-many"; detail: string };
 const DECLARED: Declared = { ok: true };

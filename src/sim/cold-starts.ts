@@ -13,7 +13,7 @@ import type { Workload } from "./workload.ts";
 /** Configurations with less memory are throttled in CPU and start several times slower. */
 const MEMORY_MIN_MB = 512;
 /** Of a task whose log measures none and for which nothing was given, ms: what the planner assumes too. */
-export const COLD_START_UNKNOWN_MS = 250;
+const COLD_START_UNKNOWN_MS = 250;
 
 export type ColdStarts = Float64Array[];
 

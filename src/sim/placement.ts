@@ -33,7 +33,7 @@ const VM_BYTES = 2 ** 50;
 const BANDWIDTH_BYTES_PER_SECOND = 125e6;
 
 export const PLACEMENT_WAYS = ["declared", "learned, nothing tried", "learned", "truth known"] as const;
-export type PlacementWay = (typeof PLACEMENT_WAYS)[number];
+type PlacementWay = (typeof PLACEMENT_WAYS)[number];
 
 export interface PlacementResult {
   way: PlacementWay;

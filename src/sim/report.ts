@@ -35,7 +35,7 @@ export interface ReportInput {
 const STUDENT_95 = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262];
 const NORMAL_95 = 1.96;
 
-export interface Interval {
+interface Interval {
   mean: number;
   /** Half of the 95 % interval; null with a single seed. */
   half: number | null;

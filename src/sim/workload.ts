@@ -62,7 +62,7 @@ export type WorkloadFault =
   | { reason: "overlapping-ids"; executionId: string; count: number };
 
 /** Memory of a task whose log tells none, unless the caller says otherwise. */
-export const MEMORY_UNKNOWN_BYTES = 256 * 2 ** 20;
+const MEMORY_UNKNOWN_BYTES = 256 * 2 ** 20;
 /** Tasks of one workload at most (Uint16Array). */
 const TASKS_MAX = 65_535;
 
@@ -174,7 +174,7 @@ function medianOf(values: number[]): number {
 }
 
 /** Objects by URI. */
-export class ObjectIndex {
+class ObjectIndex {
   readonly objects: { uri: string; bytes: number }[] = [];
   readonly #ids = new Map<string, number>();
 

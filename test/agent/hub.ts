@@ -22,7 +22,7 @@ import {
 import { acceptSocket, type ServerSocket } from "./frames.ts";
 
 export const TEST_KEY = "fck_test_secret";
-export const INVOKE_KEY = Buffer.alloc(32, 7).toString("base64url");
+const INVOKE_KEY = Buffer.alloc(32, 7).toString("base64url");
 
 interface Waiter {
   matches: () => unknown;

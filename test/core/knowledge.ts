@@ -8,7 +8,7 @@ import { Policy, TaskDeclaration } from "../../src/protocol.ts";
 export const NOW_MS = 1_800_000_000_000;
 export const MIB = 2 ** 20;
 
-export interface Reached {
+interface Reached {
   probability: number;
   leadMs: [number, number, number] | null;
   multiplicity?: number;

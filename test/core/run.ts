@@ -12,7 +12,7 @@ import { Execution } from "../../src/protocol.ts";
 export const BASE_MS = 1_700_000_000_000;
 
 /** Unknown archive: nothing was sealed before. */
-export const NO_ARCHIVE = { find: () => null };
+const NO_ARCHIVE = { find: () => null };
 
 /**
  * `id[:task] [< parent] start-end [!]`; `!` is an error; without a task the id names it. A task `-` is a collapsed span.

@@ -18,7 +18,7 @@ let workspaces = 0;
 /** Above the time after which a whole run is sealed, ms. */
 const SEALED_AFTER_MS = 6_000;
 
-export interface Answer {
+interface Answer {
   status: number;
   headers: Headers;
   // biome-ignore lint/suspicious/noExplicitAny: tests look into answers of any shape

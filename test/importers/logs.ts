@@ -93,7 +93,7 @@ export const JAEGER = {
     },
   ],
 };
-export const SEGMENT = (fields: object) => ({ Id: "x", Document: JSON.stringify(fields) });
+const SEGMENT = (fields: object) => ({ Id: "x", Document: JSON.stringify(fields) });
 export const XRAY = {
   Traces: [
     {

@@ -117,7 +117,7 @@ export function historyOf(run: ObservedRun, i: number): History {
 }
 
 /** Distinct tasks among the trigger-descendants, in order of their first start, with lead time (cold starts excluded) and count. */
-export function descendantsOf(run: ObservedRun, source: number): Map<number, { leadMs: number; times: number }> {
+function descendantsOf(run: ObservedRun, source: number): Map<number, { leadMs: number; times: number }> {
   const coldBefore = new Map([[source, 0]]);
   const reached = new Map<number, { leadMs: number; times: number }>();
   for (let i = source + 1; i < run.tasks.length; i++) {

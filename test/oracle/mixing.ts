@@ -40,11 +40,6 @@ export function halve(counter: Counter): void {
   counter.counts = counter.counts.map(half);
 }
 
-/** floor(log2 total) within 0 … max. */
-export function totalOctave(total: number, max: number): number {
-  return Math.min(max, Math.max(0, Math.floor(Math.log2(total))));
-}
-
 export class Weights {
   readonly #initial: number;
   readonly #map = new Map<string, { value: number; squares: number }>();

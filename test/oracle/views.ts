@@ -12,7 +12,7 @@ const PERIOD_KNOWN_AFTER_MAX_MS = 10_000;
 const TIME_MS_MAX = 8.64e15;
 
 /** 0 for less than 1 µs, negative or unknown, else 1 + floor(log2 µs). */
-export function octave(ms: number): number {
+function octave(ms: number): number {
   const us = ms * 1000;
   return us >= 1 ? 1 + Math.floor(Math.log2(us)) : 0;
 }

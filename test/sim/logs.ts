@@ -3,7 +3,7 @@ import { type RunRecord, recordOfExecution } from "../../src/core/records.ts";
 import { type Execution, Execution as ExecutionSchema } from "../../src/protocol.ts";
 import { type Workload, workloadFault, workloadOf } from "../../src/sim/workload.ts";
 
-export const START_MS = 1_700_000_000_000;
+const START_MS = 1_700_000_000_000;
 
 export interface Step {
   task: string;

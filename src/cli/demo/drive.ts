@@ -12,7 +12,7 @@ const PAUSE_MEAN_MS = 300;
 const PAUSE_EXTRA_MS_MAX = 900;
 const CALL_TIMEOUT_MS = 60_000;
 
-export interface CallRecord {
+interface CallRecord {
   task: string;
   cluster: string;
   allocationId: string;

@@ -100,7 +100,7 @@ export interface Request {
 }
 
 /** One call of a task, made for a run: what the workflow's code needs of the driver. */
-export interface Caller {
+interface Caller {
   /** `after`: the calls that this one follows; several at a join. Resolves with the task's answer. */
   call(task: string, after: CallResult[], body?: unknown): Promise<CallResult>;
 }
