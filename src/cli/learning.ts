@@ -165,10 +165,11 @@ function textOf({
     ),
     tableOf(
       "placement: what came for each ms expected",
-      ["cluster", "services", "transfer", "cold starts", "queue", "hops", "runs"],
+      // The others are taken as they are: no record measures them.
+      ["cluster", "services", "transfer", "cold starts", "runs"],
       placement.map(({ cluster, observations, factors }) => [
         cluster,
-        ...[factors.servicesMs, factors.transferMs, factors.coldStartMs, factors.queueMs, factors.hopsMs].map(factor),
+        ...[factors.servicesMs, factors.transferMs, factors.coldStartMs].map(factor),
         `${observations}`,
       ]),
     ),

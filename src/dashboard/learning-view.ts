@@ -51,12 +51,12 @@ export function learningView({ drift, holds, starts, placement, frozen }: Learni
     factors.length > 0
       ? table(
           "Placement: what came for each ms expected",
+          // The others are taken as they are: no record measures them.
           [
             { head: "Cluster", cell: (row) => row.cluster },
             { head: "Services", number: true, cell: (row) => row.factors.servicesMs.toFixed(2) },
             { head: "Transfer", number: true, cell: (row) => row.factors.transferMs.toFixed(2) },
             { head: "Cold starts", number: true, cell: (row) => row.factors.coldStartMs.toFixed(2) },
-            { head: "Queue", number: true, cell: (row) => row.factors.queueMs.toFixed(2) },
           ],
           factors.slice(0, ROWS_SHOWN),
         )
