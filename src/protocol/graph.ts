@@ -3,9 +3,32 @@ import { z } from "zod";
 import { Probability, Quantiles } from "./names.ts";
 import { Chain } from "./predictions.ts";
 
-export const GraphTask = z.looseObject({ task: z.string(), count: z.number().int() });
+const Count = z.number().int();
+
+/** Quantiles are null where no execution tells. */
+export const GraphTask = z.object({
+  task: z.string(),
+  /** Executions; the attempts of one count once. */
+  count: Count,
+  runs: Count,
+  /** Executions that nothing triggered. */
+  roots: Count,
+  errors: Count,
+  retries: Count,
+  coldStarts: Count,
+  versions: Count,
+  /** Warm: without the cold start. */
+  durationMs: Quantiles.nullable(),
+  coldStartMs: Quantiles.nullable(),
+  queueMs: Quantiles.nullable(),
+  cpuMs: Quantiles.nullable(),
+  memoryBytes: Quantiles.nullable(),
+  outputBytes: Quantiles.nullable(),
+  /** Share of a delay of this task that reaches the end of its run: 1 on the critical path. */
+  latencySensitivity: z.number(),
+});
 export type GraphTask = z.infer<typeof GraphTask>;
-export const GraphTransition = z.looseObject({
+export const GraphTransition = z.object({
   source: z.string(),
   target: z.string(),
   /** `call`: the target started while the source ran. `sequence`: after it ended. `link`: joined by a link alone. */
@@ -18,10 +41,16 @@ export const GraphTransition = z.looseObject({
   transferBytes: z.number().nullable(),
 });
 export type GraphTransition = z.infer<typeof GraphTransition>;
-export const GraphAnswer = z.looseObject({
+export const GraphAnswer = z.object({
+  /** Of the published model. */
   version: z.number().int(),
   tasks: z.array(GraphTask),
   transitions: z.array(GraphTransition),
+  /** Sealed runs; of them those whose clocks disagreed, and whose triggers formed a circle; and executions whose parent never came. */
+  runs: Count,
+  skewed: Count,
+  cyclic: Count,
+  orphans: Count,
   /** Runs that are not sealed yet: they are in the counts, not in the model. */
   openRuns: z.number().int().optional(),
   /** Runs that were learned since `version` was published. */
