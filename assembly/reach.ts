@@ -86,6 +86,9 @@ const CONTEXT_ABSENT: usize = memory.data(11 * 4, 64);
 export const REACH_P: usize = memory.data(260 * 4, 64);
 /** 1 where the candidate executed. */
 const ACTUAL: usize = memory.data(256, 64);
+/** Entries of those that executed, a context's from where its entries begin, and how many it has. */
+const HIT_ENTRY: usize = memory.data(4100 * 2, 64);
+const CONTEXT_HITS: usize = memory.data(11 * 4, 64);
 /** 1 + the context in which the candidate was last counted. */
 const COUNTED: usize = memory.data(256, 64);
 /** Candidate of each descendant, -1 where no context proposed it. */
@@ -322,6 +325,7 @@ export function reachLearn(count: i32): void {
     if (candidate >= 0) store<u8>(ACTUAL + <usize>candidate, 1);
   }
   if (candidates > 0) learnWeights();
+  else memory.fill(CONTEXT_HITS, 0, 4 * CONTEXTS);
   for (let c = 0; c < CONTEXTS; c++) {
     const hash = load<u64>(HASH + (<usize>c << 3));
     if (hash != 0) countContext(c, hash, count);
@@ -349,11 +353,18 @@ function learnWeights(): void {
 
 function learnContext(context: i32, errors: v128): void {
   const end = load<i32>(CONTEXT_ENTRIES + (<usize>(context + 1) << 2));
+  const begin = load<i32>(CONTEXT_ENTRIES + (<usize>context << 2));
   let gradient = f32x4.mul(errors, v128.load32_splat(CONTEXT_ABSENT + (<usize>context << 2)));
-  for (let e = load<i32>(CONTEXT_ENTRIES + (<usize>context << 2)); e < end; e++) {
-    const error = v128.load(CANDIDATE_SCORES + (<usize>load<u16>(ENTRY_CANDIDATE + (<usize>e << 1)) << 4));
+  let hit = begin;
+  for (let e = begin; e < end; e++) {
+    const candidate = <usize>load<u16>(ENTRY_CANDIDATE + (<usize>e << 1));
+    const error = v128.load(CANDIDATE_SCORES + (candidate << 4));
     gradient = f32x4.add(gradient, f32x4.mul(error, v128.load32_splat(ENTRY_F + (<usize>e << 2))));
+    // Written in any case, kept only of those that executed.
+    store<u16>(HIT_ENTRY + (<usize>hit << 1), <u16>e);
+    hit += <i32>load<u8>(ACTUAL + candidate);
   }
+  store<i32>(CONTEXT_HITS + (<usize>context << 2), hit - begin);
   const offset = <usize>load<u32>(CONTEXT_OFFSET + (<usize>context << 2));
   weightsLearn(setEnded + offset, setLast + offset, setKnown + offset, setDepth + offset, squares, gradient, RATE);
 }
@@ -374,10 +385,11 @@ function countContext(context: i32, hash: u64, count: i32): void {
 
 /** Counts what executed among the entries that the prediction met; most descendants are there. */
 function countEntries(context: i32, first: usize): void {
-  const end = load<i32>(CONTEXT_ENTRIES + (<usize>(context + 1) << 2));
-  for (let e = load<i32>(CONTEXT_ENTRIES + (<usize>context << 2)); e < end; e++) {
+  const begin = load<i32>(CONTEXT_ENTRIES + (<usize>context << 2));
+  const end = begin + load<i32>(CONTEXT_HITS + (<usize>context << 2));
+  for (let hit = begin; hit < end; hit++) {
+    const e = load<u16>(HIT_ENTRY + (<usize>hit << 1));
     const candidate = <usize>load<u16>(ENTRY_CANDIDATE + (<usize>e << 1));
-    if (load<u8>(ACTUAL + candidate) == 0) continue;
     const at = <usize>load<u32>(ENTRY_PLACE + (<usize>e << 2));
     const symbol = load<u32>(CANDIDATE_SYMBOL + (candidate << 2));
     // A context counted before this one may have taken the line.
