@@ -17,7 +17,7 @@ import {
 } from "./contexts";
 import { ENTRY_PLACE, ENTRY_WEIGHTS, enterLine } from "./entries";
 import { OUT_END, SYMBOL_END } from "./layout";
-import { exp4, ln4, max4, sum4, sums4 } from "./math";
+import { exp4, ln4, sum4, sums4 } from "./math";
 import { pathBack } from "./path";
 import { runBeforeLearn } from "./run-before";
 import {
@@ -125,10 +125,10 @@ export function nextMix(version: u32, isLearning: bool): void {
   candidateOf(SYMBOL_END);
   chooseContexts();
   chooseSets();
-  loadWeights();
   let entry: usize = 0;
   for (let left = known; left != 0; left &= left - 1) {
     const c = ctz(left);
+    loadWeights(c);
     store<u32>(CONTEXT_ENTRIES + (<usize>c << 2), <u32>entry);
     entry = collect(c, entry);
     store<u32>(CONTEXT_ENTRIES_END + (<usize>c << 2), <u32>entry);
@@ -186,15 +186,14 @@ function linesOf(context: i32): i32 {
   return context > CONTEXT_ORDER_1 ? LINES_OTHER : context == CONTEXT_ORDER_1 ? LINES_ORDER_1 : LINES_ORDER_0;
 }
 
-function loadWeights(): void {
-  for (let left = known; left != 0; left &= left - 1) {
-    const c = ctz(left);
-    const confidence = confidenceOf(<usize>load<u32>(CONTEXT_LINE + (<usize>c << 2)));
-    const offset = <usize>((c * CONFIDENCES + confidence) * WEIGHT_BYTES);
-    store<u32>(CONTEXT_OFFSET + (<usize>c << 2), <u32>offset);
-    const w4 = weightsLoad(setBefore + offset, setLast + offset, setKnown + offset, setGap + offset);
-    v128.store(CONTEXT_WEIGHTS + (<usize>c << 4), w4);
-  }
+// @ts-ignore: decorator
+@inline
+function loadWeights(context: i32): void {
+  const confidence = confidenceOf(<usize>load<u32>(CONTEXT_LINE + (<usize>context << 2)));
+  const offset = <usize>((context * CONFIDENCES + confidence) * WEIGHT_BYTES);
+  store<u32>(CONTEXT_OFFSET + (<usize>context << 2), <u32>offset);
+  const w4 = weightsLoad(setBefore + offset, setLast + offset, setKnown + offset, setGap + offset);
+  v128.store(CONTEXT_WEIGHTS + (<usize>context << 4), w4);
 }
 
 /** Lists the symbols of one context as entries from `entry` on; returns the entry after them. */
@@ -267,33 +266,32 @@ function biasAt(candidate: usize): f32 {
   return biasOf(load<u32>(CANDIDATE_SYMBOL + (candidate << 2)));
 }
 
-/** Less than any sound score: a padded place gets probability 0. */
+/** Less than any sound score: what only fills up four gets probability 0. */
 const NO_SCORE: f32 = -1e30;
-const SCORE_MAX: f32 = 1e30;
+/** Beneath it 1 / total is no number; exp4 gives no less. */
+const TOTAL_MIN: f32 = 1e-38;
 
-/** CANDIDATE_P from scores to probabilities, four at a time. */
+/**
+ * CANDIDATE_P from scores to probabilities, four at a time. Without looking for the highest score first: scores are sums of what is below
+ * a mixer's highest, which is 0 for one candidate at least, so the exponentials neither overflow nor vanish.
+ */
 function softmax(): void {
-  const padded = (<usize>candidates + 3) & ~3;
-  for (let s = <usize>candidates; s < padded; s++) store<f32>(CANDIDATE_P + (s << 2), NO_SCORE);
-  let top4 = v128.load(CANDIDATE_P);
-  for (let s: usize = 4; s < padded; s += 4) top4 = f32x4.pmax(top4, v128.load(CANDIDATE_P + (s << 2)));
-  const top = max4(top4);
+  v128.store(CANDIDATE_P + (<usize>candidates << 2), f32x4.splat(NO_SCORE));
+  const end = CANDIDATE_P + (<usize>candidates << 2);
   let sum = f32x4.splat(0);
-  for (let s: usize = 0; s < padded; s += 4) {
-    const share = exp4(f32x4.sub(v128.load(CANDIDATE_P + (s << 2)), f32x4.splat(top)));
+  for (let at = CANDIDATE_P; at < end; at += 16) {
+    const share = exp4(v128.load(at));
     sum = f32x4.add(sum, share);
-    v128.store(CANDIDATE_P + (s << 2), share);
+    v128.store(at, share);
   }
   const total = sum4(sum);
   // Only weights from a hostile image can make them NaN, infinite or absurd; then all candidates are alike.
-  if (!(top > NO_SCORE && top < SCORE_MAX && total >= 1 && total <= f32.MAX_VALUE)) {
+  if (!(total >= TOTAL_MIN && total <= f32.MAX_VALUE)) {
     for (let s: usize = 0; s < <usize>candidates; s++) store<f32>(CANDIDATE_P + (s << 2), 1 / <f32>candidates);
     return;
   }
   const inverse = f32x4.splat(1 / total);
-  for (let s: usize = 0; s < padded; s += 4) {
-    v128.store(CANDIDATE_P + (s << 2), f32x4.mul(v128.load(CANDIDATE_P + (s << 2)), inverse));
-  }
+  for (let at = CANDIDATE_P; at < end; at += 16) v128.store(at, f32x4.mul(v128.load(at), inverse));
 }
 
 /** Learns that `symbol` came, after nextMix of the same path: weights first, then the counts that they saw. */
