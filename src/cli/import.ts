@@ -12,7 +12,18 @@ import { type Target, targetOf, WorkerError } from "./target.ts";
 
 /** Reasons told per file on standard error. */
 const REASONS_TOLD = 10;
-const COLUMN_FIELDS = ["run", "task", "start", "end", "execution", "parent", "service", "status", "version"];
+const COLUMN_FIELDS = [
+  "run",
+  "task",
+  "start",
+  "end",
+  "duration",
+  "execution",
+  "parent",
+  "service",
+  "status",
+  "version",
+];
 
 const HELP = `
 Formats: ${FORMATS.join(", ")}; told by the content unless --format says it. .gz, .zst and .tar are unpacked on the way.

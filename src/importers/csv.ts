@@ -104,9 +104,10 @@ function layoutOfRows(rows: Cells[], { columns }: ImportOptions): Layout | strin
   const layout = layoutOf(Object.keys(first), columns);
   if (typeof layout === "string") return layout;
   const isDate = ([, text]: [string, string]) => /^\d{1,4}[-/.]\d/.test(text) && instantOf(text) !== null;
-  layout.start ??= Object.entries(first).find(isDate)?.[0] ?? null;
-  const { start } = layout;
-  if (start !== null) layout.dayFirst = isDayFirst(rows.map((cells) => cells[start] ?? ""));
+  const dated = layout.end === null ? Object.entries(first).find(isDate)?.[0] : undefined;
+  if (dated !== undefined) layout.start ??= [dated];
+  const start = (layout.start ?? layout.end)?.[0];
+  if (start !== undefined) layout.dayFirst = isDayFirst(rows.map((cells) => cells[start] ?? ""));
   return layout;
 }
 

@@ -7,7 +7,7 @@ import { type RunRecord, recordOfExecution } from "../core/records.ts";
 import { recordOfSpan, type Span } from "../core/spans.ts";
 import type { Execution } from "../protocol.ts";
 
-export type FormatName = "otlp" | "jaeger" | "xray" | "wfformat" | "xes" | "native" | "ndjson" | "csv";
+export type FormatName = "otlp" | "jaeger" | "zipkin" | "xray" | "wfformat" | "xes" | "native" | "ndjson" | "csv";
 
 export type Imported =
   | { kind: "execution"; execution: Execution }
@@ -18,12 +18,15 @@ export type Imported =
 /** Decompressed content. */
 export type Content = AsyncIterable<Uint8Array>;
 
-/** Which column (CSV) or key (NDJSON) holds which field; what is absent is guessed from the usual names. */
+/** Which column (CSV) or key (NDJSON) holds which field, several as `a+b`; what is absent is guessed from the usual names. */
 export interface Columns {
+  /** "@file": each file is one run. */
   run?: string;
   task?: string;
   start?: string;
   end?: string;
+  /** Where there is no end, or no start; with `:ms`, `:s`, `:us` or `:ns` where neither name nor cells tell the unit. */
+  duration?: string;
   execution?: string;
   parent?: string;
   service?: string;

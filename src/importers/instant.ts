@@ -11,8 +11,8 @@ const ZONE = /(?:Z|\b(?:UTC|GMT)|[+-]\d\d(?::?\d\d)?)$/i;
 /** 2012-10-09, 2012/10/9, 20121009. */
 const YEAR_FIRST = /^(\d{4})([-/.]?)(\d\d?)\2(\d\d?)(?=\D|$)/;
 const YEAR_LAST = /^(\d\d?)([-/.])(\d\d?)\2(\d{4})(?=\D|$)/;
-/** What follows a date: T14:50, " 14:50:17.123", ":11.02", "T145017", "2:50:17 PM". */
-const CLOCK = /^(?:T|[\s:]+)(\d\d?)[:.]?(\d\d)(?:[:.]?(\d\d)(?:[.,](\d+))?)?\s*([ap]m)?$/i;
+/** What follows a date: T14:50, " 14:50:17.123", ", 14:50", ":11.02", "T145017", "2:50:17 PM". */
+const CLOCK = /^(?:T|[\s:,]+)(\d\d?)[:.]?(\d\d)(?:[:.]?(\d\d)(?:[.,](\d+))?)?\s*([ap]m)?$/i;
 
 /**
  * Numbers by their size are s, ms, µs or ns since the epoch; else a date, UTC where it names no zone. Null: neither. "" is unknown: 0.
@@ -63,4 +63,37 @@ function offsetOf(zone: string): string | null {
   if (zone === "" || /^(Z|UTC|GMT)$/i.test(zone)) return "Z";
   const [, sign, hours, minutes = "00"] = /^([+-])(\d\d)(?::?(\d\d))?$/.exec(zone) ?? [];
   return sign === undefined ? null : `${sign}${hours}:${minutes}`;
+}
+
+const UNITS_MS: Record<string, number> = { ns: 1e-6, us: 1e-3, ms: 1, s: 1e3, m: 6e4, min: 6e4, h: 3.6e6, d: 8.64e7 };
+/** "1m 10s", "3.5 ms". */
+const WITH_UNITS = /^(?:[\d.]+\s*(?:ns|us|ms|s|m|min|h|d)\s*)+$/i;
+/** "1-02:03:04.5", as schedulers write it. */
+const WITH_COLONS = /^(?:(\d+)-)?(\d+):(\d\d)(?::(\d\d(?:\.\d+)?))?$/;
+
+/** Unit that a column's name tells, or the unit itself, ms. Null: none. */
+export function unitOf(name: string): number | null {
+  const [, unit] =
+    /(?:^|[^a-z]|duration|time|elapsed)(ns|us|ms|s|nanos|micros|millis|seconds|secs?)(?:econds)?\]?\)?$/i.exec(name) ??
+    [];
+  if (unit === undefined) return null;
+  const short = unit.toLowerCase();
+  return UNITS_MS[short] ?? UNITS_MS[{ nanos: "ns", micros: "us", millis: "ms" }[short] ?? "s"]!;
+}
+
+/** A duration, ms; a bare number in units of `unitMs`. Null: none, or of unknown unit. */
+export function durationOf(text: string, unitMs: number | null): number | null {
+  if (/^\d+(\.\d*)?(e[+-]?\d+)?$/i.test(text)) return unitMs === null ? null : Number(text) * unitMs;
+  if (WITH_UNITS.test(text)) {
+    let ms = 0;
+    for (const [, count, unit] of text.matchAll(/([\d.]+)\s*([a-z]+)/gi))
+      ms += Number(count) * UNITS_MS[unit!.toLowerCase()]!;
+    return ms;
+  }
+  const [whole, days = "0", first, second, third] = WITH_COLONS.exec(text) ?? [];
+  if (whole === undefined) return null;
+  // Two parts are minutes and seconds.
+  const [hours, minutes, seconds] =
+    third === undefined ? [0, Number(first), Number(second)] : [Number(first), Number(second), Number(third)];
+  return Number(days) * UNITS_MS.d! + hours * UNITS_MS.h! + minutes * UNITS_MS.m! + seconds * UNITS_MS.s!;
 }

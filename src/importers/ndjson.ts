@@ -1,4 +1,5 @@
 // JSON by the line, or an array: executions of the native format, and events of any keys (columns as told or guessed).
+import { isObject } from "../core/spans.ts";
 import { parseExecution } from "../protocol.ts";
 import { type Content, type Imported, type Importer, type ImportOptions, skipped } from "./format.ts";
 import { jsonParts } from "./json-stream.ts";
@@ -22,21 +23,34 @@ async function* readNative(content: Content): AsyncGenerator<Imported> {
 
 async function* readRows(content: Content, options: ImportOptions): AsyncGenerator<Imported> {
   let position = 0;
-  for await (const part of jsonParts(content, ["events", "rows"])) {
+  for await (const part of jsonParts(content, ["events", "rows", "jobs"])) {
     if ("malformed" in part) {
       yield skipped(`not JSON: ${part.malformed}`);
       continue;
     }
-    const { value } = part;
-    if (typeof value !== "object" || value === null || Array.isArray(value)) {
-      yield skipped("a line that is no object");
-      continue;
+    // Lists of lists: each inner one is a trace.
+    for (const value of Array.isArray(part.value) ? part.value : [part.value]) {
+      if (!isObject(value)) yield skipped("a line that is no object");
+      // What is left around the elements that came one by one.
+      else if (part.key === null && position > 0 && Object.values(value).some(isEmptyList)) continue;
+      else {
+        // Lines of one file may differ in their keys.
+        const layout = layoutOf(Object.keys(value), options.columns);
+        if (typeof layout === "string") yield skipped(layout + whereRecordsMayBe(value));
+        else yield rowOf(value, layout, position++, options.fileId);
+      }
     }
-    // Lines of one file may differ in their keys.
-    const layout = layoutOf(Object.keys(value), options.columns);
-    if (typeof layout === "string") yield skipped(layout);
-    else yield rowOf(value as Record<string, unknown>, layout, position++, options.fileId);
   }
+}
+
+function isEmptyList(value: unknown): boolean {
+  return Array.isArray(value) && value.length === 0;
+}
+
+/** A document whose records are further inside. */
+function whereRecordsMayBe(value: Record<string, unknown>): string {
+  const [key] = Object.entries(value).find(([, inner]) => Array.isArray(inner) && isObject(inner[0])) ?? [];
+  return key === undefined ? "" : `; "${key}" has objects: jq -c '.${key}[]' makes lines of them`;
 }
 
 export const native: Importer = {

@@ -12,9 +12,10 @@ import { contentsOf } from "./source.ts";
 import { wfformat } from "./wfformat.ts";
 import { xes } from "./xes.ts";
 import { xray } from "./xray.ts";
+import { zipkin } from "./zipkin.ts";
 
 /** JSON whose keys tell what it is. */
-const PARTICULAR: Importer[] = [otlp, xray, jaeger, native];
+const PARTICULAR: Importer[] = [otlp, xray, jaeger, zipkin, native];
 const IMPORTERS: Importer[] = [...PARTICULAR, wfformat, xes, ndjson, csv];
 export const FORMATS: FormatName[] = IMPORTERS.map(({ format }) => format);
 

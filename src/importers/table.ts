@@ -4,7 +4,7 @@
 import type { Span, SpanKind } from "../core/spans.ts";
 import { Execution } from "../protocol.ts";
 import { type Columns, type Imported, skipped } from "./format.ts";
-import { instantOf } from "./instant.ts";
+import { durationOf, instantOf, unitOf } from "./instant.ts";
 
 const COLUMNS_TOLD_MAX = 20;
 const COLUMN_CHARACTERS_MAX = 40;
@@ -17,7 +17,19 @@ const CONTROL = /[\u0000-\u001f\u007f]+/g;
 
 /** By field, in order of preference, lower case without separators. */
 const NAMES: Record<Field, string[]> = {
-  run: ["caseconceptname", "caseid", "case", "traceid", "runid", "workflowid", "runname", "sessionid", "session"],
+  run: [
+    "caseconceptname",
+    "caseid",
+    "case",
+    "traceid",
+    "runid",
+    "workflowid",
+    "runname",
+    "sessionid",
+    "session",
+    "operationid",
+    "correlationid",
+  ],
   task: [
     "activity",
     "conceptname",
@@ -29,7 +41,10 @@ const NAMES: Record<Field, string[]> = {
     "taskname",
     "event",
     "function",
+    "func",
+    "jobname",
     "name",
+    "taskid",
   ],
   start: [
     "starttimens",
@@ -40,7 +55,11 @@ const NAMES: Record<Field, string[]> = {
     "start",
     "timetimestamp",
     "timestamp",
+    "timestamputc",
     "completetimestamp",
+    "startedat",
+    "startdate",
+    "submit",
     "time",
     "date",
   ],
@@ -53,21 +72,37 @@ const NAMES: Record<Field, string[]> = {
     "end",
     "completetime",
     "completetimestamp",
+    "completedat",
+    "finishedat",
+    "enddate",
+    "complete",
     "timetimestamp",
   ],
+  duration: ["durationms", "durationns", "durationus", "durations", "durationseconds", "duration", "elapsed", "rt"],
   execution: ["spanid", "executionid", "eventid"],
-  parent: ["parentspanid", "parentid", "parent"],
-  service: ["servicename", "service"],
-  status: ["spanstatus", "status", "statuscode"],
+  parent: ["parentspanid", "parentid", "parent", "operationparentid"],
+  service: ["servicename", "service", "cloudrolename", "dagid", "workflowname"],
+  status: ["spanstatus", "conclusion", "status", "statuscode", "state", "success"],
   version: ["version", "serviceversion"],
   kind: ["spankind", "kind"],
   pod: ["podname", "pod"],
 };
 
-/** The column of each field; null where there is none. */
-export type Layout = Record<Field, string | null> & {
+/** Instead of a column: each file is one run. */
+const FILE_RUN = "@file";
+/** Ids that are told apart by another column: Airflow's run_id is its day, for each DAG. */
+const QUALIFIED: [name: string, by: string][] = [["runid", "dagid"]];
+const UNIT = /^(.+):(ns|us|ms|s)$/;
+
+/** The columns of each field, whose cells are joined by a slash; null where there is none. */
+export type Layout = Record<Field, string[] | null> & {
   /** Whether 09/10/2012 is in October. */
   dayFirst: boolean;
+  isFileRun: boolean;
+  /** Else a column is only looked at where its unit is known. */
+  isDurationTold: boolean;
+  /** Of durations that are bare numbers, ms; null: not known. */
+  unitMs: number | null;
 };
 
 /** Finds the columns. Errors: a message where run or task cannot be told. */
@@ -77,29 +112,53 @@ export function layoutOf(names: string[], columns: Columns): Layout | string {
     const key = name.toLowerCase().replace(/[^a-z0-9]/g, "");
     if (!plain.has(key)) plain.set(key, name);
   }
-  const layout = { dayFirst: false } as Layout;
+  const isFileRun = columns.run === FILE_RUN;
+  const isDurationTold = columns.duration !== undefined;
+  const layout = { dayFirst: false, isFileRun, isDurationTold, unitMs: null } as Layout;
   for (const field of Object.keys(NAMES) as Field[]) {
     const asked = field in columns ? columns[field as keyof Columns] : undefined;
-    // Padded headers are met: nobody types the spaces.
-    const told = asked === undefined ? undefined : names.find((name) => name === asked || name.trim() === asked);
-    if (asked !== undefined && told === undefined) {
-      return `there is no column "${asked}"; there are: ${listed(names)}`;
-    }
-    layout[field] = told ?? NAMES[field].map((key) => plain.get(key)).find((name) => name !== undefined) ?? null;
+    const isTold = asked !== undefined && !(field === "run" && isFileRun);
+    const told = isTold ? columnsTold(asked, names, field) : guessed(field, plain);
+    if (typeof told === "string") return `there is no column "${told}"; there are: ${listed(names)}`;
+    layout[field] = told;
   }
+  const [, , unit] = UNIT.exec(columns.duration ?? "") ?? [];
+  layout.unitMs = unitOf(unit ?? layout.duration?.[0] ?? "");
   // An id of rows, where rows name their parents; else it may be anything's.
-  if (layout.parent !== null) layout.execution ??= plain.get("id") ?? null;
+  const id = plain.get("id");
+  if (layout.parent !== null && id !== undefined) layout.execution ??= [id];
   for (const field of ["run", "task"] as const) {
-    if (layout[field] === null) {
+    if (layout[field] === null && !(field === "run" && isFileRun)) {
       return `no column tells the ${field}: name it (${OPTIONS[field]}); there are: ${listed(names)}`;
     }
   }
   return layout;
 }
 
+function guessed(field: Field, plain: Map<string, string>): string[] | null {
+  const key = NAMES[field].find((name) => plain.has(name));
+  if (key === undefined) return null;
+  const by = QUALIFIED.find(([name]) => name === key)?.[1];
+  const qualifier = by === undefined ? undefined : plain.get(by);
+  return qualifier === undefined ? [plain.get(key)!] : [qualifier, plain.get(key)!];
+}
+
+/** One column, or several with a plus between them; of durations a unit may follow. A text: the name that is no column's. */
+function columnsTold(asked: string, names: string[], field: Field): string[] | string {
+  // Padded headers are met: nobody types the spaces.
+  const find = (wanted: string) => names.find((name) => name === wanted || name.trim() === wanted);
+  const whole = find(asked) ?? (field === "duration" ? find(UNIT.exec(asked)?.[1] ?? asked) : undefined);
+  if (whole !== undefined) return [whole];
+  const parts = asked.split("+");
+  const found = parts.map(find);
+  const missing = found.indexOf(undefined);
+  if (missing >= 0) return parts.length > 1 ? parts[missing]! : asked;
+  return found as string[];
+}
+
 /** How `import` and `evaluate` are told. */
 const OPTIONS = {
-  run: "--column run=NAME, for evaluate --case NAME",
+  run: "--column run=NAME or run=NAME+NAME, run=@file where each file is one run; for evaluate --case NAME",
   task: "--column task=NAME, for evaluate --activity NAME",
 };
 
@@ -107,6 +166,7 @@ const OPTIONS = {
 function listed(names: string[]): string {
   const shown = names.slice(0, COLUMNS_TOLD_MAX).map((name) => {
     const plain = name.trim();
+    if (plain === "") return '""';
     return plain.length > COLUMN_CHARACTERS_MAX ? `${plain.slice(0, COLUMN_CHARACTERS_MAX)}…` : plain;
   });
   const more = names.length - shown.length;
@@ -115,21 +175,21 @@ function listed(names: string[]): string {
 
 /** One row. `position` is its number in the file: it keeps the order of rows with equal times. */
 export function rowOf(cells: Record<string, unknown>, layout: Layout, position: number, fileId: string): Imported {
-  const cell = (field: Field): string => {
-    const column = layout[field];
-    const value = column === null ? "" : cells[column];
-    return value === null || value === undefined ? "" : String(value).trim();
-  };
-  const run = cell("run");
+  const cell = (field: Field): string => textOf(cells, layout[field]);
+  const run = layout.isFileRun ? fileId : cell("run");
   if (run === "") return skipped("no run in this row");
   const name = cell("task").replace(CONTROL, " ");
   if (name === "") return skipped("no task in this row");
-  const startMs = instantOf(cell("start"), layout.dayFirst);
-  const endMs = cell("end") === "" ? startMs : instantOf(cell("end"), layout.dayFirst);
-  if (startMs === null || endMs === null) return skipped("a time that cannot be read");
+  const times = timesOf(cell, layout);
+  if (typeof times === "string") return skipped(times);
+  const [startMs, endMs] = times;
   const service = cell("service") || cell("pod").replace(/-[0-9a-f]{6,10}-[0-9a-z]{5}$/, "");
-  const parent = /^(root|none|null|0*)$/i.test(cell("parent")) ? null : cell("parent");
-  const isError = /^(2|error|fail(ed|ure)?|STATUS_CODE_ERROR|[45]\d\d)$/i.test(cell("status"));
+  const above = cell("parent");
+  // Application Insights names the run as the parent of its first execution.
+  const parent = above === run || /^(root|none|null|0*)$/i.test(above) ? null : above;
+  const told = cell("status");
+  const isError = /^(2|error|fail(ed|ure)?|false|STATUS_CODE_ERROR|[45]\d\d)$/i.test(told);
+  const status = isError ? "error" : /^timed?_?out$/i.test(told) ? "timeout" : "ok";
   const id = cell("execution");
   const kind = kindOf(cell("kind"));
   if (kind !== null && id !== "") {
@@ -144,11 +204,36 @@ export function rowOf(cells: Record<string, unknown>, layout: Layout, position: 
     ...(cell("version") === "" ? {} : { version: cell("version") }),
     startMs,
     endMs,
-    status: isError ? "error" : "ok",
+    status,
   });
   if (parsed.success) return { kind: "execution", execution: parsed.data };
   const [issue] = parsed.error.issues;
   return skipped(`${issue!.path.join(".")}: ${issue!.message}`);
+}
+
+function textOf(cells: Record<string, unknown>, columns: string[] | null): string {
+  if (columns === null) return "";
+  if (columns.length > 1) return columns.map((column) => textOf(cells, [column])).join("/");
+  const value = cells[columns[0]!];
+  return value === null || value === undefined ? "" : String(value).trim();
+}
+
+/** Start and end, ms; 0 where unknown. Of start, end and duration two are enough, and a start alone is an instant. A text: why not. */
+function timesOf(cell: (field: Field) => string, layout: Layout): [startMs: number, endMs: number] | string {
+  const [start, end] = [cell("start"), cell("end")];
+  const startMs = instantOf(start, layout.dayFirst);
+  const endMs = end === "" ? startMs : instantOf(end, layout.dayFirst);
+  if (startMs === null || endMs === null) return "a time that cannot be read";
+  const isOneKnown = start === "" ? endMs > 0 : end === "" || layout.end?.[0] === layout.start?.[0];
+  const duration = isOneKnown ? cell("duration") : "";
+  if (duration === "") return [startMs, endMs];
+  const durationMs = durationOf(duration, layout.unitMs);
+  if (durationMs === null && !layout.isDurationTold) return start === "" ? [0, endMs] : [startMs, 0];
+  if (durationMs === null) {
+    const column = layout.duration!.join("+");
+    return `a duration of unknown unit: tell it, --column duration="${column}:ms" (or s, us, ns)`;
+  }
+  return start === "" ? [endMs - durationMs, endMs] : [startMs, startMs + durationMs];
 }
 
 interface SpanRow {

@@ -132,7 +132,7 @@ describe("formats, told by the content", () => {
   test("columns can be told, and a wrong one is named with those that there are", async () => {
     const content = "a,b,c\n1,x,2024-01-01\n1,y,2024-01-02\n";
     expect((await told([file(content)])).skipped).toEqual({
-      "no column tells the run: name it (--column run=NAME, for evaluate --case NAME); there are: a, b, c": 1,
+      "no column tells the run: name it (--column run=NAME or run=NAME+NAME, run=@file where each file is one run; for evaluate --case NAME); there are: a, b, c": 1,
     });
     const columns = { run: "a", task: "b", start: "c" };
     expect((await told([file(content)], { columns })).runs).toEqual(["1: x y"]);

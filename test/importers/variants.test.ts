@@ -9,7 +9,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { RUN_RECORDS_MAX } from "../../src/core/open-run.ts";
 import { seededRandom } from "../../src/core/random.ts";
 import { packRecords, type RunRecord, unpackRecords } from "../../src/core/records.ts";
-import { type Imported, type Importer, recordOf } from "../../src/importers/format.ts";
+import { type Columns, type Imported, type Importer, recordOf } from "../../src/importers/format.ts";
 import { isDayFirst } from "../../src/importers/instant.ts";
 import { jaeger } from "../../src/importers/jaeger.ts";
 import { native, ndjson } from "../../src/importers/ndjson.ts";
@@ -32,6 +32,43 @@ const SEGMENTS = XRAY_TRACE!.Segments.map(({ Document }) => ({
 const SPANS_ALONE = JAEGER_TRACE!.spans.map(({ processID: _, ...span }) => ({
   ...span,
   process: { serviceName: "shop" },
+}));
+
+const ACTIONS = {
+  total_count: 2,
+  jobs: [
+    ["build", "00:00:05", "00:01:00", "success"],
+    ["test", "00:01:05", "00:02:00", "failure"],
+  ].map(([name, started, completed, conclusion], id) => ({
+    id,
+    run_id: 99,
+    workflow_name: "CI",
+    status: "completed",
+    conclusion,
+    started_at: `2024-01-01T${started}Z`,
+    completed_at: `2024-01-01T${completed}Z`,
+    name,
+    steps: [{ name: "checkout" }],
+  })),
+};
+
+/** A call of two spans with one id, and a database's call. */
+const ZIPKIN = [
+  ["a1", undefined, "SERVER", "order", "shop", undefined],
+  ["c1", "a1", "CLIENT", "post", "shop", undefined],
+  ["c1", "a1", "SERVER", "pay", "bank", undefined],
+  ["d1", "c1", "CLIENT", "select", "bank", "db"],
+].map(([id, parentId, kind, name, serviceName, remote], at) => ({
+  traceId: "5af7183fb1d4cf5f",
+  id,
+  parentId,
+  kind,
+  name,
+  timestamp: 1_700_000_000_000_000 + at * 1000,
+  duration: 10_000 - 2 * at * 1000,
+  localEndpoint: { serviceName },
+  ...(remote === undefined ? {} : { remoteEndpoint: { serviceName: remote } }),
+  ...(at === 2 ? { shared: true, tags: { error: "declined" } } : {}),
 }));
 
 /** The same value with other names of its fields, or with other values. */
@@ -152,6 +189,32 @@ describe("shapes", () => {
     expect({ ...found, formats: [] }).toEqual({ formats: [], runs, skipped });
   });
 
+  test.each([
+    ["a trace", JSON.stringify(ZIPKIN)],
+    ["traces", JSON.stringify([ZIPKIN])],
+    ["spans by the line, in another order", lines([...ZIPKIN].reverse())],
+  ])("Zipkin: %s", async (_, content) => {
+    const { runs, formats, skipped } = await runsOf([file(content)]);
+    expect({ formats, skipped: [...skipped] }).toEqual({ formats: ["zipkin"], skipped: [] });
+    const [{ run }] = runs as [(typeof runs)[number]];
+    expect(run.orphans).toBe(0);
+    expect(run.executions.map(({ task, parent, record: { status } }) => [task, parent, status])).toEqual([
+      ["shop/order", -1, "ok"],
+      ["bank/pay", 0, "error"],
+    ]);
+    // The call between the tasks is no service; the database's is one of the task that called it.
+    expect(run.executions.map(({ services }) => services.map(({ service }) => service))).toEqual([[], ["db"]]);
+  });
+
+  test("Zipkin: version 1 and spans without id are told", async () => {
+    const old = { traceId: "1", id: "2", binaryAnnotations: [], annotations: [] };
+    const { skipped } = await runsOf([file(JSON.stringify([old, { traceId: "1", localEndpoint: {} }]))]);
+    expect([...skipped]).toEqual([
+      ["a span of Zipkin's version 1: version 2 is read (/api/v2/…)", 1],
+      ["a span without id", 1],
+    ]);
+  });
+
   test("WfFormat: arrays in any order, each told once, a broken element and an id twice are told", async () => {
     const execution = { tasks: ["a", "b", "c"].map((id) => ({ id, runtimeInSeconds: 2, avgCPU: 50 })) };
     const files = [
@@ -186,6 +249,91 @@ describe("shapes", () => {
       "not JSON: Unexpected token 'o'": 1,
       "not JSON: a line ends inside a string": 1,
     });
+  });
+
+  test.each<[string, string, Columns, string[]]>([
+    [
+      "GitHub Actions jobs",
+      JSON.stringify(ACTIONS),
+      {},
+      ["99 CI/build 5000-60000 ok", "99 CI/test 65000-120000 error"],
+    ],
+    [
+      "Airflow: a run is a DAG's",
+      "task_id,dag_id,run_id,start_date,end_date,state\nload,etl,m1,2024-01-01 00:00:01+00:00,2024-01-01 01:00:02+01:00,failed",
+      {},
+      ["etl/m1 etl/load 1000-2000 error"],
+    ],
+    [
+      "Nextflow",
+      "task_id\tname\tstatus\tsubmit\tduration\n1\tALIGN\tCOMPLETED\t2024-01-01 00:00:12.000\t1m 10s",
+      { run: "@file" },
+      ["FILE ALIGN 12000-82000 ok"],
+    ],
+    [
+      "Slurm",
+      "JobID|JobName|State|Start|Elapsed\n7|train|TIMEOUT|2024-01-01T00:00:10|00:03:50",
+      { run: "@file" },
+      ["FILE train 10000-240000 timeout"],
+    ],
+    [
+      "Application Insights",
+      'timestamp [UTC],id,name,success,duration,operation_Id,operation_ParentId,cloud_RoleName\n"1/1/2024, 12:00:01.000 AM",1,GET /a,False,12.5,abc,abc,web',
+      { duration: "duration:ms" },
+      ["abc web/GET /a 1000-1012.5 error"],
+    ],
+    [
+      "Alibaba: columns joined, one without a name",
+      ",traceid,timestamp,um,dm,interface,rt\n0,0b13,1704067201,2b4f,a4ae,xx,3",
+      { task: "dm+interface", duration: "rt:ms" },
+      ["0b13 a4ae/xx 1000-1003 ok"],
+    ],
+    [
+      "Datadog: a list of traces",
+      '[[{"trace_id":"t","span_id":"1","parent_id":"0","service":"web","name":"web.request","resource":"GET /a","start":1704067201000000000,"duration":500000000,"error":0}]]',
+      { task: "resource", duration: "duration:ns" },
+      ["t web/GET /a 1000-1500 ok"],
+    ],
+    [
+      "end and duration",
+      "run,task,end_timestamp,duration_ms\nr,a,2024-01-01T00:00:05Z,1500",
+      { run: "run" },
+      ["r a 3500-5000 ok"],
+    ],
+    [
+      "a duration of which nobody knows the unit is unknown, not 0",
+      "run_id,task,start,duration\nr,a,2024-01-01T00:00:05Z,1500",
+      {},
+      ["r a 5000-null ok"],
+    ],
+  ])("%s", async (_, content, columns, expected) => {
+    const { records, skipped } = await recordsOf([file(content)], { ...READ_DEFAULTS, columns });
+    const since = (ms: number | null) => (ms === null ? null : ms - Date.UTC(2024, 0, 1));
+    const fileId = records[0]?.executionId.slice(0, 12);
+    const lines = records.map(({ runId, task, startMs, endMs, status }) => {
+      return `${runId === fileId ? "FILE" : runId} ${task} ${since(startMs)}-${since(endMs)} ${status}`;
+    });
+    expect({ lines, skipped: [...skipped] }).toEqual({ lines: expected, skipped: [] });
+  });
+
+  test.each<[string, string, Columns, string]>([
+    [
+      "a told duration without unit",
+      "run_id,task,start,took\nr,a,1704067200,3",
+      { duration: "took" },
+      'column duration="took:ms"',
+    ],
+    [
+      "a part of a joined column",
+      "run_id,task,start\nr,a,1704067200",
+      { task: "task+kind" },
+      'no column "kind"; there are: run_id',
+    ],
+    ["records inside a document", '{"traceId":"t","spans":[{"spanId":"1"}]}', {}, "jq -c '.spans[]'"],
+  ])("what is wrong and what to do: %s", async (_, content, columns, words) => {
+    const { records, skipped } = await recordsOf([file(content)], { ...READ_DEFAULTS, columns });
+    expect(records).toEqual([]);
+    expect([...skipped.keys()].join("\n")).toContain(words);
   });
 
   test("WfFormat: tasks beyond those of one run are counted, not held", async () => {
