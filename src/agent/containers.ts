@@ -83,12 +83,11 @@ export class Containers implements ObjectStore {
     const checked = checkUri(uri, this.#objects);
     // The image of a task is the operator's own choice; what a command names has to be allowed.
     if (!checked.ok && !(want.by !== "prefetch" && want.configured)) return { ...checked, uri, waitedMs: 0 };
-    const running = this.#pulls.get(uri);
-    const found = running === undefined ? await this.#find(uri) : null;
-    if (found !== null) return this.#answer(uri, "cached", found, 0);
-    const pull = running ?? this.#pull(uri);
     try {
-      const pulled = await pull;
+      const running = this.#pulls.get(uri);
+      const found = running === undefined ? await this.#find(uri) : null;
+      if (found !== null) return this.#answer(uri, "cached", found, 0);
+      const pulled = await (running ?? this.#pull(uri));
       return this.#answer(uri, running === undefined ? "loaded" : "joined", pulled, this.#nowMs() - beganMs);
     } catch (error) {
       const failure = pullFailure(error);
@@ -192,11 +191,17 @@ function statusOf(error: unknown): number | undefined {
   return (error as { statusCode?: number }).statusCode;
 }
 
+/** Nothing, or nobody of that name, listens at its socket; or it went away while it was asked. */
+export function isEngineAway(error: unknown): boolean {
+  const { code } = error as NodeJS.ErrnoException;
+  return code !== undefined && ["ENOENT", "ECONNREFUSED", "EACCES", "ECONNRESET", "EPIPE"].includes(code);
+}
+
 function pullFailure(error: unknown): FetchError {
   if (error instanceof FetchError) return error;
   if (!(error instanceof Error)) throw error;
   const { code } = error as NodeJS.ErrnoException;
-  if (code === "ENOENT" || code === "ECONNREFUSED" || code === "EACCES") {
+  if (isEngineAway(error)) {
     return new FetchError("unreachable", `the container engine cannot be reached (${code})`);
   }
   if (statusOf(error) === 404 || /not found|manifest unknown|no such/i.test(error.message)) {

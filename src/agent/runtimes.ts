@@ -316,16 +316,20 @@ export class RuntimePool {
     };
     this.#runtimes.set(runtime.runtimeId, runtime);
     this.totals.starts++;
-    const ready = this.#bringUp(runtime).then((answer) => {
-      this.#ready.delete(runtime.runtimeId);
-      if (!answer.ok) {
-        this.totals.startFailures++;
-        void this.end(runtime, "crashed");
-      } else {
-        this.#becomesReady(runtime);
-      }
-      return answer;
-    });
+    // Whatever goes wrong in between: a runtime that neither starts nor ends would hold its place for ever.
+    const broken = (error: Error) => failure("start_failed", `internal error: ${error.message}`);
+    const ready = this.#bringUp(runtime)
+      .catch(broken)
+      .then((answer) => {
+        this.#ready.delete(runtime.runtimeId);
+        if (!answer.ok) {
+          this.totals.startFailures++;
+          void this.end(runtime, "crashed");
+        } else {
+          this.#becomesReady(runtime);
+        }
+        return answer;
+      });
     this.#ready.set(runtime.runtimeId, ready);
     return runtime;
   }

@@ -188,6 +188,10 @@ async function serveObject(
   const as = query.get("as");
   if (as !== null && as !== "path")
     return refuse(response, { status: 400, title: "Bad form", detail: "Expected as=path." });
+  if (/^oci:/i.test(uri)) {
+    const detail = "An image is kept by the container engine, and is no object that could be read.";
+    return refuse(response, { status: 403, title: "Object not loaded", detail });
+  }
   const answer = await options.objects.read(runtime, uri);
   if (!answer.ok) {
     const status = answer.reason === "refused" ? 403 : answer.reason === "not_found" ? 404 : 502;

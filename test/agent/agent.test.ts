@@ -109,6 +109,10 @@ describe("objects", () => {
     expect(first.fetchMs).toBeGreaterThan(0);
     const miss = await agent.hub.until(() => agent.hub.misses.find(({ kind }) => kind === "prefetch"));
     expect(miss).toMatchObject({ uri, bytes: 300_000, executionId: "e1", task: "echo" });
+    expect(await (await agent.invoke("echo", "e0", "/read?uri=oci://registry/image:1")).json()).toMatchObject({
+      status: 403,
+      text: expect.stringContaining("An image is kept by the container engine"),
+    });
     const asPath = (await (await read("e2", "&as=path")).json()) as { text: string };
     expect(JSON.parse(asPath.text)).toMatchObject({ bytes: 300_000 });
     expect(await agent.hub.execution("e2")).toMatchObject({

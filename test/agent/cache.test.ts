@@ -425,6 +425,9 @@ describe("content", () => {
       `file://${folder}/link`,
       `file://${folder}/../../etc/passwd`,
       `file://host${folder}/data.bin`,
+      // Whether it is there is not told either.
+      "file:///etc/passwd",
+      "file:///etc/none",
     ]) {
       expect(await cache.load(uri, TASK)).toMatchObject({ ok: false, reason: "refused" });
     }

@@ -37,6 +37,8 @@ describe.skipIf(reason !== null)(`containers${reason === null ? "" : ` (skipped:
   let registry: string;
   let image: string;
   const children: ChildProcess[] = [];
+  let engine: ChildProcess;
+  let startEngine: () => Promise<void>;
   let podman: (...operands: string[]) => Buffer;
 
   beforeAll(async () => {
@@ -65,7 +67,11 @@ describe.skipIf(reason !== null)(`containers${reason === null ? "" : ` (skipped:
     children.push(spawn("docker-registry", ["serve", config], { detached: true, stdio: "ignore" }));
     socketPath = join(folder, "podman.sock");
     const service = [...store, "system", "service", "--time=0", `unix://${socketPath}`];
-    children.push(spawn("podman", service, { env, detached: true, stdio: "ignore" }));
+    startEngine = async () => {
+      engine = spawn("podman", service, { env, detached: true, stdio: "ignore" });
+      await answering({ socketPath, path: "/_ping" });
+    };
+    const engineStarts = startEngine();
 
     const root = join(folder, "root");
     const place = (from: string, to: string) => {
@@ -82,12 +88,12 @@ describe.skipIf(reason !== null)(`containers${reason === null ? "" : ` (skipped:
     await answering({ host: "127.0.0.1", port: Number(registry.split(":")[1]), path: "/v2/" });
     podman("push", image);
     podman("rmi", image);
-    await answering({ socketPath, path: "/_ping" });
+    await engineStarts;
   });
 
   afterAll(async () => {
     podman("rm", "--all", "--force");
-    for (const child of children) {
+    for (const child of [...children, engine]) {
       process.kill(-child.pid!, "SIGTERM");
       await once(child, "exit");
     }
@@ -175,6 +181,35 @@ describe.skipIf(reason !== null)(`containers${reason === null ? "" : ` (skipped:
     const next = await startTestAgent({ config: config(), tasks: { echo: task() } });
     expect(next.log()).toContain("removed 1 containers");
     expect(podman("ps", "--all", "--quiet").toString().trim()).toBe("");
+  });
+
+  it("an engine that goes away costs what has to be started, not what runs; and nothing once it is back", async () => {
+    const tasks = { echo: task(), brief: { ...task(), keepAliveMs: 0 } };
+    const agent = await startTestAgent({ config: config(), tasks });
+    const call = (name: string, id: string) => agent.invoke(name, id);
+    const { pid } = (await (await call("echo", "e1")).json()) as { pid: number };
+    expect(pid).toBe(1);
+    const [id] = running();
+    const leader = Number(podman("inspect", "--format", "{{.State.Pid}}", id!).toString());
+    process.kill(-engine.pid!, "SIGTERM");
+    await once(engine, "exit");
+    expect((await call("echo", "e2")).status).toBe(200);
+    for (const again of ["b1", "b2"]) {
+      const refused = await call("brief", again);
+      expect(refused.status).toBe(503);
+      expect(await refused.text()).toContain("the container engine cannot be reached");
+    }
+    // The hub wants the runtime gone, and it goes.
+    const evicted = agent.hub.send({ kind: "evict", task: "echo" });
+    expect(await agent.hub.result(evicted)).toMatchObject({ state: "done" });
+    expect(isAlive(leader)).toBe(false);
+    const metrics = await (await fetch(`${agent.url}/metrics`)).text();
+    expect(metrics).toMatch(/^forechain_agent_calls_running 0$/m);
+    expect(metrics).not.toMatch(/forechain_agent_runtimes\{.*\} [1-9]/);
+    await startEngine();
+    expect((await call("brief", "b3")).status).toBe(200);
+    expect(agent.child.exitCode).toBeNull();
+    expect(agent.hub.malformed).toEqual([]);
   });
 
   it("an unknown image, a program that ends and a registry that is not allowed fail with a reason", async () => {

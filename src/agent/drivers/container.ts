@@ -1,18 +1,22 @@
 // Driver `container`: an image of the configuration, run by the VM's engine. In: image, command, environment with PORT. Out: a Started.
 // The port is published on loopback, or, with `network: host`, listened on by the container itself. Its processes are the
 // host's too, so that CPU and memory are read where those of the driver `process` are.
-import type { ContainerCreateOptions } from "dockerode";
+import type { Container, ContainerCreateOptions } from "dockerode";
 import type { TaskConfig } from "../config.ts";
-import { type Containers, type Gateway, imageUri, OWNER_LABEL } from "../containers.ts";
+import { type Containers, type Gateway, imageUri, isEngineAway, OWNER_LABEL } from "../containers.ts";
 import type { Reaper } from "../reaper.ts";
+import { delay } from "../transfer.ts";
 import type { Driver, Started, StartOptions } from "./driver.ts";
-import { resetTreePeak, treeUsage } from "./proc.ts";
+import { isRunning, resetTreePeak, treeUsage } from "./proc.ts";
 
 /** From SIGTERM to SIGKILL, by the engine. */
 const STOP_GRACE_SECONDS = 2;
 /** What a container with a network of its own listens on. */
 const INNER_PORT = 8080;
 const LOG_LINES = 10;
+/** Between two looks at a container's first process, and how long its engine may take to tell of the end. */
+const LOOK_MS = 1_000;
+const ENGINE_ANSWER_MS = 2_000;
 const LAST_LINES_CHARS_MAX = 800;
 
 export function containerDriver(
@@ -29,15 +33,17 @@ export function containerDriver(
         const container = await containers.engine.createContainer(creation(task, options, containers.owner, gateway));
         await container.start();
         const { State } = await container.inspect();
-        const leaderId = State.Pid;
+        // Of an engine elsewhere, or seen from inside a container, it is nobody's number here.
+        const leaderId = isRunning(State.Pid) ? State.Pid : 0;
         if (leaderId > 0) reaper.watch(leaderId);
-        const exited = container.wait().then(async ({ StatusCode }: { StatusCode: number }) => {
+        const exited = ended(container, leaderId).then(async (code) => {
           const logs = await container
             .logs({ stdout: true, stderr: true, tail: LOG_LINES })
             .catch(() => Buffer.alloc(0));
-          await container.remove({ force: true }).catch(ignoreGone);
+          // What cannot be removed now is removed when the next agent of this VM starts.
+          await container.remove({ force: true }).catch(() => {});
           if (leaderId > 0) reaper.forget(leaderId);
-          return { code: StatusCode, lastLines: plainLog(logs) };
+          return { code, lastLines: plainLog(logs) };
         });
         return {
           secure: false,
@@ -50,7 +56,11 @@ export function containerDriver(
             if (leaderId > 0) resetTreePeak(leaderId);
           },
           stop: async () => {
-            await container.stop({ t: STOP_GRACE_SECONDS }).catch(ignoreGone);
+            await container.stop({ t: STOP_GRACE_SECONDS }).catch((error: unknown) => {
+              // An engine that is away ends nothing; its containers' processes are this machine's.
+              if (isEngineAway(error) && leaderId > 0) killGroup(leaderId);
+              else ignoreGone(error);
+            });
             await exited;
           },
         };
@@ -60,6 +70,36 @@ export function containerDriver(
       }
     },
   };
+}
+
+/** Its exit code. An engine that goes away may never answer who waits for one: what is seen of the first process counts then. */
+async function ended(container: Container, leaderId: number): Promise<number | string> {
+  const told = container.wait().then(
+    ({ StatusCode }: { StatusCode: number }) => StatusCode,
+    // Of an engine elsewhere nothing can be seen.
+    () => (leaderId > 0 ? untilGone(leaderId) : "lost"),
+  );
+  if (leaderId <= 0) return told;
+  const over = new AbortController();
+  const seen = untilGone(leaderId, over.signal).then(async (how) => {
+    await delay(ENGINE_ANSWER_MS, over.signal);
+    return how;
+  });
+  return Promise.race([told, seen]).finally(() => over.abort());
+}
+
+async function untilGone(leaderId: number, signal?: AbortSignal): Promise<"lost"> {
+  while (!signal?.aborted && isRunning(leaderId)) await delay(LOOK_MS, signal);
+  return "lost";
+}
+
+/** The first process of a container leads its group; the kernel ends the others with it. */
+function killGroup(leaderId: number): void {
+  try {
+    process.kill(-leaderId, "SIGKILL");
+  } catch {
+    // It has just ended.
+  }
 }
 
 function creation(

@@ -56,6 +56,11 @@ export function membersOf(groupId: number): number[] {
   });
 }
 
+export function isRunning(id: number): boolean {
+  const line = readText(`/proc/${id}/stat`);
+  return line !== null && !/^[ZX]/.test(line.slice(line.lastIndexOf(")") + 2));
+}
+
 /** The leader and all below it, as far as they are looked at. */
 export function descendants(leaderId: number): number[] {
   const found = [leaderId];

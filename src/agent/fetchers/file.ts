@@ -8,16 +8,22 @@ import { FetchError, fetchError, type Source } from "./source.ts";
 export async function openFile(url: URL, roots: readonly string[]): Promise<Source> {
   try {
     if (url.host !== "") throw new FetchError("refused", "a file URI with a host");
-    // Links are resolved first: what counts is where the bytes are.
-    const path = await realpath(fileURLToPath(url));
-    const allowed = await Promise.all(roots.map((root) => realpath(root).catch(() => null)));
-    if (!allowed.some((root) => root !== null && path.startsWith(root.endsWith(sep) ? root : root + sep))) {
-      throw new FetchError("refused", "the file is outside the allowed folders");
-    }
+    const named = fileURLToPath(url);
+    const real = await Promise.all(roots.map((root) => realpath(root).catch(() => root)));
+    // Not looked at: whether a file is there is nobody's business either.
+    mustBeWithin(named, [...roots, ...real]);
+    // What counts is where the bytes are: links may lead out again.
+    const path = await realpath(named);
+    mustBeWithin(path, real);
     const found = await stat(path);
     if (!found.isFile()) throw new FetchError("refused", "not a regular file");
     return { bytes: found.size, checksums: [], etag: null, freshForMs: null, body: createReadStream(path) };
   } catch (error) {
     throw fetchError(error);
   }
+}
+
+function mustBeWithin(path: string, roots: readonly string[]): void {
+  if (roots.some((root) => path.startsWith(root.endsWith(sep) ? root : root + sep))) return;
+  throw new FetchError("refused", "the file is outside the allowed folders");
 }
