@@ -3,6 +3,7 @@
 import { Hono } from "hono";
 import type { AppEnv } from "./edge/app.ts";
 import { authenticate } from "./edge/auth.ts";
+import { page } from "./edge/page.ts";
 import { notFound, unexpected } from "./edge/problem.ts";
 import { agentRoutes } from "./edge/routes/agents.ts";
 import { allocationRoutes } from "./edge/routes/allocations.ts";
@@ -41,7 +42,7 @@ app.route("/", keyRoutes); // /v1/keys
 
 app.notFound((c) => {
   const isPage = (c.req.method === "GET" || c.req.method === "HEAD") && !c.req.path.startsWith("/v1/");
-  return isPage ? c.env.ASSETS.fetch(c.req.raw) : notFound(app, c);
+  return isPage ? page(c.env.ASSETS, c.req.raw) : notFound(app, c);
 });
 app.onError(unexpected);
 

@@ -40,7 +40,7 @@ export const CALLS: CallDescription[] = [
     path: "/v1/traces",
     does: "OTLP/HTTP spans: JSON or protobuf, gzip; partial success in the answer",
     scopes: ["ingest"],
-    request: z.looseObject({ resourceSpans: z.array(z.looseObject({})) }),
+    request: z.looseObject({ resourceSpans: z.array(z.looseObject({})).optional() }),
     requestTypes: ["application/x-protobuf"],
     response: z.object({ partialSuccess: PartialSuccess.optional() }),
     responseTypes: ["application/x-protobuf"],

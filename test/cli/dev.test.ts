@@ -54,7 +54,9 @@ describe.skipIf(!HAS_PROC)(`npm run dev${reason}`, () => {
     expect(statSync(join(state, "dev.json")).mode & 0o777).toBe(0o600);
     expect(statSync(join(state, "worker.env")).mode & 0o777).toBe(0o600);
     expect((await fetch(`${url}/healthz`)).status).toBe(200);
-    expect((await fetch(`${url}/`)).headers.get("content-type")).toContain("text/html");
+    const page = await fetch(`${url}/`);
+    expect(page.headers.get("content-type")).toContain("text/html");
+    expect(page.headers.get("content-security-policy")).toContain("default-src 'none'; script-src 'self'");
     expect((await fetch(`${url}/v1/policy`)).status).toBe(401);
     const declared = await call(url, adminKey, "/v1/services/bucket", { method: "PUT", body: '{"kind":"bucket"}' });
     expect(declared.status).toBeLessThan(300);
