@@ -10,24 +10,26 @@ import type { Counts } from "./sketch.ts";
 
 const HOURS_PER_DAY = 24;
 
-/** Chains by score, highest first. */
+/** Chains by score, highest first, by the keys of their rows. */
 export function chainsOf(
   rows: Rows,
   profiles: Map<string, TaskProfile>,
   declarations: Record<string, TaskDeclaration>,
-): MinedChain[] {
+): Map<string, MinedChain> {
   const newestDay = newestDayOf(rows);
-  const found: { tasks: string[]; counts: Counts }[] = [];
+  const found: { key: string; tasks: string[]; counts: Counts }[] = [];
   const rootCounts = new Map<string, number>();
   for (const [key, counts] of rows) {
     const { family, parts } = rowParts(key);
-    if (family === "chain") found.push({ tasks: JSON.parse(parts[0]!) as string[], counts });
+    if (family === "chain") found.push({ key, tasks: JSON.parse(parts[0]!) as string[], counts });
     else if (family === "task") rootCounts.set(parts[0]!, (rootCounts.get(parts[0]!) ?? 0) + (counts.get("0") ?? 0));
   }
-  const chains = found.map(({ tasks, counts }) =>
+  const chains = found.map(({ key, tasks, counts }): [string, MinedChain] => [
+    key,
     minedChain(tasks, counts, rootCounts, newestDay, profiles, declarations),
-  );
-  return chains.sort((a, b) => b.score - a.score || b.runs - a.runs || (a.tasks.join() < b.tasks.join() ? -1 : 1));
+  ]);
+  chains.sort(([, a], [, b]) => b.score - a.score || b.runs - a.runs || (a.tasks.join() < b.tasks.join() ? -1 : 1));
+  return new Map(chains);
 }
 
 export function minedChain(

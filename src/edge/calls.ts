@@ -209,8 +209,13 @@ export const CALLS: CallDescription[] = [
     path: "/v1/chains",
     does: "Learned chains by score, a page of them",
     scopes: ["read", "operate", "predict"],
-    query: { limit: limit(1_000), offset: z.int().min(0).describe("chains before the page") },
+    query: {
+      limit: limit(1_000),
+      offset: z.int().min(0).describe("chains before the page"),
+      cursor: z.string().describe("`next` of the page before: each chain comes once"),
+    },
     response: protocol.ChainsAnswer,
+    refuses: { 410: "The cursor's list is not kept any more: begin anew" },
   },
   {
     method: "post",

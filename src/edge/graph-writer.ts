@@ -16,9 +16,10 @@ import type { LearnedText, Placement } from "../core/learned.ts";
 import type { LearnedExport } from "../core/learned-export.ts";
 import { packRecords, type RunRecord, unpackRecords } from "../core/records.ts";
 import { type RowLimit, warningsOf } from "../core/rows.ts";
-import type { LearnedPart, MinedChain, Rebuilt } from "../protocol.ts";
+import type { ChainsAnswer, LearnedPart, Rebuilt } from "../protocol.ts";
 import type { Env } from "./env.ts";
 import { type Flush, prepareFlush, writeFlush } from "./graph-store.ts";
+import { ChainPages, type PageStart } from "./writer/chain-pages.ts";
 import { giveBack, takeMeasures } from "./writer/measures.ts";
 import { adoptModel, checkpointTexts, forgetModel, rebuild, recover } from "./writer/recovery.ts";
 import { pack, sealRuns } from "./writer/seal.ts";
@@ -58,6 +59,7 @@ export interface Bundle {
 
 export class GraphWriter extends DurableObject<Env> {
   readonly #store: WriterStore;
+  readonly #chainPages = new ChainPages();
   #state: Promise<State> | null = null;
   #alarmMs: number | null = null;
   #flushing: Promise<void> | null = null;
@@ -183,15 +185,14 @@ export class GraphWriter extends DurableObject<Env> {
     return JSON.parse(this.#store.meta("limits") ?? "[]");
   }
 
-  /** Chains at this moment, open runs included, by score. */
-  async chains(workspace: string, offset: number, limit: number): Promise<{ chains: MinedChain[]; total: number }> {
+  /** A page of the chains, open runs included, by score. Null: see ChainPages. */
+  async chains(workspace: string, from: PageStart, limit: number): Promise<ChainsAnswer | null> {
     const state = await this.#ready(workspace);
     await this.#readDeclarations(state);
     state.ledger.settle();
     const rows = state.ledger.rows.with(state.ledger.provisional());
     const profiles = new Map(profilesFor(state, rows).map((profile) => [profile.task, profile]));
-    const chains = chainsOf(rows, profiles, state.declarations);
-    return { chains: chains.slice(offset, offset + limit), total: chains.length };
+    return this.#chainPages.page(chainsOf(rows, profiles, state.declarations), from, limit, Date.now());
   }
 
   async publishedVersion(workspace: string): Promise<number> {

@@ -77,6 +77,8 @@ export const ChainsAnswer = z.object({
   chains: z.array(MinedChain),
   total: z.number().int(),
   offset: z.number().int(),
+  /** `?cursor=` of the next page, where each chain comes once although scores move; null after the last. */
+  next: z.string().nullable(),
 });
 export type ChainsAnswer = z.infer<typeof ChainsAnswer>;
 

@@ -224,7 +224,7 @@ describe("crashes", () => {
     const writer = new Writer();
     for (const step of steps) await writer.ingest(step);
     // Fleet reads its declarations from the same D1: before it fails.
-    await writer.stub.chains(writer.workspace, 0, 1);
+    await writer.stub.chains(writer.workspace, { offset: 0 }, 1);
     // `env` is the object's own: mock the method that both share.
     const batch = testEnv.DB.batch.bind(testEnv.DB);
     const proto = Object.getPrototypeOf(testEnv.DB) as D1Database;

@@ -149,6 +149,45 @@ describe("graph", () => {
     expect((await world.call("GET", "/v1/chains?limit=1&offset=1")).body.chains).toEqual([body.chains[1]]);
     expect((await world.call("GET", "/v1/chains?limit=0")).status).toBe(422);
   });
+
+  test("pages of chains while scores move: each chain once, in the order of the first page", async () => {
+    const runOf = (run: string, task: string) => [
+      { ...EXECUTION, runId: run },
+      { ...EXECUTION, runId: run, executionId: "f", parentId: "e", task },
+    ];
+    const tasks = ["p", "q", "r", "s", "t"];
+    await world.call(
+      "POST",
+      "/v1/executions",
+      tasks.flatMap((task) => runOf(`page-${task}`, task)),
+    );
+    const { chains, total } = (await world.call("GET", "/v1/chains")).body;
+    const seen: string[][] = [];
+    let query = "?limit=2";
+    for (let page = 0; ; page++) {
+      const { body } = await world.call("GET", `/v1/chains${query}`);
+      expect(body).toMatchObject({ total, offset: 2 * page });
+      seen.push(...body.chains.map(({ tasks }: { tasks: string[] }) => tasks));
+      if (body.next === null) break;
+      query = `?limit=2&cursor=${body.next}`;
+      // The last becomes the first, and there is a new one.
+      const last = chains.at(-1).tasks.at(-1);
+      await world.call(
+        "POST",
+        "/v1/executions",
+        [1, 2, 3].flatMap((n) => runOf(`more-${page}-${n}`, last)),
+      );
+      await world.call("POST", "/v1/executions", runOf(`new-${page}`, `new${page}`));
+    }
+    expect(seen).toEqual(chains.map(({ tasks }: { tasks: string[] }) => tasks));
+    const moved = (await world.call("GET", "/v1/chains")).body;
+    expect(moved.chains[0].tasks).toEqual(chains.at(-1).tasks);
+    expect(moved.next).toBeNull();
+    for (const cursor of ["", "nope", "nope.2", `${encodeURIComponent(query.split("=")[2]!.split(".")[0]!)}.x`]) {
+      const { status, body } = await world.call("GET", `/v1/chains?cursor=${cursor}`);
+      expect([status, body.errors[0].pointer]).toEqual([410, "?cursor"]);
+    }
+  });
 });
 
 describe("traces", () => {

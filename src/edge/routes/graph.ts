@@ -39,10 +39,15 @@ graphRoutes.get("/v1/chains", requireScope("read", "operate", "predict"), async 
   if (!limit.ok) return limit.response;
   const offset = queryNumber(c, "offset", 0, 0, Number.MAX_SAFE_INTEGER);
   if (!offset.ok) return offset.response;
+  const cursor = c.req.query("cursor");
   const { workspace } = c.get("key");
   const writer = c.env.GRAPH_WRITER.get(c.env.GRAPH_WRITER.idFromName(workspace));
-  const { chains, total } = await writer.chains(workspace, Math.floor(offset.value), Math.floor(limit.value));
-  return c.json({ chains, total, offset: Math.floor(offset.value) });
+  const from = cursor === undefined ? { offset: Math.floor(offset.value) } : { cursor };
+  const page = await writer.chains(workspace, from, Math.floor(limit.value));
+  if (page !== null) return c.json(page);
+  const detail =
+    "is of a list that is not kept any more (ten minutes, and while the worker runs): begin anew without it";
+  return problem(c, 410, "List is gone", `?cursor ${detail}.`, [{ pointer: "?cursor", detail }]);
 });
 
 graphRoutes.post("/v1/model/rebuild", requireScope("operate"), async (c) => {
