@@ -41,7 +41,7 @@ export class Bundles {
 
   /** What an earlier process unpacked is removed: whether it is whole cannot be told. */
   static async open(folder: string, bytesMax: number, nowMs: () => number): Promise<Bundles> {
-    await rm(folder, { recursive: true, force: true });
+    await removeTree(folder);
     await mkdir(folder, { recursive: true });
     return new Bundles(folder, bytesMax, nowMs);
   }
@@ -86,7 +86,8 @@ export class Bundles {
       if (bundle.users > 0) continue;
       bytes -= bundle.bytes;
       this.#bundles.delete(bundle.folder.slice(bundle.folder.lastIndexOf(sep) + 1));
-      await rm(bundle.folder, { recursive: true, force: true });
+      // What is another user's now stays until somebody who may removes it: no reason to stop.
+      await removeTree(bundle.folder).catch(() => {});
     }
   }
 
@@ -133,6 +134,23 @@ export class TaskCode {
     const folder = this.#folders.get(runtime.runtimeId);
     this.#folders.delete(runtime.runtimeId);
     if (folder !== undefined) void this.#bundles.release(folder);
+  }
+}
+
+/** Programs may have made folders in it that nobody may write to, as module caches do: they are made writable first. */
+async function removeTree(folder: string): Promise<void> {
+  try {
+    await rm(folder, { recursive: true, force: true });
+  } catch {
+    await makeWritable(folder);
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function makeWritable(folder: string): Promise<void> {
+  await chmod(folder, 0o700);
+  for (const entry of await readdir(folder, { withFileTypes: true })) {
+    if (entry.isDirectory()) await makeWritable(join(folder, entry.name));
   }
 }
 

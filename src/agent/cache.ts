@@ -335,7 +335,8 @@ export class ObjectCache implements ObjectStore {
     this.#entries.delete(entry.uri);
     this.#space.storedBytes -= entry.bytes;
     this.totals.evictions++;
-    await forget(this.#options.folder, entry.uri);
+    // As content: what cannot be removed now is removed when the cache is opened again.
+    await forget(this.#options.folder, entry.uri).catch(() => {});
     await this.#dropContent(entry);
     this.onEvict(entry.uri, entry.bytes);
   }

@@ -192,7 +192,7 @@ function statusOf(error: unknown): number | undefined {
 }
 
 /** Nothing, or nobody of that name, listens at its socket; or it went away while it was asked. */
-export function isEngineAway(error: unknown): boolean {
+function isEngineAway(error: unknown): boolean {
   const { code } = error as NodeJS.ErrnoException;
   return code !== undefined && ["ENOENT", "ECONNREFUSED", "EACCES", "ECONNRESET", "EPIPE"].includes(code);
 }

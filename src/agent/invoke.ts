@@ -270,7 +270,7 @@ export class Invoker {
 function forward(call: Call, runtime: Runtime, signal: AbortSignal): Promise<IncomingMessage | Error> {
   const { secure, host, port, basePath } = runtime.started!;
   const headers = endToEnd(call.headers, (name) => !INTERNAL_HEADERS.has(name));
-  return new Promise((resolve) => {
+  return new Promise<IncomingMessage>((resolve, reject) => {
     const request = (secure ? httpsRequest : httpRequest)(
       {
         host,
@@ -283,10 +283,10 @@ function forward(call: Call, runtime: Runtime, signal: AbortSignal): Promise<Inc
       },
       resolve,
     );
-    request.on("error", resolve);
+    request.on("error", reject);
     call.body.on("error", (error) => request.destroy(error));
     call.body.pipe(request);
-  });
+  }).catch((error: Error) => error);
 }
 
 /** One per runtime, kept between calls that follow each other closely. */

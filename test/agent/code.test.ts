@@ -1,5 +1,6 @@
 // Code bundles: prefetched as objects, unpacked once, a working folder for programs; and archives that mean harm.
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { spawnSync } from "node:child_process";
+import { chmod, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -96,6 +97,46 @@ describe("an archive", () => {
     expect(await readdir(join(folder, "bundles"))).toEqual([used.folder.split("/").at(-1)]);
   });
 });
+
+/** Root may write anywhere: the agent's part is played by who may not, where that one can read this checkout. */
+const asUser = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {};
+const mayRead = spawnSync(process.execPath, ["-e", ""], { cwd: import.meta.dirname, ...asUser }).status === 0;
+
+describe.skipIf(!mayRead)(
+  `folders that a program has closed${mayRead ? "" : " (skipped: no user who may read this)"}`,
+  () => {
+    const PROGRAM = `
+    import { chmod, mkdir, readdir, writeFile } from "node:fs/promises";
+    const [module, folder, archive] = process.argv.slice(1);
+    const { Bundles } = await import(module);
+    const close = async (folder) => {
+      await mkdir(folder + "/cache/inner", { recursive: true });
+      await writeFile(folder + "/cache/inner/file", "x");
+      await chmod(folder + "/cache/inner", 0o555);
+      await chmod(folder + "/cache", 0);
+    };
+    await close(folder + "/left");
+    const bundles = await Bundles.open(folder, 1, Date.now);
+    const before = await readdir(folder);
+    const roomy = await Bundles.open(folder, 1_000_000, Date.now);
+    const unpacked = await roomy.unpack(archive);
+    await close(unpacked.folder);
+    const tight = await Bundles.open(folder, 1_000_000, Date.now);
+    console.log(JSON.stringify([before, await readdir(folder)]));
+  `;
+
+    it("go with their bundle, and stop no start", async () => {
+      const folder = await mkdtemp(join(tmpdir(), "forechain-closed-"));
+      await chmod(folder, 0o777);
+      const archive = join(folder, "archive.tar");
+      await writeFile(archive, await tar([{ name: "main.js", text: "1" }]));
+      const args = [join(import.meta.dirname, "../../src/agent/bundles.ts"), join(folder, "bundles"), archive];
+      const ran = spawnSync(process.execPath, ["--input-type=module", "-e", PROGRAM, ...args], asUser);
+      expect([ran.stdout.toString(), ran.stderr.toString()]).toEqual(["[[],[]]\n", ""]);
+      await rm(folder, { recursive: true, force: true });
+    });
+  },
+);
 
 describe("a task with code", () => {
   it("starts in its unpacked bundle, which a command has prefetched", async () => {

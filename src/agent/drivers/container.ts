@@ -3,7 +3,7 @@
 // host's too, so that CPU and memory are read where those of the driver `process` are.
 import type { Container, ContainerCreateOptions } from "dockerode";
 import type { TaskConfig } from "../config.ts";
-import { type Containers, type Gateway, imageUri, isEngineAway, OWNER_LABEL } from "../containers.ts";
+import { type Containers, type Gateway, imageUri, OWNER_LABEL } from "../containers.ts";
 import type { Reaper } from "../reaper.ts";
 import { delay } from "../transfer.ts";
 import type { Driver, Started, StartOptions } from "./driver.ts";
@@ -11,6 +11,7 @@ import { isRunning, resetTreePeak, treeUsage } from "./proc.ts";
 
 /** From SIGTERM to SIGKILL, by the engine. */
 const STOP_GRACE_SECONDS = 2;
+const STOP_MS_MAX = 15_000;
 /** What a container with a network of its own listens on. */
 const INNER_PORT = 8080;
 const LOG_LINES = 10;
@@ -57,11 +58,11 @@ export function containerDriver(
           },
           stop: async () => {
             await container.stop({ t: STOP_GRACE_SECONDS }).catch((error: unknown) => {
-              // An engine that is away ends nothing; its containers' processes are this machine's.
-              if (isEngineAway(error) && leaderId > 0) killGroup(leaderId);
-              else ignoreGone(error);
+              // An engine that is away, or fails, ends nothing; its containers' processes are this machine's.
+              if (!isGone(error) && leaderId > 0) killGroup(leaderId);
             });
-            await exited;
+            // One elsewhere may never tell of the end.
+            await Promise.race([exited, delay(STOP_MS_MAX)]);
           },
         };
       } catch (error) {
@@ -149,9 +150,9 @@ function notStarted(detail: string): Started {
 }
 
 /** Ended or removed by somebody else: what was wanted. */
-function ignoreGone(error: unknown): void {
+function isGone(error: unknown): boolean {
   const { statusCode } = error as { statusCode?: number };
-  if (statusCode !== 304 && statusCode !== 404 && statusCode !== 409) throw error;
+  return statusCode === 304 || statusCode === 404 || statusCode === 409;
 }
 
 /** Without a terminal the engine frames its log: 8 bytes before each piece (stream, 0, 0, 0, length). */
