@@ -209,11 +209,7 @@ export const CALLS: CallDescription[] = [
     path: "/v1/chains",
     does: "Learned chains by score, a page of them",
     scopes: ["read", "operate", "predict"],
-    query: {
-      limit: limit(1_000),
-      offset: z.int().min(0).describe("chains before the page"),
-      cursor: z.string().describe("`next` of the page before: each chain comes once"),
-    },
+    query: { limit: limit(1_000), offset: z.int().min(0), cursor: z.string().describe("`next` of the page before") },
     response: protocol.ChainsAnswer,
     refuses: { 410: "The cursor's list is not kept any more: begin anew" },
   },
