@@ -1,7 +1,7 @@
 // What follows a task: its prediction drawn on a time line. One row per task that is reached, from
 // the p10 to the p90 of its lead time, the darker the likelier; a table tells the same to whoever cannot see it.
 import type { Prediction, Reach } from "../protocol.ts";
-import { bytes, el, fitted, ms, percent, quiet, svg, table } from "./dom.ts";
+import { bytes, counted, el, fitted, ms, percent, quiet, svg, table } from "./dom.ts";
 
 const ROWS_MAX = 24;
 const NEXT_MAX = 4;
@@ -33,7 +33,6 @@ export function forecastView(task: string, prediction: Prediction): Node[] {
     .sort((a, b) => a.leadTimeMs.p50 - b.leadTimeMs.p50);
   const nodes: Node[] = [el("p", {}, el("strong", {}, task), first === "" ? "" : ` · starts first: ${first}`)];
   if (reach.length === 0) return [...nodes, quiet("Nothing is expected to follow it.")];
-  const objects = demand.prefetch.length;
   return [
     ...nodes,
     el(
@@ -43,7 +42,7 @@ export function forecastView(task: string, prediction: Prediction): Node[] {
     ),
     quiet(
       `Expected of the whole chain: ${ms(demand.cpuMs)} of CPU, ${bytes(Math.round(demand.peakMemoryBytes))} of memory at its peak, ` +
-        `${bytes(Math.round(demand.networkBytes))} over the network, ${objects} ${objects === 1 ? "object" : "objects"} to prefetch.`,
+        `${bytes(Math.round(demand.networkBytes))} over the network, ${counted(demand.prefetch.length, "object")} to prefetch.`,
     ),
     el("details", { id: "forecast-table" }, el("summary", {}, "As a table"), reachTable(reach)),
   ];

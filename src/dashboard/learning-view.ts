@@ -1,6 +1,6 @@
 // What was learned: alerts first, then how long runtimes are held, what starts take, and what is frozen.
 import type { LearningAnswer, Scores } from "../protocol.ts";
-import { el, ms, percent, quiet, svg, table, type View } from "./dom.ts";
+import { counted, el, ms, percent, quiet, svg, table, type View } from "./dom.ts";
 
 /** Rows of one table: the answer has them with the most evidence first. */
 const ROWS_SHOWN = 8;
@@ -74,7 +74,7 @@ function policyOf({ policy, weights }: LearningAnswer["holds"][number]): string 
 export function scoresView(scores: Scores): Node[] {
   const { predictions, logLoss, brier, leadTimes, demand } = scores;
   if (predictions === 0) return [quiet("No prediction of a finished run has been settled in this time.")];
-  const told = [`${predictions} predictions: log-loss ${logLoss!.toFixed(3)}, Brier ${brier!.toFixed(3)}`];
+  const told = [`${counted(predictions, "prediction")}: log-loss ${logLoss!.toFixed(3)}, Brier ${brier!.toFixed(3)}`];
   if (leadTimes.covered !== null) told.push(`${percent(leadTimes.covered)} of lead times between p10 and p90`);
   const off = [
     ["CPU", demand],
