@@ -5,6 +5,7 @@ import type { PreparedEnd, PreparedUse, UnpreparedUse } from "../protocol.ts";
 import type { HubClock } from "./clock.ts";
 import type { ObjectStore } from "./object-store.ts";
 import type { EndReason, Hold, Runtime } from "./runtime.ts";
+import { TIMER_MS_MAX } from "./transfer.ts";
 
 export interface ObjectHold {
   commandId: string;
@@ -59,7 +60,15 @@ export class Prepared {
     hold.savedMs = loaded.savedMs;
     // A task came for it while it was loaded.
     if (hold.usedMs !== null) this.takeObject(hold, hold.usedMs);
-    const timer = setTimeout(() => this.#endObject(hold, "expired"), Math.max(0, hold.untilMs - hold.readyMs));
+    this.#expire(hold, hold.readyMs);
+  }
+
+  #expire(hold: ObjectHold, nowMs: number): void {
+    const inMs = Math.min(TIMER_MS_MAX, Math.max(0, hold.untilMs - nowMs));
+    const timer = setTimeout(() => {
+      if (inMs === TIMER_MS_MAX) this.#expire(hold, this.#clock.localMs());
+      else this.#endObject(hold, "expired");
+    }, inMs);
     this.#timers.set(hold, timer);
   }
 

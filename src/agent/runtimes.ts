@@ -8,6 +8,7 @@
 import { randomBytes } from "node:crypto";
 import { type LaunchOptions, launch } from "./launch.ts";
 import { type EndReason, failure, type Hold, type Runtime, type StartFailure } from "./runtime.ts";
+import { TIMER_MS_MAX } from "./transfer.ts";
 
 export type Acquired =
   | {
@@ -367,10 +368,11 @@ export class RuntimePool {
   #expireAt(runtime: Runtime, atMs: number): void {
     runtime.expiresMs = atMs;
     clearTimeout(this.#timers.get(runtime.runtimeId));
-    const inMs = Math.max(0, atMs - this.#options.nowMs());
+    const inMs = Math.min(TIMER_MS_MAX, Math.max(0, atMs - this.#options.nowMs()));
     const timer = setTimeout(() => {
+      if (inMs === TIMER_MS_MAX) this.#expireAt(runtime, atMs);
       // Claimed in the moment between becoming ready and being taken: it is wanted.
-      if (runtime.state === "ready" && !runtime.claimed) void this.end(runtime, "expired");
+      else if (runtime.state === "ready" && !runtime.claimed) void this.end(runtime, "expired");
     }, inMs);
     this.#timers.set(runtime.runtimeId, timer);
   }

@@ -1,6 +1,6 @@
 // Memory of a VM that is full of idle runtimes: who may take it. Runtimes are servers in this process; the clock is ours.
 import { createServer, type Server } from "node:http";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { Driver } from "../../src/agent/drivers/driver.ts";
 import { RuntimePool } from "../../src/agent/runtimes.ts";
 
@@ -10,6 +10,7 @@ const HOLD_MS = 1_000_000;
 
 let pool: RuntimePool;
 let nowMs: number;
+let keepAliveMs: number;
 let ended: string[];
 /** How programs were started, and when they were told to hurry. */
 let starts: string[];
@@ -20,6 +21,7 @@ const never = new AbortController().signal;
 /** Every task needs 100 MiB; the VM has room for two. */
 beforeEach(() => {
   nowMs = 1_000_000;
+  keepAliveMs = KEEP_ALIVE_MS;
   ended = [];
   starts = [];
   holdStart = Promise.resolve();
@@ -29,7 +31,7 @@ beforeEach(() => {
     drivers: new Map(tasks.map((task) => [task, inProcess()])),
     memoryBytes: 250 * MIB,
     objectsUrl: () => "",
-    keepAliveMs: () => KEEP_ALIVE_MS,
+    keepAliveMs: () => keepAliveMs,
     onIdle: () => undefined,
     loadObjects: async () => ({ ok: true }),
     unpackCode: async () => ({ ok: true, folder: null }),
@@ -90,6 +92,22 @@ async function used(task: string): Promise<void> {
 
 const prewarm = (task: string) =>
   pool.prewarm(task, { commandId: `command ${task}`, probability: 0.9, untilMs: nowMs + HOLD_MS });
+
+it("a keep-alive of months is not over at once, as a timer of so many ms would be", async () => {
+  await used("a");
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  try {
+    keepAliveMs = 100 * 86_400_000;
+    await used("a");
+    vi.advanceTimersByTime(60_000);
+    expect(ended).toEqual([]);
+    nowMs += keepAliveMs;
+    vi.advanceTimersByTime(2 ** 31);
+    expect(ended).toEqual(["a expired"]);
+  } finally {
+    vi.useRealTimers();
+  }
+});
 
 describe("on the VM's cores", () => {
   it("a user's call starts like any program, a command's steps back until it is ready", async () => {
