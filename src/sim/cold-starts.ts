@@ -6,14 +6,13 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { z } from "zod";
+import { COLD_START_UNKNOWN_MS } from "../core/demand.ts";
 import { seededRandom } from "../core/random.ts";
 import { seedFor } from "./random.ts";
 import type { Workload } from "./workload.ts";
 
 /** Configurations with less memory are throttled in CPU and start several times slower. */
 const MEMORY_MIN_MB = 512;
-/** Of a task whose log measures none and for which nothing was given, ms: what the planner assumes too. */
-const COLD_START_UNKNOWN_MS = 250;
 
 export type ColdStarts = Float64Array[];
 

@@ -3,6 +3,7 @@
 //   · it starts after the last of its triggers (their end in sequence, their start for a call), by the gap the log shows;
 //   · a caller that waited for its callees in the log waits for them again, however late they end.
 // Logs that cannot be replayed honestly are refused with a reason; unknown end times become a duration of zero and are counted.
+import { MEMORY_UNKNOWN_BYTES } from "../core/demand.ts";
 import { type AssembledRun, assembleRun } from "../core/profile.ts";
 import type { RunRecord } from "../core/records.ts";
 
@@ -61,8 +62,6 @@ export type WorkloadFault =
   | { reason: "no-repeats"; runs: number }
   | { reason: "overlapping-ids"; executionId: string; count: number };
 
-/** Memory of a task whose log tells none, unless the caller says otherwise. */
-const MEMORY_UNKNOWN_BYTES = 256 * 2 ** 20;
 /** Tasks of one workload at most (Uint16Array). */
 const TASKS_MAX = 65_535;
 
