@@ -107,11 +107,11 @@ async function evaluate(paths: string[], flags: Flags): Promise<void> {
   if (knownAfterMs > 0 && flags.reach !== true) throw new Error("--known-after goes with --reach");
   if (flags.predictions !== undefined && flags.reach === true)
     throw new Error("--predictions does not go with --reach");
-  if (flags.predictions !== undefined) checkWritable(flags.predictions);
+  const files = paths.flatMap(filesOf);
+  if (flags.predictions !== undefined) checkWritable(flags.predictions, files);
   const columns = { run: flags.case, task: flags.activity, start: flags.time };
   const given = Object.fromEntries(Object.entries(columns).filter(([, column]) => column !== undefined));
   const options: ReadOptions = { format: null, columns: given, lifecycle: LIFECYCLES[flags.lifecycle] };
-  const files = paths.flatMap(filesOf);
   const file = files.join(", ");
   const { records, formats } = await readTelling(files, options);
   const size = records.length;
@@ -214,7 +214,7 @@ function nextText(result: NextResult): string[] {
   const row = (name: string, of: { top1: number; top3: number; logLoss: number }) =>
     `  ${name.padEnd(22)}${percent(of.top1)}${percent(of.top3)}${of.logLoss.toFixed(3).padStart(10)}`;
   return [
-    `${result.predictions} predictions of what starts next, ${result.microsPerPrediction.toFixed(2)} µs each`,
+    `${counted(result.predictions, "prediction")} of what starts next, ${result.microsPerPrediction.toFixed(2)} µs each`,
     `  ${"".padEnd(22)}${"top-1".padStart(8)}${"top-3".padStart(8)}${"log-loss".padStart(10)}`,
     row("Forechain", result),
     ...result.baselines.map((baseline) => row(baseline.name, baseline)),
@@ -225,7 +225,7 @@ function nextText(result: NextResult): string[] {
 function reachText(result: ReachResult): string[] {
   const row = (name: string, brier: number) => `  ${name.padEnd(22)}${brier.toFixed(5)}`;
   return [
-    `${result.predictions} predictions of what executes at all, ${result.pairs} pairs of execution and task; Brier scores:`,
+    `${counted(result.predictions, "prediction")} of what executes at all, ${counted(result.pairs, "pair")} of execution and task; Brier scores:`,
     row("Forechain", result.brier),
     ...result.baselines.map(({ name, brier }) => row(name, brier)),
     row("paths, in hindsight", result.hindsightBrier),

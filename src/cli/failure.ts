@@ -21,8 +21,11 @@ export function messageOf(error: unknown): string {
   return isFileFault ? `${path}: ${fault}` : error.message;
 }
 
-/** Told before the work whose result goes there, which may take minutes. Errors: throws where no such file can be written. */
-export function checkWritable(path: string): void {
+/**
+ * Told before the work whose result goes there, which may take minutes. Errors: throws where no such file can be written, and where
+ * it is one of `inputs`, by whatever name.
+ */
+export function checkWritable(path: string, inputs: string[] = []): void {
   const known = statSync(path, { throwIfNoEntry: false });
   if (known?.isDirectory()) throw new Error(`${path}: it is a folder`);
   const folder = dirname(path);
@@ -32,4 +35,9 @@ export function checkWritable(path: string): void {
   } catch {
     throw new Error(`${path}: it may not be written`);
   }
+  const isSame = (input: string) => {
+    const read = statSync(input, { throwIfNoEntry: false });
+    return read !== undefined && read.ino === known?.ino && read.dev === known.dev;
+  };
+  if (inputs.some(isSame)) throw new Error(`${path}: it is read here, and would be overwritten`);
 }

@@ -104,9 +104,9 @@ function atLeast(least: number) {
 
 async function run(paths: string[], flags: Flags): Promise<void> {
   const policies = policyAsks(flags.policies);
-  if (flags.html !== undefined) checkWritable(flags.html);
-  const coldStarts = coldStartsFrom(flags.coldStarts);
   const files = paths.flatMap(filesOf);
+  if (flags.html !== undefined) checkWritable(flags.html, files);
+  const coldStarts = coldStartsFrom(flags.coldStarts);
   const { workload, formats } = await workloadFrom(files, flags);
   const spec: SimulationSpec = {
     arrivals: flags.arrivals,

@@ -1,6 +1,6 @@
 // `forechain evaluate` as a process, on small logs of known content.
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -87,6 +87,20 @@ test("cases that begin at one instant come in order of the file, not of their na
   evaluate(file, ...COLUMNS, "--split", "0.34", "--predictions", out);
   const rows = readFileSync(out, "utf8").trim().split("\n");
   expect(rows.map((row) => JSON.parse(row).case)).toEqual(["y", "y", "x", "x"]);
+});
+
+test("predictions never go over the log that they are made of, by whatever name", () => {
+  const file = join(folder, "own.csv");
+  writeFileSync(file, chainCsv(3));
+  const link = join(folder, "link.ndjson");
+  symlinkSync(file, link);
+  for (const out of [file, link]) {
+    const args = [join(ROOT, "src/cli/main.ts"), "evaluate", file, ...COLUMNS, "--predictions", out];
+    const { status, stderr } = spawnSync(process.execPath, args, { encoding: "utf8" });
+    expect(status).toBe(1);
+    expect(stderr).toContain(`${out}: it is read here, and would be overwritten`);
+  }
+  expect(readFileSync(file, "utf8")).toBe(chainCsv(3));
 });
 
 test("a case longer than the longest path of the engine is evaluated to its end, in bounded memory", () => {
