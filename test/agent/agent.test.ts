@@ -40,7 +40,9 @@ describe("a call to /invoke", () => {
     expect(cold.coldStartMs).toBeGreaterThan(10);
     expect(cold.endMs - cold.startMs).toBeGreaterThanOrEqual(cold.coldStartMs!);
     await agent.hub.until(() =>
-      agent.hub.misses.find(({ kind, executionId }) => kind === "warm" && executionId === "e1"),
+      agent.hub.misses.find(
+        ({ kind, task, executionId }) => kind === "warm" && task === "echo" && executionId === "e1",
+      ),
     );
 
     const warm = await agent.invoke("echo", "e2");

@@ -153,6 +153,8 @@ describe("alerts", () => {
     }));
     const report = { results: [], uses: [], ends: [], misses: waited };
     await world.hub("paris").report(world.workspace, "paris", "vm-1", report);
+    // Nothing was ever prepared for it, and it is counted all the same: for the task that was meant.
+    expect(await groupsOf("?groupBy=task", ({ task }) => task)).toEqual([["b", ["miss 10"]]]);
     expect(await alerts()).toEqual([]);
     const plan = (mode: "active" | "shadow", probability: number, reason: string) => {
       const skipped = [{ kind: "warm", task: "b", probability, savedMs: 400, reason }];
