@@ -1,9 +1,7 @@
 // The clusters: VMs with their load, warm runtimes and cache, and why a VM cannot be used.
+import { HEARTBEAT_STALE_MS } from "../core/allocate.ts";
 import type { ClusterView, VmView } from "../core/fleet.ts";
 import { bytes, el, ms, percent, quiet, table, type View } from "./dom.ts";
-
-/** As allocation has it: an agent that was silent for longer gets no work. */
-const SILENT_MS = 15_000;
 
 interface Row {
   cluster: ClusterView;
@@ -44,7 +42,7 @@ function stateOf(cluster: ClusterView, vm: VmView, nowMs: number): Node {
   if (cluster.draining || vm.draining) return el("span", { class: "bad" }, "draining");
   if (vm.lastHeartbeatMs === null) return el("span", { class: "bad" }, "no agent yet");
   const silentMs = nowMs - vm.lastHeartbeatMs;
-  if (silentMs > SILENT_MS) return el("span", { class: "bad" }, `silent for ${ms(silentMs)}`);
+  if (silentMs > HEARTBEAT_STALE_MS) return el("span", { class: "bad" }, `silent for ${ms(silentMs)}`);
   return el("span", { class: "good" }, vm.executions > 0 ? `running ${vm.executions}` : "ready");
 }
 
