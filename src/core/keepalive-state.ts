@@ -48,7 +48,7 @@ export interface TaskState {
 
 export interface KeepAliveState {
   frozen: boolean;
-  price?: PriceState;
+  price?: PriceState | undefined;
   tasks: Record<string, StoredTask>;
 }
 /** TaskState with plain arrays. */

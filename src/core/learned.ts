@@ -83,9 +83,9 @@ export class Learned {
    */
   adopt(parts: LearnedPart[], from: LearnedExport["learned"]): void {
     const taken: Partial<LearningState> = {};
-    if (parts.includes("gate")) taken.gate = from.gate;
-    if (parts.includes("margins")) taken.margins = from.margins;
-    if (parts.includes("placement")) taken.placement = from.placement;
+    if (parts.includes("gate") && from.gate !== undefined) taken.gate = from.gate;
+    if (parts.includes("margins") && from.margins !== undefined) taken.margins = from.margins;
+    if (parts.includes("placement") && from.placement !== undefined) taken.placement = from.placement;
     if (parts.includes("model") && from.drift !== undefined) taken.drift = from.drift;
     this.learning = new Learning({ ...this.learning.state(), ...taken });
     if (parts.includes("starts")) this.starts = new MeasuredStarts(from.starts);

@@ -24,7 +24,7 @@ export interface PriceState {
   budgetGbMs: number;
   heldGbMs: number;
   /** When the price moved last. */
-  movedMs?: number;
+  movedMs?: number | undefined;
 }
 
 export class MemoryPrice {
