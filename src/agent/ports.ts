@@ -1,7 +1,7 @@
 // Ports for the programs that a task starts, and whose they are. In: nothing; a port. Out: a port that nobody listens on; whether a process does.
 // A program takes its port when it has loaded what it needs, which may be seconds after the port was found free. Meanwhile the kernel may
 // give it to anybody who asks for any port: so ports come from below those that the kernel gives away, and whoever answers is looked at.
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { closeSync, openSync, readdirSync, readlinkSync, readSync } from "node:fs";
 import { descendants, membersOf } from "./drivers/proc.ts";
 import { freePort } from "./free-port.ts";
 
@@ -12,6 +12,7 @@ const PORTS = 10_000;
 const TRIES_MAX = 64;
 /** State of a listening socket in /proc/net/tcp. */
 const LISTENING = "0A";
+const TABLE_PIECE_BYTES = 4_096;
 
 /** By chance, not in order: several agents of one machine then hardly meet. Errors: as of `freePort`, when none is left. */
 export async function portForProgram(): Promise<number> {
@@ -27,39 +28,63 @@ export async function portForProgram(): Promise<number> {
 
 /** Whether the process group, or what has descended from its leader, listens on the port; null where this machine does not tell. */
 export function listensOn(groupId: number, port: number): boolean | null {
-  const inodes = listeningInodes(port);
-  if (inodes === null) return null;
-  const sockets = new Set(inodes.map((inode) => `socket:[${inode}]`));
+  const wanted = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+  const sockets = new Set<string>();
+  let isTold = false;
+  // Each table costs a walk over the kernel's own: the second is read only where the first does not hold it.
+  for (const table of ["/proc/net/tcp", "/proc/net/tcp6"]) {
+    const listening = listeningSockets(table);
+    isTold ||= listening !== null;
+    for (const { address, inode } of listening ?? []) if (address.endsWith(wanted)) sockets.add(`socket:[${inode}]`);
+    const holds = sockets.size === 0 ? false : anyHolds(descendants(groupId), sockets);
+    if (holds !== false) return holds;
+  }
+  if (!isTold) return null;
   // Nearly always the leader itself; the whole group is looked for only where it is none of its children either.
-  for (const processes of [() => descendants(groupId), () => membersOf(groupId)]) {
-    for (const id of processes()) {
-      const holds = holdsOneOf(id, sockets);
-      // Of another user: not ours to look at.
-      if (holds !== false) return holds;
-    }
+  return sockets.size === 0 ? false : anyHolds(membersOf(groupId), sockets);
+}
+
+/** Null: one of them is another user's, and not ours to look at. */
+function anyHolds(processes: number[], sockets: Set<string>): boolean | null {
+  for (const id of processes) {
+    const holds = holdsOneOf(id, sockets);
+    if (holds !== false) return holds;
   }
   return false;
 }
 
-function listeningInodes(port: number): string[] | null {
-  const wanted = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
-  const inodes: string[] = [];
-  let isTold = false;
-  for (const table of ["/proc/net/tcp", "/proc/net/tcp6"]) {
-    let text: string;
-    try {
-      text = readFileSync(table, "utf8");
-    } catch {
-      continue;
-    }
-    isTold = true;
-    for (const line of text.split("\n")) {
-      // Number, local address, remote address, state, …, inode in the tenth.
-      const fields = line.trim().split(/\s+/);
-      if (fields[3] === LISTENING && fields[1]?.endsWith(wanted)) inodes.push(fields[9]!);
-    }
+/**
+ * The kernel writes the table as it is read, listening sockets first: the rest, of a busy machine some 10,000 lines and 10 ms, is not asked for.
+ */
+function listeningSockets(table: string): { address: string; inode: string }[] | null {
+  const sockets: { address: string; inode: string }[] = [];
+  const piece = Buffer.alloc(TABLE_PIECE_BYTES);
+  let file: number;
+  try {
+    file = openSync(table, "r");
+  } catch {
+    return null;
   }
-  return isTold ? inodes : null;
+  try {
+    let rest = "";
+    for (let isHead = true; ; ) {
+      const bytes = readSync(file, piece, 0, piece.length, null);
+      if (bytes === 0) return sockets;
+      const lines = (rest + piece.toString("latin1", 0, bytes)).split("\n");
+      rest = lines.pop()!;
+      for (const line of lines) {
+        // Number, local address, remote address, state, …, inode in the tenth.
+        const [, address, , state, , , , , , inode] = line.trim().split(/\s+/);
+        if (!isHead && state !== LISTENING) return sockets;
+        if (!isHead) sockets.push({ address: address!, inode: inode! });
+        isHead = false;
+      }
+    }
+  } catch {
+    return null;
+  } finally {
+    closeSync(file);
+  }
 }
 
 function holdsOneOf(id: number, sockets: Set<string>): boolean | null {
