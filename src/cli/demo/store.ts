@@ -1,7 +1,6 @@
 // The origin store of the demo: objects of fixed sizes, whose bytes follow from their names, so that nothing is kept on disk
 // and every run reads the same. One listening port per cluster, each behind that cluster's link.
-import { createHash } from "node:crypto";
-import { seededRandom } from "../../core/random.ts";
+import { createCipheriv, createHash } from "node:crypto";
 import { type Answer, type Link, type LinkedServer, serveBehind } from "./link.ts";
 
 /** Sizes by kind of object; anything else is a 404. */
@@ -46,9 +45,9 @@ export class OriginStore {
   }
 }
 
+/** The key stream of a cipher: as random as any, the same for a name, and a hundred times as fast as a generator of numbers. */
 function bytesNamed(name: string, bytes: number): Buffer {
-  const random = seededRandom(createHash("sha256").update(name).digest().readUInt32LE(0));
-  const words = new Uint32Array(Math.ceil(bytes / 4));
-  for (let i = 0; i < words.length; i++) words[i] = random() * 2 ** 32;
-  return Buffer.from(words.buffer, 0, bytes);
+  const digest = createHash("sha256").update(name).digest();
+  const cipher = createCipheriv("aes-128-ctr", digest.subarray(0, 16), digest.subarray(16));
+  return cipher.update(Buffer.alloc(bytes));
 }
