@@ -291,12 +291,17 @@ function cheapest(pairs: Pair[], input: PlacementInput, index: FleetIndex): Cand
 
 function transfers(pair: Pair, input: PlacementInput, index: FleetIndex): number {
   const whole = input.chains[0]!;
-  const headStartMs = index.statesOf(whole.tasks[0]!.task)[pair.vm] === TASK_WARM ? 0 : whole.tasks[0]!.coldStartMs;
+  const asked = whole.tasks[0]!;
+  const isWarm = index.statesOf(asked.task)[pair.vm] === TASK_WARM;
+  const headStartMs = isWarm ? 0 : asked.coldStartMs;
+  // While the asked task starts, its own objects come.
+  const ownStartMs = isWarm || asked.prewarm === "never" ? 0 : asked.startMs;
   const cached = index.vms[pair.vm]!.uris;
   let sumMs = 0;
   for (const [i, task] of whole.tasks.entries()) {
     if (isPrepared(task, index.view.clusters[pair.cluster]!.cluster, pair.vm, input, index)) continue;
-    const leadMs = i > 0 && pair.demand.members.has(task.task) ? (task.lead?.p10 ?? 0) + headStartMs : 0;
+    const isLater = i > 0 && pair.demand.members.has(task.task);
+    const leadMs = isLater ? (task.lead?.p10 ?? 0) + headStartMs : i === 0 ? ownStartMs : 0;
     for (const object of task.objects) {
       if (cached.includes(object.uri)) continue;
       const loadMs = index.transferMs(object.uri, object.bytes, pair.cluster, pair.vm);

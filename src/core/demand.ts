@@ -29,8 +29,11 @@ export interface TaskDemand {
   multiplicity: number;
   lead: { p10: number; p50: number; p90: number } | null;
   durationMs: number;
+  /** What a call without a warm runtime waits, objects included. */
   coldStartMs: number;
-  /** Of ten starts one takes longer. */
+  /** Its runtime's start alone. */
+  startMs: number;
+  /** Of ten cold starts one takes longer. */
   slowStartMs: number;
   cpuMs: number;
   memoryBytes: number;
@@ -132,6 +135,7 @@ function taskDemand(
   const probability = isRoot ? 1 : (reached?.probability ?? chain.probability);
   const lead = isRoot ? { p10: 0, p50: 0, p90: 0 } : (reached?.leadTimeMs ?? null);
   const durationMs = profile?.durationMs?.p50 ?? DURATION_UNKNOWN_MS;
+  const coldStartMs = profile?.coldStartMs?.p50 ?? declared?.coldStartMs ?? COLD_START_UNKNOWN_MS;
   return {
     task,
     version: (isRoot ? input.version : null) ?? declared?.version ?? profile?.version ?? null,
@@ -139,7 +143,8 @@ function taskDemand(
     multiplicity: reached?.multiplicity ?? 1,
     lead,
     durationMs,
-    coldStartMs: profile?.coldStartMs?.p50 ?? declared?.coldStartMs ?? COLD_START_UNKNOWN_MS,
+    coldStartMs,
+    startMs: profile?.startMs?.p50 ?? coldStartMs,
     slowStartMs: profile?.coldStartMs?.p90 ?? declared?.coldStartMs ?? COLD_START_UNKNOWN_MS,
     cpuMs: profile?.cpuMs?.p50 ?? declared?.cpuMs ?? durationMs,
     memoryBytes: profile?.memoryBytes?.p90 ?? declared?.memoryBytes ?? MEMORY_UNKNOWN_BYTES,

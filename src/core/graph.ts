@@ -29,7 +29,10 @@ export interface TaskProfile {
   count: number;
   /** Warm duration: the cold start is taken out. */
   durationMs: Quantiles | null;
+  /** What calls waited, for objects too. */
   coldStartMs: Quantiles | null;
+  /** Whole starts of its runtimes as agents measured them (starts.ts); absent: none was. */
+  startMs?: Quantiles;
   cpuMs: Quantiles | null;
   memoryBytes: Quantiles | null;
   outputBytes: Quantiles | null;

@@ -3,6 +3,7 @@
 // One gate for everything, in one currency (ms of a user's waiting; the operator's dial turns GB·s and GB into it):
 //   act only if   p · saved  >  (1 − p) · waste  +  idle
 // Runtimes: prewarm.ts. Objects: here, ready before the runtime starts at the p10 lead time; given up past the p90 lead time.
+// The asked task comes too late to be started ahead, but what it will read can be on its way while it starts.
 // Waits add up along a way: a task that starts cold delays all that follow, which gives those that much more time to start; so in
 // a chain of steps shorter than their cold starts all later ones start at once, beside the first.
 // Order: objects and code before the runtime that needs them; the most valuable first, cut at the policy's fan-out.
@@ -58,6 +59,7 @@ export function planFor(candidate: Candidate, fleet: FleetView, input: PlanInput
     later: new Map(later.map((task) => [task.task, task])),
     hidden: {},
   };
+  if (weighing.delaysMs.get(root.task)! > 0) weighAsked(root, rootVm, weighing);
   const vms: Record<string, string> = {};
   for (const task of later) {
     const vm = chooseVm(task, cluster, index, input);
@@ -69,6 +71,17 @@ export function planFor(candidate: Candidate, fleet: FleetView, input: PlanInput
     weighTask(task, vm, root.task, weighing);
   }
   return { ...cut(weighing, fleet.policy.fanOutMax), vms, hidden: weighing.hidden };
+}
+
+/** It starts cold: its objects come meanwhile, and then it waits for the longer of both instead of one after the other. */
+function weighAsked(task: TaskDemand, vm: number, weighing: Weighing): void {
+  if (task.prewarm === "never") return;
+  const { startMs, coldStartMs } = task;
+  const timing = timingOf(task, { p10: 0, p50: 0, p90: 0 }, startMs);
+  const loadsMs = task.objects
+    .map((object) => weighPrefetch(object, task, timing, vm, weighing))
+    .filter((ms) => ms > 0);
+  if (loadsMs.length > 0) weighing.delaysMs.set(task.task, Math.min(coldStartMs, Math.max(startMs, ...loadsMs)));
 }
 
 function weighTask(task: TaskDemand, vm: number, root: string, weighing: Weighing): void {
@@ -107,7 +120,8 @@ function correctedLead(root: string, task: string, lead: Lead, { adjustments }: 
   return adjustments?.margins?.correct(root, task, lead) ?? lead;
 }
 
-function weighPrefetch(object: PrefetchItem, task: TaskDemand, timing: Timing, vm: number, weighing: Weighing): void {
+/** How long its load takes, ms; 0: it is not fetched ahead. */
+function weighPrefetch(object: PrefetchItem, task: TaskDemand, timing: Timing, vm: number, weighing: Weighing): number {
   const { index, policy, input, weighed } = weighing;
   const { vm: vmName, uris } = index.vms[vm]!;
   const loadMs = index.transferMs(object.uri, object.bytes, weighing.cluster, vm);
@@ -121,7 +135,7 @@ function weighPrefetch(object: PrefetchItem, task: TaskDemand, timing: Timing, v
   if (reason !== null) {
     const item = { probability: object.probability, task: task.task };
     skip(weighing, "prefetch", item, reason, savedMs, object.uri);
-    return;
+    return 0;
   }
   // Objects must be there before the runtime starts, since runtimes read them while they start.
   const startMs = (loadMs + task.coldStartMs) * PREPARE_MARGIN;
@@ -143,6 +157,7 @@ function weighPrefetch(object: PrefetchItem, task: TaskDemand, timing: Timing, v
       savedMs,
     },
   });
+  return loadMs;
 }
 
 /**

@@ -67,7 +67,7 @@ export function weighWarm(task: TaskDemand, root: string, timing: Timing, vm: nu
     skip(weighing, "warm", task, () => `already warm on ${vmView.vm}`);
     return { isPrepared: true, hidden: { ...hiddenOf(task, timing, 0, 0), heldMs: 0 } };
   }
-  const startMs = task.coldStartMs * PREPARE_MARGIN;
+  const startMs = task.startMs * PREPARE_MARGIN;
   const idlePerMs = ((task.memoryBytes / BYTES_PER_GB) * weighing.msPerGbSecond) / 1000;
   const latePerMs = task.probability * task.latencyWeight * task.latencySensitivity;
   const readyByMs = earliestOf(timing.lead, sparedMs > 0 ? LATE_MIN : lateShareOf(idlePerMs, latePerMs));
@@ -153,7 +153,7 @@ function partOf(
 /** `heldMs`: how long a runtime that nobody comes to use is held. */
 function hiddenOf(task: TaskDemand, timing: Timing, readyByMs: number, heldMs: number): Hidden & { heldMs: number } {
   const { leadP10Ms, leadP50Ms, leadP90Ms, lead } = timing;
-  const beginMs = Math.max(0, readyByMs - task.coldStartMs * PREPARE_MARGIN);
+  const beginMs = Math.max(0, readyByMs - task.startMs * PREPARE_MARGIN);
   const meanMs = MEAN_WEIGHTS.p10 * leadP10Ms + MEAN_WEIGHTS.p50 * leadP50Ms + MEAN_WEIGHTS.p90 * leadP90Ms;
   const idleMs = Math.max(0, meanMs - Math.max(readyByMs, task.coldStartMs));
   // What is held needs no start: its CPU is worth as much memory for so long.

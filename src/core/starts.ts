@@ -47,7 +47,7 @@ export class MeasuredStarts {
   }
 
   /**
-   * The profile with the longer of both cold starts, quantile by quantile; as it was where none has been measured. A record knows what
+   * The profile with measured starts, and the longer of both cold starts, quantile by quantile; as it was where none has been measured. A record knows what
    * a call waited for objects beside its runtime, but also waits that preparations shortened; a measured start knows neither.
    */
   correct(profile: TaskProfile): TaskProfile {
@@ -55,7 +55,8 @@ export class MeasuredStarts {
     if (measured === null) return profile;
     const recorded = profile.coldStartMs ?? measured;
     const longer = (quantile: keyof Quantiles) => Math.max(measured[quantile], recorded[quantile]);
-    return { ...profile, coldStartMs: { p10: longer("p10"), p50: longer("p50"), p90: longer("p90") } };
+    const coldStartMs = { p10: longer("p10"), p50: longer("p50"), p90: longer("p90") };
+    return { ...profile, coldStartMs, startMs: measured };
   }
 
   /** For people: how long starts took, and how many were counted (the last some hundred), by task. */
