@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import type { FleetView, VmView } from "../../src/core/fleet.ts";
 import { serve } from "../../src/core/pipeline.ts";
 import { Policy } from "../../src/protocol.ts";
 import {
@@ -52,6 +53,43 @@ describe("plan", () => {
     const cold = fleetOf([clusterOf("c", { vms: [vmOf("vm")] })]);
     const { plan: commands } = await plan(LINEAR, cold);
     expect(commands[0]!.deadlineMs).toBe(NOW_MS + 40 + 400);
+  });
+
+  it("starts what follows by its runtime's own start, not by what calls waited for objects too", async () => {
+    const startMs = { p10: 100, p50: 100, p90: 100 };
+    const reach = { A: { B: { probability: 1, leadMs: [1_000, 1_000, 1_000] as [number, number, number] } } };
+    const { plan: commands } = await plan({ ...LINEAR, reach, profiles: { A: {}, B: { startMs } } });
+    const [warm] = commands;
+    expect(warm!.notBeforeMs).toBeGreaterThan(NOW_MS + 600);
+    expect(warm!.notBeforeMs + 100).toBeLessThan(warm!.deadlineMs);
+  });
+
+  describe("objects of the asked task", () => {
+    const own = { uri: "https://store/own", bytes: 10e6, probability: 1, producer: null };
+    const start = { p10: 100, p50: 100, p90: 100 };
+    const table: TableModel = { ...LINEAR, profiles: { A: { objects: [own], startMs: start }, B: {}, C: {} } };
+    const near = { store: { latencyMs: 50, bandwidthBytesPerSecond: 50e6 } };
+    const fleet = (vm: Partial<VmView>, known: Partial<FleetView> = {}) =>
+      fleetOf([clusterOf("c", { vms: [vmOf("vm", vm)], proximity: near })], {
+        services: { store: { hosts: ["store"] } },
+        ...known,
+      });
+    const prefetches = async (view: ReturnType<typeof fleet>) =>
+      (await plan(table, view)).plan.filter(({ kind }) => kind === "prefetch");
+
+    it("come while it starts, and what follows is expected when the longer of both is over", async () => {
+      const { plan: commands } = await plan(table, fleet({}));
+      const [fetch] = commands;
+      expect(fetch).toMatchObject({ kind: "prefetch", task: "A", uri: own.uri, notBeforeMs: NOW_MS });
+      // Its load takes 250 ms, its start 100, one after the other they took 400.
+      expect(commands.find(({ task }) => task === "B")!.deadlineMs).toBe(NOW_MS + 40 + 250);
+    });
+
+    it("are left to it where it is warm, has them, or is never prepared", async () => {
+      expect(await prefetches(fleet({ warm: { A: 1 } }))).toEqual([]);
+      expect(await prefetches(fleet({ uris: [own.uri] }))).toEqual([]);
+      expect(await prefetches(fleet({}, { tasks: { A: declared({ prewarm: "never" }) } }))).toEqual([]);
+    });
   });
 
   it("an idle runtime that ends before it is needed is held on, not trusted", async () => {
