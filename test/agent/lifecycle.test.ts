@@ -86,8 +86,9 @@ describe("runtimes", () => {
     const { readyMs } = await hub.result(commandId);
     const end = await hub.until(() => hub.ends.find((candidate) => candidate.commandId === commandId));
     expect(end).toMatchObject({ used: false, reason: "expired" });
-    expect(end.endedMs).toBeGreaterThanOrEqual(expiresMs - 20);
-    expect(end.heldMs).toBeGreaterThanOrEqual(expiresMs - readyMs! - 50);
+    // The agent knows the hub's clock no better than a heartbeat on a busy machine tells it.
+    expect(end.endedMs).toBeGreaterThanOrEqual(expiresMs - 200);
+    expect(end.heldMs).toBeGreaterThanOrEqual(expiresMs - readyMs! - 200);
     expect(end.memoryBytes).toBeGreaterThan(2 ** 20);
   });
 
