@@ -105,10 +105,12 @@ describe.skipIf(!HAS_PROC)(`npm start${HAS_PROC ? "" : " (skipped: no /proc)"}`,
     expect(afterRootRatio(after)).toBeGreaterThan(afterRootRatio(before) * 0.7);
   });
 
-  it("ends every process on SIGTERM in the middle of its work", { timeout: 90_000 }, async () => {
+  it("ends every process on SIGTERM in the middle of its work", {
+    timeout: ENDS_WITHIN_MS + GONE_WITHIN_MS,
+  }, async () => {
     const started = start(["npm", "start", "-s"], { cwd: ROOT });
     running.push(started);
-    await waitFor("requests are being served", 60_000, () => started.stderr().includes(" 1/"));
+    await waitFor("requests are being served", ENDS_WITHIN_MS, () => started.stderr().includes(" 1/"));
     const family = descendants(started.pid);
     started.signal("SIGTERM");
     await started.exited;
