@@ -268,8 +268,8 @@ function biasAt(candidate: usize): f32 {
 
 /** Less than any sound score: what only fills up four gets probability 0. */
 const NO_SCORE: f32 = -1e30;
-/** Beneath it 1 / total is no number; exp4 gives no less. */
-const TOTAL_MIN: f32 = 1e-38;
+/** Far beneath what sound weights give; not so near to what exp4 gives at least that what fills up four would count. */
+const TOTAL_MIN: f32 = 1e-30;
 
 /**
  * CANDIDATE_P from scores to probabilities, four at a time. Without looking for the highest score first: scores are sums of what is below

@@ -3,25 +3,24 @@
 // comparisons than sorting, four at a time, and none of them is a branch to guess wrong: of forty rows it costs a fourth, of all 255 less still.
 
 import { CANDIDATE_SYMBOL } from "./candidates";
-import { OUT_PROBABILITIES, OUT_TASKS, SYMBOL_TASK_0 } from "./layout";
+import { OUT_PROBABILITIES, OUT_TASKS, SYMBOL_TASK_0, TASKS_MAX } from "./layout";
 
 /** Less than any probability: what only fills up four. */
 const NO_ROW: f32 = -1;
 const ROW_PROBABILITY: usize = memory.data(260 * 4, 64);
-const ROW_SYMBOL: usize = memory.data(256 * 4, 64);
+const ROW_TASK: usize = memory.data(256 * 4, 64);
 let rows: i32 = 0;
 
 /**
  * Takes the candidates from `from` to `count` that have at least `floor`, whose probabilities lie at `probabilities`, and writes the
- * `limit` likeliest; returns how many. Of NaN, which only a hostile image gives, no comparison is true.
+ * `limit` likeliest; returns how many. Only a hostile image gives NaN, of which no comparison is true, and symbols that are no task.
  */
 export function rowsOut(probabilities: usize, from: i32, count: i32, floor: f64, limit: i32): i32 {
   collect(probabilities, from, count, floor);
   for (let row = 0; row < rows; row++) {
     const place = placeOf(row);
     if (place >= limit) continue;
-    const symbol = load<u32>(ROW_SYMBOL + (<usize>row << 2));
-    store<u32>(OUT_TASKS + (<usize>place << 2), symbol - SYMBOL_TASK_0);
+    store<u32>(OUT_TASKS + (<usize>place << 2), load<u32>(ROW_TASK + (<usize>row << 2)));
     store<f64>(OUT_PROBABILITIES + (<usize>place << 3), <f64>load<f32>(ROW_PROBABILITY + (<usize>row << 2)));
   }
   return min(rows, limit);
@@ -31,10 +30,11 @@ function collect(probabilities: usize, from: i32, count: i32, floor: f64): void 
   let to: usize = 0;
   for (let s = <usize>from; s < <usize>count; s++) {
     const probability = load<f32>(probabilities + (s << 2));
+    const task = load<u32>(CANDIDATE_SYMBOL + (s << 2)) - SYMBOL_TASK_0;
     // Written in any case, kept only where the next one goes elsewhere.
     store<f32>(ROW_PROBABILITY + (to << 2), probability);
-    store<u32>(ROW_SYMBOL + (to << 2), load<u32>(CANDIDATE_SYMBOL + (s << 2)));
-    to += usize(probability >= 0) & ~usize(<f64>probability < floor);
+    store<u32>(ROW_TASK + (to << 2), task);
+    to += usize(probability >= 0) & ~usize(<f64>probability < floor) & usize(task < TASKS_MAX);
   }
   rows = <i32>to;
   v128.store(ROW_PROBABILITY + (to << 2), f32x4.splat(NO_ROW));
