@@ -116,7 +116,11 @@ class PlayedAgent {
   #break(): void {
     this.breaks++;
     this.#socket?.close();
-    if (!this.#stopped) void this.#open().then(() => this.#beat());
+    const ended = (error: Error) => {
+      // The bench is over while the connection is still being made.
+      if (!this.#stopped) throw error;
+    };
+    if (!this.#stopped) void this.#open().then(() => this.#beat(), ended);
   }
 }
 
