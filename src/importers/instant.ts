@@ -8,6 +8,9 @@ export function isDayFirst(texts: Iterable<string>): boolean {
 
 const MONTHS = 12;
 const ZONE = /(?:Z|\b(?:UTC|GMT)|[+-]\d\d(?::?\d\d)?)$/i;
+/** As most logs have it: Date.parse takes these as they are, in a fifth of the time. */
+const ISO = /^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,3})?(Z|[+-]\d\d:\d\d)?$/;
+const DATE_CHARS = 10;
 /** 2012-10-09, 2012/10/9, 20121009. */
 const YEAR_FIRST = /^(\d{4})([-/.]?)(\d\d?)\2(\d\d?)(?=\D|$)/;
 const YEAR_LAST = /^(\d\d?)([-/.])(\d\d?)\2(\d{4})(?=\D|$)/;
@@ -20,8 +23,16 @@ const CLOCK = /^(?:T|[\s:,]+)(\d\d?)[:.]?(\d\d)(?:[:.]?(\d\d)(?:[.,](\d+))?)?\s*
  */
 export function instantOf(text: string, dayFirst = false): number | null {
   if (text === "") return 0;
+  const iso = ISO.exec(text);
+  if (iso !== null) return ofIso(text, iso[1]);
   if (/^-?\d+(\.\d+)?(e[+-]?\d+)?$/i.test(text)) return ofNumber(Number(text));
   const ms = ofDate(text, dayFirst) ?? Date.parse(ZONE.test(text) ? text : `${text} UTC`);
+  return Number.isNaN(ms) ? null : ms;
+}
+
+function ofIso(text: string, zone: string | undefined): number | null {
+  const joined = text[DATE_CHARS] === "T" ? text : `${text.slice(0, DATE_CHARS)}T${text.slice(DATE_CHARS + 1)}`;
+  const ms = Date.parse(zone === undefined ? `${joined}Z` : joined);
   return Number.isNaN(ms) ? null : ms;
 }
 
