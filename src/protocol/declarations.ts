@@ -42,12 +42,18 @@ export const VmDeclaration = z.strictObject({
 });
 export type VmDeclaration = z.infer<typeof VmDeclaration>;
 
+/** What is none would approve nothing, without a word. */
+const ApprovedHost = z
+  .string()
+  .max(260)
+  .regex(/^(\*\.)?[A-Za-z0-9._\-[\]:]+$/, "expected `host`, `host:port` or `*.suffix`");
+
 export const ClusterDeclaration = z.strictObject({
   vms: z.array(VmDeclaration).max(1000).default([]),
   labels: z.record(z.string().max(63), z.string().max(255)).default({}),
   draining: z.boolean().default(false),
-  /** Host patterns (`*.example.net`) from which agents may announce URLs of their own. */
-  approvedHosts: z.array(z.string().max(253)).max(64).default([]),
+  /** Hosts (`host`, `host:port` or `*.suffix`) of which agents may announce URLs of their own. */
+  approvedHosts: z.array(ApprovedHost).max(64).default([]),
   pricePerGbSecond: z.number().nonnegative().default(0),
   /** One way between two VMs of the cluster. */
   internalLatencyMs: DurationMs.default(0.5),

@@ -138,9 +138,10 @@ function approvedUrl(announced: string | null, approvedHosts: string[]): string 
   if (username !== "" || password !== "") return null;
   const matches = approvedHosts.some((pattern) => {
     const wanted = pattern.toLowerCase();
-    if (wanted.startsWith("*.")) return hostname.endsWith(wanted.slice(1)) && hostname.length > wanted.length - 1;
     // A pattern with a port approves that port, one without approves any.
-    return wanted === host || wanted === hostname;
+    return [host, hostname].some((name) =>
+      wanted.startsWith("*.") ? name.endsWith(wanted.slice(1)) && name.length > wanted.length - 1 : name === wanted,
+    );
   });
   return matches ? announced : null;
 }
