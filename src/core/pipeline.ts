@@ -27,7 +27,7 @@ const RESERVE_ATTEMPTS_MAX = 3;
 const RESERVATION_MARGIN = 2;
 const RESERVATION_SLACK_MS = 5_000;
 /** Told to callers when nothing is suitable: capacity changes at the pace of heartbeats, ms. */
-const RETRY_AFTER_MS = 2_000;
+export const RETRY_AFTER_MS = 2_000;
 const NO_PROFILES: Map<string, TaskProfile> = new Map();
 const ADMITTED_DRY: Admission = { ok: true, commandIds: {}, refusedKeys: {} };
 

@@ -1,10 +1,9 @@
 // A VM for a task without prediction, plan or hub: what a request falls back to when any of them fails.
 import { HEARTBEAT_STALE_MS } from "../core/allocate.ts";
 import { type FleetView, freeMemoryBytes, type VmView } from "../core/fleet.ts";
-import type { Served, TaskRequest, Unsuitable } from "../core/pipeline.ts";
+import { RETRY_AFTER_MS, type Served, type TaskRequest, type Unsuitable } from "../core/pipeline.ts";
+import type { Prediction } from "../protocol.ts";
 import { isUnreachable, type Target } from "./forward.ts";
-
-const RETRY_AFTER_MS = 2_000;
 
 /** An allocation of the task alone: nothing is predicted, held or prepared. */
 export function serveBare(
@@ -17,10 +16,7 @@ export function serveBare(
   const { task, branch = null } = request;
   const prediction = { modelVersion: 0, next: [], reach: [], chains: [], demand: NO_DEMAND };
   const target = anyVm(workspace, task, fleet, new Set(), nowMs);
-  if (target === null) {
-    const refused = fleet.clusters.map(({ cluster }) => ({ cluster, reason: "no VM with the task can be reached" }));
-    return { kind: "unsuitable", allocationId, prediction, demand: NO_DEMAND, refused, retryAfterMs: RETRY_AFTER_MS };
-  }
+  if (target === null) return noneReached(allocationId, prediction, fleet);
   const { cluster, vm, url } = target;
   return {
     kind: "allocated",
@@ -40,6 +36,13 @@ export function serveBare(
     branch,
     expectedTerms: null,
   };
+}
+
+/** There are VMs with the task, perhaps, but none takes a call. */
+export function noneReached(allocationId: string, prediction: Prediction, fleet: FleetView): Unsuitable {
+  const refused = fleet.clusters.map(({ cluster }) => ({ cluster, reason: "no VM with the task can be reached" }));
+  const { demand } = prediction;
+  return { kind: "unsuitable", allocationId, prediction, demand, refused, retryAfterMs: RETRY_AFTER_MS };
 }
 
 const NO_DEMAND = { cpuMs: 0, peakMemoryBytes: 0, networkBytes: 0, prefetch: [] };

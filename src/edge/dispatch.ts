@@ -4,7 +4,7 @@
 import type { FleetView } from "../core/fleet.ts";
 import type { Served, TaskRequest, Unsuitable } from "../core/pipeline.ts";
 import { allocateTask } from "./allocator.ts";
-import { anyVm } from "./any-vm.ts";
+import { anyVm, noneReached } from "./any-vm.ts";
 import type { Env } from "./env.ts";
 import { type Call, type Forwarded, forward, isUnreachable, type Target } from "./forward.ts";
 
@@ -47,13 +47,8 @@ export async function place(
     const allocated = served.kind === "allocated" ? served : null;
     return { kind: "placed", ...target, task, allocationId, vms: {}, branch, served: allocated };
   }
-  if (served.kind === "unsuitable") return served;
-  const refused = fleet.clusters.map(({ cluster }) => ({ cluster, reason: "no VM with the task can be reached" }));
-  const { demand } = served.prediction;
-  return { ...served, kind: "unsuitable", demand, refused, retryAfterMs: RETRY_AFTER_MS };
+  return served.kind === "unsuitable" ? served : noneReached(allocationId, served.prediction, fleet);
 }
-
-const RETRY_AFTER_MS = 2_000;
 
 export interface Sent {
   target: Target;
