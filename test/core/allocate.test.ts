@@ -1,3 +1,4 @@
+// Which cluster a chain goes to: filter and terms of allocate.ts, asked through `serve` with a model of tables.
 import { describe, expect, it } from "vitest";
 import { engineModule } from "../../src/cli/build.ts";
 import { HEARTBEAT_STALE_MS } from "../../src/core/allocate.ts";

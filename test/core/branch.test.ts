@@ -1,3 +1,4 @@
+// Branches of a fan-out: opened step by step, to a bound, and joined again.
 import { describe, expect, it } from "vitest";
 import { joined, opened } from "../../src/core/branch.ts";
 

@@ -1,3 +1,4 @@
+// What a chain needs of a cluster, from profiles and declarations written out here.
 import { describe, expect, it } from "vitest";
 import { demandOf, fillTemplate, MEMORY_UNKNOWN_BYTES } from "../../src/core/demand.ts";
 import type { ChainTask } from "../../src/core/predict.ts";

@@ -1,3 +1,4 @@
+// Facts that an agent tells, settled as outcomes: a table of each kind, and that none counts twice.
 import { describe, expect, it } from "vitest";
 import { type CommandFacts, settleEnd, settleFailure, settleMiss, settleUse } from "../../src/core/feedback.ts";
 import { Outcome } from "../../src/protocol.ts";

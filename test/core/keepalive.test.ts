@@ -1,3 +1,4 @@
+// Holds as they are learned: calls at known gaps, with the clock in the test's hand.
 import { describe, expect, it } from "vitest";
 import { KeepAlive } from "../../src/core/keepalive.ts";
 import { waitOf } from "../../src/core/planned.ts";

@@ -1,3 +1,4 @@
+// The learners of outcomes one by one: gate, margins, placement, drift; each with what it must find and what it must leave.
 import { describe, expect, it } from "vitest";
 import { CORRECTED_TERMS, corrected, FACTOR_MAX, PlacementCorrections } from "../../src/core/corrections.ts";
 import { DriftDetector } from "../../src/core/drift.ts";

@@ -1,3 +1,4 @@
+// What is prepared, when, and what is left with which reason: plan.ts and prewarm.ts, asked through `serve` with a model of tables.
 import { describe, expect, it } from "vitest";
 import type { FleetView, VmView } from "../../src/core/fleet.ts";
 import { serve } from "../../src/core/pipeline.ts";

@@ -1,3 +1,4 @@
+// What a prediction tells of a model of tables: next, reach with routes, the tree and the paths.
 import { describe, expect, it } from "vitest";
 import type { Model } from "../../src/core/graph.ts";
 import { hashVersion, predict } from "../../src/core/predict.ts";

@@ -1,3 +1,4 @@
+// The shadow price of memory: at the dial, lower where less is held, and back.
 import { expect, it } from "vitest";
 import { KeepAlive } from "../../src/core/keepalive.ts";
 import { MemoryPrice } from "../../src/core/price.ts";

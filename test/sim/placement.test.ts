@@ -1,3 +1,4 @@
+// The report's scenario of learned placement, small.
 import { expect, it } from "vitest";
 import { engineModule } from "../../src/cli/build.ts";
 import { PLACEMENT_WAYS, placements } from "../../src/sim/placement.ts";

@@ -1,3 +1,4 @@
+// Whole simulations of made logs: what Forechain must save of each shape, and that the accounts add up.
 import { beforeAll, describe, expect, it } from "vitest";
 import { engineModule } from "../../src/cli/build.ts";
 import { placements } from "../../src/sim/placement.ts";

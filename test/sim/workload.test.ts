@@ -1,3 +1,4 @@
+// Logs as workloads: which are refused with which reason, what a replayed run keeps of the log, and when runs arrive.
 import { describe, expect, it } from "vitest";
 import { arrivalsOf } from "../../src/sim/arrivals.ts";
 import { workloadFault, workloadOf } from "../../src/sim/workload.ts";

@@ -1,3 +1,4 @@
+// The simulated world by itself: waits, instances and memory of single runs that can be worked out by hand.
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { Accounts } from "../../src/sim/accounting.ts";
