@@ -18,7 +18,7 @@ import { type Cases, casesOf } from "./evaluation/cases.ts";
 import { evaluateNext, type NextResult, type NextRow } from "./evaluation/next.ts";
 import { evaluateReach, type ReachResult } from "./evaluation/reach.ts";
 import { checkWritable } from "./failure.ts";
-import { counted, progressTeller, readTelling } from "./progress.ts";
+import { counted, filesNamed, progressTeller, readTelling } from "./progress.ts";
 
 const SPLIT_NEXT = 0.667;
 const SPLIT_REACH = 0.5;
@@ -26,8 +26,6 @@ const SPLIT_REACH = 0.5;
 const COLUMN_FORMATS: FormatName[] = ["csv", "ndjson"];
 /** Tested cases below which the numbers are said to tell little: one case more or less then moves a share by 2 %. */
 const CASES_TELLING = 50;
-/** Files named in the headline; of more their number is told. */
-const FILES_NAMED_MAX = 3;
 
 const HELP = `
 Cases are taken one after another in order of their first event. The first part (--split) teaches; on the rest each event is
@@ -118,7 +116,7 @@ async function evaluate(paths: string[], flags: Flags): Promise<void> {
   // Whole runs are learned for `reach`; for `next` their columns do, which take a tenth of the memory.
   const runs = flags.reach === true ? [...assembled(records)].sort(inLogOrder) : null;
   const log = casesOf(runs ?? assembled(records), size);
-  if (log.length === 0) throw new Error(`no case was found in ${file}`);
+  if (log.length === 0) throw new Error(`no case was found in ${filesNamed(files)}`);
   const split = flags.split ?? (flags.reach === true ? SPLIT_REACH : SPLIT_NEXT);
   const namesColumns = Object.keys(given).length > 0;
   for (const note of [...readingNotes(log, formats, namesColumns), ...evidenceNotes(log.length, split)]) {
@@ -201,9 +199,8 @@ function print(flags: Flags, files: string[], result: Record<string, unknown>, t
     return;
   }
   const { cases, events, tasks } = result;
-  const read = files.length > FILES_NAMED_MAX ? `${files.length} files` : files.join(", ");
   const size = `${counted(Number(cases), "case")}, ${counted(Number(events), "event")}, ${counted(Number(tasks), "task")}`;
-  process.stdout.write(`${[`${read}: ${size}`, ...text].join("\n")}\n`);
+  process.stdout.write(`${[`${filesNamed(files)}: ${size}`, ...text].join("\n")}\n`);
 }
 
 function percent(value: number): string {

@@ -4,8 +4,8 @@ import { dirname } from "node:path";
 
 const FILE_FAULTS: Record<string, string> = {
   ENOENT: "there is no such file",
-  EACCES: "it may not be read",
-  EPERM: "it may not be read",
+  EACCES: "permission denied",
+  EPERM: "permission denied",
   EISDIR: "it is a folder",
   EEXIST: "a file of this name is in the way",
   ENOTDIR: "a part of the path is no folder",
@@ -15,7 +15,8 @@ const FILE_FAULTS: Record<string, string> = {
 
 export function messageOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  const { code, path, syscall } = error as NodeJS.ErrnoException;
+  const { code, path, syscall, address, port } = error as NodeJS.ErrnoException & { address?: string; port?: number };
+  if (code === "EADDRINUSE") return `${address}:${port} is in use by another process: listen on another port`;
   const fault = code === undefined ? undefined : FILE_FAULTS[code];
   const isFileFault = fault !== undefined && typeof path === "string" && !syscall?.startsWith("spawn");
   return isFileFault ? `${path}: ${fault}` : error.message;

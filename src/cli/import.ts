@@ -7,7 +7,7 @@ import { filesOf } from "../importers/source.ts";
 import { messageOf } from "./failure.ts";
 import { type Counted, Counter } from "./import-count.ts";
 import { Uploader } from "./import-upload.ts";
-import { counted, progressTeller } from "./progress.ts";
+import { counted, filesNamed, progressTeller } from "./progress.ts";
 import { type Target, targetOf, WorkerError } from "./target.ts";
 
 /** Reasons told per file on standard error. */
@@ -89,7 +89,7 @@ export function importCommand(): Command {
       if (flags.json === true) process.stdout.write(`${JSON.stringify({ files: reports })}\n`);
       const empty = reports.filter(({ runs }) => runs === 0);
       if (empty.length === 0) return;
-      process.stderr.write(`forechain: no run was found in ${empty.map(({ file }) => file).join(", ")}\n`);
+      process.stderr.write(`forechain: no run was found in ${filesNamed(empty.map(({ file }) => file))}\n`);
       process.exitCode = 1;
     });
 }

@@ -1,5 +1,5 @@
 // `forechain learning`: what a workspace has learned. In: a worker, and what to do. Out: text for people, or one JSON value.
-import { createReadStream, writeFileSync } from "node:fs";
+import { createReadStream, statSync, writeFileSync } from "node:fs";
 import { text } from "node:stream/consumers";
 import Table from "cli-table3";
 import { Argument, Command, Option } from "commander";
@@ -89,6 +89,8 @@ async function save(file: string | undefined, flags: Flags & { model: boolean })
 }
 
 async function load(file: string, flags: Flags & { part?: LearnedPart[] }): Promise<void> {
+  if (file !== "-" && statSync(file, { throwIfNoEntry: false })?.isDirectory())
+    throw new Error(`${file}: it is a folder`);
   const json = await text(file === "-" ? process.stdin : createReadStream(file));
   let exported: unknown;
   try {

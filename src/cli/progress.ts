@@ -4,6 +4,9 @@ import { type LogRecords, type ReadOptions, recordsOf } from "../importers/read.
 
 /** How often progress is told, ms. */
 const PROGRESS_MS = 2_000;
+const FILES_NAMED_MAX = 3;
+/** Of a folder each file may have a reason of its own. */
+const REASONS_TOLD = 10;
 
 /** Of one piece of work. What it returns is called as often as one likes; the text is only made when it is told. */
 export function progressTeller(): (text: () => string) => void {
@@ -20,8 +23,17 @@ export function progressTeller(): (text: () => string) => void {
 export async function readTelling(files: string[], options: ReadOptions): Promise<Omit<LogRecords, "skipped">> {
   const progress = progressTeller();
   const { skipped, ...read } = await recordsOf(files, options, (count) => progress(() => `${count} records read`));
-  for (const [reason, count] of skipped) process.stderr.write(`skipped ${count}: ${reason}\n`);
+  for (const [reason, count] of [...skipped].slice(0, REASONS_TOLD)) {
+    process.stderr.write(`skipped ${count}: ${reason}\n`);
+  }
+  const others = skipped.size - REASONS_TOLD;
+  if (others > 0) process.stderr.write(`skipped for ${counted(others, "other reason")} too\n`);
   return read;
+}
+
+/** All of a few files, of more their number. */
+export function filesNamed(files: string[]): string {
+  return files.length > FILES_NAMED_MAX ? `${files.length} files` : files.join(", ");
 }
 
 /** `1 case`, `2 cases`. */

@@ -6,6 +6,8 @@ import { describe, expect, it } from "vitest";
 import { ROOT } from "../../src/cli/build.ts";
 import { start } from "./processes.ts";
 
+/** Nothing listens there. */
+const NOBODY = "http://127.0.0.1:9";
 const COMMANDS = ["demo", "dev", "workspace", "agent", "evaluate", "import", "learning", "simulate"];
 
 async function forechain(...operands: string[]) {
@@ -55,6 +57,12 @@ describe("forechain", () => {
     ["a missing file", ["evaluate", "none.csv"], {}, /none\.csv: there is no such file/],
     ["a missing log to import", ["import", "--dry-run", "none.csv"], {}, /^none\.csv: there is no such file$/m],
     ["a missing configuration", ["agent", "--config", "none.yaml"], {}, /^none\.yaml: there is no such file$/m],
+    [
+      "a folder where a file is wanted",
+      ["learning", "import", "src", "--url", NOBODY, "--key", "k"],
+      {},
+      /it is a folder/,
+    ],
     ["an unknown command of a command", ["learning", "forget"], {}, /unknown command 'forget'/],
     [
       "a result that cannot be written",
@@ -62,12 +70,7 @@ describe("forechain", () => {
       {},
       /none\/out\.ndjson: there is no folder none/,
     ],
-    [
-      "a URL without a key",
-      ["learning", "--url", "http://127.0.0.1:9"],
-      {},
-      /no key for .*: give --key or FORECHAIN_KEY/,
-    ],
+    ["a URL without a key", ["learning", "--url", NOBODY], {}, /no key for .*: give --key or FORECHAIN_KEY/],
     [
       "what is no URL",
       ["learning", "--url", "localhost", "--key", "k"],
@@ -77,7 +80,7 @@ describe("forechain", () => {
     [
       "a worker that is not there",
       ["learning", "show"],
-      { FORECHAIN_URL: "http://127.0.0.1:9", FORECHAIN_KEY: "k" },
+      { FORECHAIN_URL: NOBODY, FORECHAIN_KEY: "k" },
       /127\.0\.0\.1:9 does not answer .*npm run dev.*--url/,
     ],
   ];
