@@ -1,6 +1,6 @@
 // The likeliest rows, highest first. In: probabilities of candidates. Out: OUT_TASKS, OUT_PROBABILITIES.
 // Algorithm: a row's place is the number of rows before it: of greater ones, and of equal ones that come earlier. That takes more
-// comparisons than sorting, four at a time, and none of them is a branch to guess wrong: of forty rows it costs a fourth, of all 255 less still.
+// comparisons than sorting, four at a time, and none of them is a branch to guess wrong: forty rows take 0.4 of the time.
 
 import { CANDIDATE_SYMBOL } from "./candidates";
 import { OUT_PROBABILITIES, OUT_TASKS, SYMBOL_TASK_0, TASKS_MAX } from "./layout";
