@@ -21,9 +21,12 @@ async function* readNative(content: Content): AsyncGenerator<Imported> {
   }
 }
 
+/** Keys under which documents have their records. */
+const LISTS = ["events", "rows", "jobs"];
+
 async function* readRows(content: Content, options: ImportOptions): AsyncGenerator<Imported> {
   let position = 0;
-  for await (const part of jsonParts(content, ["events", "rows", "jobs"])) {
+  for await (const part of jsonParts(content, LISTS)) {
     if ("malformed" in part) {
       yield skipped(`not JSON: ${part.malformed}`);
       continue;
@@ -31,20 +34,20 @@ async function* readRows(content: Content, options: ImportOptions): AsyncGenerat
     // Lists of lists: each inner one is a trace.
     for (const value of Array.isArray(part.value) ? part.value : [part.value]) {
       if (!isObject(value)) yield skipped("a line that is no object");
-      // What is left around the elements that came one by one.
-      else if (part.key === null && position > 0 && Object.values(value).some(isEmptyList)) continue;
       else {
         // Lines of one file may differ in their keys.
         const layout = layoutOf(Object.keys(value), options.columns);
-        if (typeof layout === "string") yield skipped(layout + whereRecordsMayBe(value));
-        else yield rowOf(value, layout, position++, options.fileId);
+        if (typeof layout === "string") {
+          // What is left around the elements that came one by one is no record, nor meant as one.
+          if (!isEmptied(value) || position === 0) yield skipped(layout + whereRecordsMayBe(value));
+        } else yield rowOf(value, layout, position++, options.fileId);
       }
     }
   }
 }
 
-function isEmptyList(value: unknown): boolean {
-  return Array.isArray(value) && value.length === 0;
+function isEmptied(value: Record<string, unknown>): boolean {
+  return LISTS.some((key) => Array.isArray(value[key]) && value[key].length === 0);
 }
 
 /** A document whose records are further inside. */

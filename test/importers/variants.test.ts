@@ -295,6 +295,12 @@ describe("shapes", () => {
       ["t web/GET /a 1000-1500 ok"],
     ],
     [
+      "lines with empty lists",
+      lines(["a", "b"].map((task, at) => ({ run_id: "r", task, start: 1_704_067_200 + at, events: [], tags: [] }))),
+      {},
+      ["r a 0-0 ok", "r b 1000-1000 ok"],
+    ],
+    [
       "end and duration",
       "run,task,end_timestamp,duration_ms\nr,a,2024-01-01T00:00:05Z,1500",
       { run: "run" },
