@@ -50,9 +50,11 @@ function isEmptied(value: Record<string, unknown>): boolean {
   return LISTS.some((key) => Array.isArray(value[key]) && value[key].length === 0);
 }
 
-/** A document whose records are further inside. */
+/** A document whose records are further inside. People paste such words into a shell: plain keys only. */
 function whereRecordsMayBe(value: Record<string, unknown>): string {
-  const [key] = Object.entries(value).find(([, inner]) => Array.isArray(inner) && isObject(inner[0])) ?? [];
+  const [key] =
+    Object.entries(value).find(([name, inner]) => /^\w+$/.test(name) && Array.isArray(inner) && isObject(inner[0])) ??
+    [];
   return key === undefined ? "" : `; "${key}" has objects: jq -c '.${key}[]' makes lines of them`;
 }
 
