@@ -3,7 +3,7 @@
 // devices and more bytes than the bound are refused, and a folder appears only when it is whole.
 import { createHash } from "node:crypto";
 import { createReadStream, createWriteStream } from "node:fs";
-import { chmod, mkdir, open, readdir, rename, rm } from "node:fs/promises";
+import { chmod, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { dirname, join, normalize, sep } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { createGunzip } from "node:zlib";
@@ -49,6 +49,10 @@ export class Bundles {
   /** `path` is that of a content-addressed file, so that equal paths are equal bytes. Each success wants one `release`. */
   async unpack(path: string): Promise<UnpackAnswer> {
     const name = createHash("sha256").update(path).digest("hex").slice(0, 32);
+    const before = this.#bundles.get(name);
+    // Unpacked anew where somebody has removed it meanwhile; by the first who finds it so.
+    if (before !== undefined && (await isGone(before)) && this.#bundles.get(name) === before)
+      this.#bundles.delete(name);
     let unpacking = this.#bundles.get(name);
     if (unpacking === undefined) {
       unpacking = this.#unpackNow(path, name);
@@ -135,6 +139,11 @@ export class TaskCode {
     this.#folders.delete(runtime.runtimeId);
     if (folder !== undefined) void this.#bundles.release(folder);
   }
+}
+
+async function isGone(unpacking: Promise<Bundle>): Promise<boolean> {
+  const { folder } = await unpacking.catch(() => ({ folder: null }));
+  return folder !== null && (await stat(folder).catch(() => null)) === null;
 }
 
 /** Programs may have made folders in it that nobody may write to, as module caches do: they are made writable first. */

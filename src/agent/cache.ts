@@ -202,6 +202,10 @@ export class ObjectCache implements ObjectStore {
     const room = { bytes: 0, expectedBytes: Math.max(told, stale?.bytes ?? 0), before: stale };
     try {
       flight.mustGoOn();
+      // Each time: whoever cleans a disk while the agent runs takes the folders along.
+      await mkdir(join(this.#options.folder, "incoming"), { recursive: true }).catch((error: unknown) => {
+        throw diskFailure(error);
+      });
       // Looked at before the store is asked, and once it has answered; nothing is thrown out before its first byte has come.
       await this.#space.mustFit(room, told, this.#newcomer(want, told));
       const beganMs = this.#options.nowMs();

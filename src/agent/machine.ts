@@ -13,7 +13,8 @@ export interface Capacity {
 
 /** What the configuration says goes before what the machine has: agents may share one. */
 export async function readCapacity(config: AgentConfig): Promise<Capacity> {
-  const disk = await statfs(config.cache.folder);
+  // Somebody may have removed the folder: no disk is told then, and the agent goes on.
+  const disk = await statfs(config.cache.folder).catch(() => ({ blocks: 0, bavail: 0, bsize: 0 }));
   return {
     cpuCores: config.capacity.cpuCores ?? availableParallelism(),
     memoryBytes: config.capacity.memoryBytes ?? totalmem(),

@@ -1,6 +1,8 @@
 // A real agent process against a hub that speaks the protocol: calls, measurements, commands, reports, stops.
 
 import { createHash } from "node:crypto";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { rangeOf } from "../../src/agent/range.ts";
 import { CONTINUATION_HEADER } from "../../src/protocol.ts";
@@ -125,6 +127,22 @@ describe("objects", () => {
     expect(store.asked("/model.bin")).toBe(1);
     await store.stop();
   });
+});
+
+it("an agent whose cache is removed while it runs loads again what is asked for", async () => {
+  const store = await TestStore.start();
+  const uri = store.put("/model.bin", pattern(300_000));
+  const agent = await startTestAgent({ config: { objects: { schemes: ["http"], hosts: [store.host] } } });
+  const { hub } = agent;
+  const read = async (id: string) => (await agent.invoke("echo", id, `/read?uri=${encodeURIComponent(uri)}`)).json();
+  expect(await read("e1")).toMatchObject({ status: 200, bytes: 300_000 });
+  await rm(join(agent.folder, "cache"), { recursive: true });
+  await hub.until(() => hub.heartbeats.at(-1)?.capacity.diskFreeBytes === 0);
+  expect(await read("e2")).toMatchObject({ status: 200, bytes: 300_000 });
+  expect(store.asked("/model.bin")).toBe(2);
+  await hub.until(() => hub.heartbeats.at(-1)!.capacity.diskFreeBytes > 0);
+  expect(hub.malformed).toEqual([]);
+  await store.stop();
 });
 
 describe("a range of an object", () => {

@@ -52,6 +52,9 @@ describe("an archive", () => {
       expect(first).toEqual(second);
       if (!first.ok) throw new Error(first.detail);
       expect(await readFile(join(first.folder, "src/main.js"), "utf8")).toBe("1");
+      await rm(first.folder, { recursive: true });
+      expect(await Promise.all([unpack(name, bytes), unpack(name, bytes)])).toEqual([first, first]);
+      expect(await readFile(join(first.folder, "src/main.js"), "utf8")).toBe("1");
     }
     expect(await readdir(join(folder, "bundles"))).toHaveLength(2);
   });
