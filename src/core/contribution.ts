@@ -4,6 +4,7 @@
 //   task          n executions, r runs, 0 as root, x not ok, a retries, k cold starts, l latency sensitivity in thousandths
 //                 y<day> executions by day
 //                 W objects written, R of them read later in the run
+//                 B executions in runs that have several of it, A most of them at one time, summed over these runs; N sketch of B
 //                 sketches: d warm duration ms, c cold start ms, q queue ms, u CPU ms, m memory bytes, o output bytes
 //   transition    n executions of the target, s executions of the source, t transfer bytes, T how often known,
 //                 v sketch of transfer bytes, d sketch of the delay ms, y<day> executions by day, g distinct executions of the target,
@@ -16,6 +17,7 @@
 //   chain         n runs, y<day> runs by day
 //   runs          n runs, s skewed, c cyclic, o orphans
 
+import { atOnceOf } from "./at-once.ts";
 import { outputShape } from "./output-shapes.ts";
 import type { TriggerKind } from "./profile/node.ts";
 import type { AssembledExecution, AssembledRun } from "./profile.ts";
@@ -67,6 +69,7 @@ export function contributionOf(run: AssembledRun): Contribution {
     countServices(rows, execution);
     countObjects(rows, execution, params, producers);
   }
+  countAtOnce(rows, run);
   countOutputs(rows, run, producers);
   countTransitions(rows, run);
   countChains(rows, run);
@@ -119,6 +122,17 @@ function countTask(rows: Contribution, execution: AssembledExecution, sensitivit
   if (rest.memoryBytes !== undefined) add(row, bucketField("m", rest.memoryBytes), 1);
   const outputBytes = rest.outputBytes ?? rest.outputs?.reduce((sum, object) => sum + object.bytes, 0);
   if (outputBytes !== undefined) add(row, bucketField("o", outputBytes), 1);
+}
+
+/** In the row of the version that executes first. */
+function countAtOnce(rows: Contribution, run: AssembledRun): void {
+  for (const [task, { executions, most }] of atOnceOf(run)) {
+    const first = run.executions.find((execution) => execution.task === task)!;
+    const row = rowOf(rows, rowKey("task", task, first.record.rest.version ?? ""));
+    add(row, "B", executions);
+    add(row, "A", most);
+    add(row, bucketField("N", executions), 1);
+  }
 }
 
 function countServices(rows: Contribution, execution: AssembledExecution): void {

@@ -44,6 +44,10 @@ export interface TaskDemand {
   objects: PrefetchItem[];
   /** Executions of it in a run that has any, on average; null: unknown. */
   perRun: number | null;
+  /** Share of them that run at one time at most (0–1). */
+  atOnce: number;
+  /** How much runs differ in it: nine of ten over one of ten. */
+  perRunSpread: number;
   /** The likely way from the asked task; null where none is known. */
   way: Route | null;
 }
@@ -154,6 +158,8 @@ function taskDemand(
     services: profile && profile.services.length > 0 ? profile.services : (declared?.services ?? []),
     objects: objectsOf(task, probability, lead?.p10 ?? 0, isRoot ? input.inputs : [], input.params, profile, declared),
     perRun: profile?.perRun ?? null,
+    atOnce: profile?.atOnce ?? 1,
+    perRunSpread: profile?.perRunSpread ?? 1,
     way: isRoot ? null : (knowledge.routes?.get(task) ?? null),
   };
 }

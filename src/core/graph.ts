@@ -5,6 +5,7 @@ import type { GraphAnswer, GraphTask, GraphTransition, Quantiles } from "../prot
 import type { Adjustments } from "./adjustments.ts";
 import type { ChainEngine } from "./chain-engine.ts";
 import { rowParts } from "./contribution.ts";
+import { LEAD_TAIL_MIN, leadTailsOf, type Tails, tailsOf } from "./lead-tails.ts";
 import { newestDayOf, type Rows, runTotalsOf, taskCountsOf, weightOf } from "./rows.ts";
 import { boundedMean, type Counts, highOf, quantilesOf, wholeShares } from "./sketch.ts";
 
@@ -20,6 +21,8 @@ export interface Successor {
   leastLeadMs?: number;
   /** The same in all but one case of a hundred; absent: unknown. */
   mostLeadMs?: number;
+  /** Quantiles of the same time, of all runs; absent: unknown. */
+  leadMs?: { p01: number; p10: number; p90: number };
 }
 
 /** What one execution of a task typically costs. Null is unknown, and unknown is not 0. */
@@ -52,6 +55,10 @@ export interface TaskProfile {
   rootsTogether?: number;
   /** Executions of it in a run that has any, on average; absent: unknown. */
   perRun?: number;
+  /** Of the executions of a run that has several of it, the share that runs at one time at most; absent: unknown. */
+  atOnce?: number;
+  /** How many such a run has, in nine of ten over one of ten; absent: unknown. */
+  perRunSpread?: number;
   /** Share of a delay of this task that reaches the end of its run: 1 on the critical path. */
   latencySensitivity: number;
 }
@@ -217,7 +224,7 @@ function profileOf(task: string, rows: TaskRows): TaskProfile {
   const own = (newest.counts.get("n") ?? 0) >= VERSION_OWN_MIN ? newest.counts : all;
   const count = Math.max(1, all.get("n") ?? 0);
   const durationMs = quantilesOf(own, "d");
-  const durations = durationMs === null ? null : { p10: durationMs.p10, p99: highOf(own, "d", durationMs.p50) };
+  const durations = durationMs === null ? null : tailsOf(own, "d", highOf(own, "d", durationMs.p50));
   return {
     task,
     version: newest.version === "" ? null : newest.version,
@@ -249,6 +256,7 @@ function profileOf(task: string, rows: TaskRows): TaskProfile {
       .slice(0, SUCCESSORS_MAX),
     ...rootsOf(all),
     perRun: count / Math.max(1, all.get("r") ?? 0),
+    ...atOnceOf(all),
     ...outputsOf(all),
     ...readsOf(all, count),
     latencySensitivity: latencySensitivityOf(all),
@@ -278,6 +286,13 @@ function sizeOf(counts: Counts): number {
 function rootsOf(counts: Counts): Pick<TaskProfile, "rootsTogether"> {
   const rootsTogether = (counts.get("0") ?? 0) / Math.max(1, counts.get("r") ?? 0);
   return rootsTogether > 1 ? { rootsTogether } : {};
+}
+
+function atOnceOf(counts: Counts): Pick<TaskProfile, "atOnce" | "perRunSpread"> {
+  const executions = counts.get("B") ?? 0;
+  const perRun = quantilesOf(counts, "N");
+  if (executions === 0 || perRun === null) return {};
+  return { atOnce: Math.min(1, (counts.get("A") ?? 0) / executions), perRunSpread: perRun.p90 / perRun.p10 };
 }
 
 /** A shape seen rarely is taken to be as its task's outputs are on the whole: that counts as so many of its own. */
@@ -325,26 +340,8 @@ function successorOf(
     ...(isSingle ? {} : { fanOut }),
     ...(fanIn > 1 ? { fanIn } : {}),
     ...(leadMs === null ? {} : { leastLeadMs: leadMs.p10, mostLeadMs: leadMs.p99 }),
+    ...(leadMs === null || (counts.get("n") ?? 0) < LEAD_TAIL_MIN ? {} : { leadMs }),
   };
-}
-
-interface Tails {
-  p10: number;
-  p99: number;
-}
-
-/** A delay counts from the source's end, but that of a call from its start. */
-function leadTailsOf(kinds: { kind: string; counts: Counts }[], durations: Tails | null): Tails | null {
-  let least = Number.POSITIVE_INFINITY;
-  let most = 0;
-  for (const { kind, counts } of kinds) {
-    const delayMs = quantilesOf(counts, "d");
-    const before = kind === "call" ? { p10: 0, p99: 0 } : durations;
-    if (delayMs === null || before === null) return null;
-    least = Math.min(least, before.p10 + delayMs.p10);
-    most = Math.max(most, before.p99 + (kind === "call" ? highOf(counts, "d", delayMs.p50) : delayMs.p50));
-  }
-  return Number.isFinite(least) ? { p10: least, p99: most } : null;
 }
 
 /** By the newest day it ran, then by its name read as a version number. */

@@ -39,6 +39,8 @@ export interface Route {
   leastLeadsMs: number[];
   /** From the start of the last task before it, in all but one case of a hundred, ms; null: unknown. */
   mostLeadMs: number | null;
+  /** Quantiles of that time; null: unknown, or too little is. */
+  lastLeadMs: Successor["leadMs"] | null;
   /** Of the transition on the way that fans out most; null: none does. */
   fanOut: { count: number; share: number }[] | null;
   /** What the other transitions of the way multiply that by. */
@@ -184,6 +186,7 @@ function walkRoutes(root: string, model: Model): Map<string, Route> {
     tasks: [root],
     leastLeadsMs: [0],
     mostLeadMs: null,
+    lastLeadMs: null,
     fanOut: null,
     factor: 1,
     open: 0,
@@ -211,6 +214,7 @@ function extendRoute(route: Route, successor: Successor): Route {
   const tasks = [...route.tasks, successor.task];
   const leastLeadsMs = [...route.leastLeadsMs, successor.leastLeadMs ?? 0];
   const mostLeadMs = successor.mostLeadMs ?? null;
+  const lastLeadMs = successor.leadMs ?? null;
   const own = meanOf(successor.fanOut);
   const known = meanOf(route.fanOut);
   const fanIn = successor.fanIn ?? 1;
@@ -223,13 +227,15 @@ function extendRoute(route: Route, successor: Successor): Route {
       tasks,
       leastLeadsMs,
       mostLeadMs,
+      lastLeadMs,
       fanOut: successor.fanOut ?? null,
       factor: (route.factor * known) / fanIn,
       open,
       joins,
     };
   }
-  return { tasks, leastLeadsMs, mostLeadMs, fanOut: route.fanOut, factor: (route.factor * own) / fanIn, open, joins };
+  const factor = (route.factor * own) / fanIn;
+  return { tasks, leastLeadsMs, mostLeadMs, lastLeadMs, fanOut: route.fanOut, factor, open, joins };
 }
 
 /** Mean of a fan-out; 1 where there is none. */

@@ -2,12 +2,15 @@
 // and what is hidden of the task's start.
 // Where a step fans out, the gate is asked once for each instance, with the probability that so many are needed.
 // What can still be started after a later task of the way has begun is left to that task's own plan, which knows more.
-// Where the cluster holds the task's runtimes for less than the operator's keep-alive, it relies on preparations: what it spares by that
-// is what they may cost, and they are not late.
+// Executions of a run that do not overlap find runtimes that others of it have left: as many are prepared as run at one time.
+// Where the cluster holds the task's runtimes for less than the operator's keep-alive, it relies on preparations: they may cost what the keep-alive
+// would, and they are not late.
 import { joined } from "./branch.ts";
 import type { TaskDemand } from "./demand.ts";
+import { fnv1a } from "./fnv.ts";
 import type { Lead } from "./margins.ts";
 import type { Hidden } from "./planned.ts";
+import { meanOf } from "./predict.ts";
 import { BYTES_PER_GB, belowGate, PREPARE_MARGIN, skip, type Timing, type Weighing } from "./weighing.ts";
 
 /** A prepared runtime is held past its p90 lead time at least this long, ms: commands and calls travel too. */
@@ -41,6 +44,10 @@ const INSTANCES_MAX = 1_024;
 const SHARED_MAX_MS = 1_000;
 /** A task that a run executes no more often than this, on average, is the whole run's, whichever branch foretells it. */
 const ONCE_PER_RUN_MAX = 1.5;
+/** Runs that differ by this factor in how many executions of a task they have: each foretells its own number. */
+const VARIES_MIN = 1.5;
+/** Standard deviations by which a draw may fall short. */
+const SHORT_DEVIATIONS = 2;
 /** List prices of large clouds: a second of a core costs as much as so many GB·s. A start takes about one core. */
 const GB_SECONDS_PER_CPU_SECOND = 9;
 /** Weights of p10, p50 and p90 whose sum is about the mean. [J. Swanson; see D. Keefer, S. Bodily 1983] */
@@ -58,8 +65,7 @@ const NOTHING: WeighedWarm = { isPrepared: false, hidden: null };
 export function weighWarm(task: TaskDemand, root: string, timing: Timing, vm: number, weighing: Weighing): WeighedWarm {
   const { index, policy, input } = weighing;
   const vmView = index.vms[vm]!;
-  const owner = ownerOf(task, input);
-  const instances = instancesOf(task, owner === input.runId);
+  const { owner, instances, usedShare, isOthers } = askOf(task, input);
   const sparedMs = index.view.clusters[weighing.cluster]!.sparedMs?.[task.task] ?? 0;
   const warmUntilMs = vmView.warmUntilMs?.[task.task] ?? input.nowMs + WARM_TRUSTED_MS;
   const trustedMs = Math.min(WARM_TRUSTED_MS, warmUntilMs - input.nowMs);
@@ -70,7 +76,8 @@ export function weighWarm(task: TaskDemand, root: string, timing: Timing, vm: nu
   const startMs = task.startMs * PREPARE_MARGIN;
   const idlePerMs = ((task.memoryBytes / BYTES_PER_GB) * weighing.msPerGbSecond) / 1000;
   const latePerMs = task.probability * task.latencyWeight * task.latencySensitivity;
-  const readyByMs = earliestOf(timing.lead, sparedMs > 0 ? LATE_MIN : lateShareOf(idlePerMs, latePerMs));
+  const readyByMs =
+    sparedMs > 0 ? surelyBeforeOf(task, timing.lead) : earliestOf(timing.lead, lateShareOf(idlePerMs, latePerMs));
   const heir = heirOf(task, readyByMs - startMs, weighing);
   if (heir !== null) {
     skip(weighing, "warm", task, () => `left to ${heir}, which begins before this would have to`);
@@ -84,8 +91,9 @@ export function weighWarm(task: TaskDemand, root: string, timing: Timing, vm: nu
   const idleMs = Math.max(0, timing.leadP50Ms - Math.max(readyByMs, task.coldStartMs)) * idlePerMs;
   let planned = 0;
   for (const share of instances) {
-    const foretold = task.probability * share;
-    const probability = input.adjustments?.gate?.probability(root, task.task, foretold) ?? foretold;
+    // What is prepared beyond the need is not used, and says nothing of whether the task comes.
+    const foretold = task.probability * share * usedShare;
+    const probability = (input.adjustments?.gate?.probability(root, task.task, foretold) ?? foretold) / usedShare;
     const netMs = probability * (savedMs + sparedMs * idlePerMs) - (1 - probability) * wasteMs - idleMs;
     if (netMs <= 0 || probability < ACT_FLOOR) {
       // Further ones are less likely still: one line tells it.
@@ -96,6 +104,10 @@ export function weighWarm(task: TaskDemand, root: string, timing: Timing, vm: nu
     }
     const number = planned === 0 ? "" : ` #${planned}`;
     planned++;
+    if (isOthers) {
+      skip(weighing, "warm", task, () => "finds a runtime that another execution of the run has left", savedMs);
+      break;
+    }
     weighing.weighed.push({
       netMs,
       command: {
@@ -128,7 +140,7 @@ export function weighWarm(task: TaskDemand, root: string, timing: Timing, vm: nu
 
 /** What preparations would hide if holds gave way to them: of those instances that cost no more than the usual keep-alive. */
 function couldHide(task: TaskDemand, instances: number[], timing: Timing, heldMs: number): Hidden | null {
-  const earliestMs = earliestOf(timing.lead, LATE_MIN);
+  const earliestMs = surelyBeforeOf(task, timing.lead);
   const worthwhile = instances.filter((share) => {
     const alone = { ...task, probability: task.probability * share };
     return alone.probability >= ACT_FLOOR && hiddenOf(alone, timing, earliestMs, heldMs).heldMs <= KEEP_ALIVE_USUAL_MS;
@@ -161,11 +173,10 @@ function hiddenOf(task: TaskDemand, timing: Timing, readyByMs: number, heldMs: n
   return {
     expectedMs: Math.min(task.coldStartMs, leadP50Ms),
     surelyMs: Math.max(0, lead.p10 - beginMs),
-    heldMs: idleMs + startMs + (1 / task.probability - 1) * (startMs + heldMs),
+    heldMs: neededShareOf(task) * (idleMs + startMs + (1 / task.probability - 1) * (startMs + heldMs)),
   };
 }
 
-/** Whose preparation it is, as a part of the command's key; null: any run's that has the same in view. */
 function ownerOf(task: TaskDemand, { branch, runId }: Weighing["input"]): string | null {
   const isWholeRuns = task.perRun !== null && task.perRun <= ONCE_PER_RUN_MAX;
   const own = isWholeRuns ? null : joined(branch, task.way?.joins ?? 0);
@@ -178,6 +189,15 @@ function ownerOf(task: TaskDemand, { branch, runId }: Weighing["input"]): string
  */
 function lateShareOf(idlePerMs: number, latePerMs: number): number {
   return Math.min(LATE_MAX, Math.max(LATE_MIN, idlePerMs / (idlePerMs + latePerMs)));
+}
+
+/** What relies on a preparation: the task has hardly ever come sooner. Its tail is the last step's own, in the width of the lead time. */
+function surelyBeforeOf(task: TaskDemand, lead: Lead): number {
+  const last = task.way?.tasks.length === 2 ? (task.way.lastLeadMs ?? null) : null;
+  const earliestMs = earliestOf(lead, LATE_MIN);
+  if (last === null || last.p01 <= 0 || last.p90 <= last.p10 || lead.p10 <= 0) return earliestMs;
+  const width = Math.log(lead.p90 / lead.p10) / Math.log(last.p90 / last.p10);
+  return Math.max(earliestMs, lead.p10 * (last.p01 / last.p10) ** Math.min(1, width));
 }
 
 /** The quantile of the lead time, taken as log-normal through p10, p50 and p90. */
@@ -220,23 +240,60 @@ function endOf(
   return { untilMs, heldMs: Math.max(0, untilMs - Math.max(leadP10Ms, task.coldStartMs)) };
 }
 
-/**
- * For each instance that may be needed at once the share of the cases in which it is; never empty. `isRuns`: the commands are the whole
- * run's, so past a join, of which a run has several, all that it has is meant.
- */
-function instancesOf(task: TaskDemand, isRuns: boolean): number[] {
-  const { way } = task;
-  if (isRuns && way !== null && way.joins > 0 && task.perRun !== null) {
-    return new Array<number>(Math.min(INSTANCES_MAX, Math.max(1, Math.round(task.perRun)))).fill(1);
+interface Ask {
+  /** Whose the preparations are, as a part of their commands' keys; null: any run's that has the same in view. */
+  owner: string | null;
+  /** For each instance that may be needed at once the share of the cases in which it is; never empty. */
+  instances: number[];
+  /** Of the runtimes that all ask for, the share that is needed as a rule (0–1). */
+  usedShare: number;
+  /** It is left to other executions of the run, which ask for as many as all need. */
+  isOthers: boolean;
+}
+
+function askOf(task: TaskDemand, input: Weighing["input"]): Ask {
+  const { way, perRun } = task;
+  const owner = ownerOf(task, input);
+  const needed = neededShareOf(task);
+  const isAfterJoin = owner === input.runId && way !== null && way.joins > 0 && perRun !== null;
+  if (!isAfterJoin) {
+    const instances = instancesOf(way, needed);
+    const isDrawn = owner !== null && instances.length === 1 && needed < 1;
+    const usedShare = isDrawn ? task.atOnce / needed : 1;
+    return { owner, instances, usedShare, isOthers: isDrawn && drawOf(owner, task.task) >= needed };
   }
+  const each = meanOf(way.fanOut) * way.factor * needed;
+  if (input.branch === null || each >= 1 || perRun <= ONCE_PER_RUN_MAX || task.perRunSpread < VARIES_MIN) {
+    // All that a run has, whichever execution foretells it.
+    const count = Math.min(INSTANCES_MAX, Math.max(1, Math.round(perRun * needed)));
+    return { owner, instances: new Array<number>(count).fill(1), usedShare: 1, isOthers: false };
+  }
+  // Larger runs have more of it: each execution before the join asks for its part.
+  const isOthers = drawOf(input.branch, task.task) >= each;
+  return { owner: `${input.branch} after the join`, instances: [1], usedShare: 1, isOthers };
+}
+
+function instancesOf(way: TaskDemand["way"], needed: number): number[] {
   if (way === null || way.fanOut === null) return [1];
   const shares: number[] = [];
   for (const { count, share } of way.fanOut) {
-    const needed = Math.min(INSTANCES_MAX, Math.max(1, Math.round(count * way.factor)));
-    while (shares.length < needed) shares.push(0);
-    for (let i = 0; i < needed; i++) shares[i]! += share;
+    const wanted = Math.min(INSTANCES_MAX, Math.max(1, Math.round(count * way.factor * needed)));
+    while (shares.length < wanted) shares.push(0);
+    for (let i = 0; i < wanted; i++) shares[i]! += share;
   }
   return shares.length === 0 ? [1] : shares;
+}
+
+/** Of the executions of a run so many need a runtime of their own, and that many more as a draw of them may fall short of. */
+function neededShareOf({ atOnce, perRun }: TaskDemand): number {
+  if (perRun === null || perRun <= ONCE_PER_RUN_MAX) return 1;
+  return Math.min(1, atOnce + SHORT_DEVIATIONS * Math.sqrt((atOnce * (1 - atOnce)) / perRun));
+}
+
+/** The same for the same branch, and as if drawn (0–1): which of the branches prepare a runtime for all. */
+function drawOf(branch: string, task: string): number {
+  // The branch first: what differs in the last letters alone differs little as a hash.
+  return (fnv1a(`${branch} ${task}`) >>> 8) / 2 ** 24;
 }
 
 /** The later task on the way that begins before the preparation would have to, or long enough before the task, and can be left to make it. */

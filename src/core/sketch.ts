@@ -16,6 +16,12 @@ export function bucketField(letter: string, value: number): string {
 
 /** p10, p50 and p90 of a sketch; null where it is empty. */
 export function quantilesOf(counts: Counts, letter: string): Quantiles | null {
+  const values = valuesAt(counts, letter, [0.1, 0.5, 0.9]);
+  return values === null ? null : { p10: values[0]!, p50: values[1]!, p90: values[2]! };
+}
+
+/** At each share (0–1, rising) of a sketch's values; null where it is empty. */
+export function valuesAt(counts: Counts, letter: string, shares: number[]): number[] | null {
   const buckets: { value: number; count: number }[] = [];
   let total = 0;
   for (const [field, count] of counts) {
@@ -27,15 +33,14 @@ export function quantilesOf(counts: Counts, letter: string): Quantiles | null {
   }
   if (total === 0) return null;
   buckets.sort((a, b) => a.value - b.value);
-  const at = (share: number) => {
+  return shares.map((share) => {
     let left = share * (total - 1);
     for (const { value, count } of buckets) {
       if (left < count) return Math.round(value * 1000) / 1000;
       left -= count;
     }
     return buckets.at(-1)!.value;
-  };
-  return { p10: at(0.1), p50: at(0.5), p90: at(0.9) };
+  });
 }
 
 /** The 99th percentile of a sketch with this median, at most OUTLIER_FACTOR medians: one value may be anybody's mistake. 0 where it is empty. */

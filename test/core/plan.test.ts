@@ -30,6 +30,17 @@ async function plan(
   return { ...answer, offers };
 }
 
+/** Runtimes of C that the plans of so many executions of B, all of one run, prepare together. */
+async function preparedBy(table: TableModel, executions: number): Promise<number> {
+  const warm = fleetOf([clusterOf("c", { vms: [vmOf("vm", { warm: { A: 1, B: 1 } })] })]);
+  const keys = new Set<string>();
+  for (let i = 0; i < executions; i++) {
+    const known = { task: "B", path: ["A"], executionId: `part-${i}`, runId: "run" };
+    for (const { key } of (await plan(table, warm, known)).plan) keys.add(key);
+  }
+  return keys.size;
+}
+
 describe("plan", () => {
   it("warms the later tasks of the chain, in order of need", async () => {
     const { plan: commands, acted, offers } = await plan(LINEAR);
@@ -304,6 +315,47 @@ describe("plan of a fan-out", () => {
     const known = { task: "B", path: ["A"], executionId: "part-3", runId: "run" };
     const keys = (await plan(table, warm, known)).plan.map(({ key }) => key);
     expect(keys).toEqual(["warm C@ of run", "warm C@ of run #1", "warm C@ of run #2", "warm C@ of run #3"]);
+  });
+
+  it("before joins of which larger runs have more each execution asks for its part", async () => {
+    const table: TableModel = {
+      next: {},
+      reach: { "A B": { C: { probability: 1, leadMs: [5_000, 5_500, 6_000] } } },
+      profiles: {
+        A: { successors: [{ task: "B", probability: 1, fanOut: [{ count: 100, share: 1 }] }] },
+        B: { successors: [{ task: "C", probability: 1, fanIn: 5 }] },
+        C: { durationMs: { p10: 2_000, p50: 2_000, p90: 2_000 }, perRun: 20, perRunSpread: 4 },
+      },
+    };
+    // A hundred executions join by fives, a run of forty has eight joins: the plans know no run's size.
+    expect(await preparedBy(table, 100)).toBeGreaterThan(10);
+    expect(await preparedBy(table, 100)).toBeLessThan(32);
+    expect(await preparedBy(table, 40)).toBeLessThan(16);
+  });
+
+  it.each([
+    ["all at one time: each for itself", 1, 400, 400],
+    ["a tenth at one time: a tenth and two deviations of it", 0.1, 40, 80],
+  ])("of executions that run %s", async (_, atOnce, least, most) => {
+    const table: TableModel = {
+      next: {},
+      reach: { "A B": { C: { probability: 1, leadMs: [900, 1_000, 1_100] } } },
+      profiles: {
+        A: { successors: [{ task: "B", probability: 1, fanOut: [{ count: 400, share: 1 }] }] },
+        B: { successors: [{ task: "C", probability: 1 }] },
+        C: { perRun: 400, atOnce },
+      },
+    };
+    const prepared = await preparedBy(table, 400);
+    expect(prepared).toBeGreaterThanOrEqual(least);
+    expect(prepared).toBeLessThanOrEqual(most);
+  });
+
+  it("of what one execution triggers at once no more are prepared than run at one time", async () => {
+    const table: TableModel = fanOut([{ count: 10, share: 1 }]);
+    table.profiles.B = { perRun: 10, atOnce: 0.3 };
+    // 3 and two standard deviations of a draw of 10, rounded.
+    expect((await plan(table)).plan).toHaveLength(6);
   });
 
   it.each([

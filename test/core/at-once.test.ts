@@ -1,0 +1,64 @@
+import { describe, expect, test } from "vitest";
+import { atOnceOf } from "../../src/core/at-once.ts";
+import { contributionOf } from "../../src/core/contribution.ts";
+import { profilesOf } from "../../src/core/graph.ts";
+import { seededRandom } from "../../src/core/random.ts";
+import { GraphRows } from "../../src/core/rows.ts";
+import { record, run } from "./run.ts";
+
+const SEED = 7;
+
+describe("executions of a task at one time", () => {
+  test.each<[string, string[], { executions: number; most: number } | undefined]>([
+    ["one", ["r 0-9", "a:T <r 1-2"], undefined],
+    ["one after the other", ["r 0-9", "a:T <r 1-2", "b:T <r 2-3", "c:T <r 3-4"], { executions: 3, most: 1 }],
+    ["all at once", ["r 0-9", "a:T <r 1-5", "b:T <r 1-6", "c:T <r 2-4"], { executions: 3, most: 3 }],
+    ["two of three", ["r 0-9", "a:T <r 1-5", "b:T <r 2-8", "c:T <r 5-6"], { executions: 3, most: 2 }],
+    ["of no length", ["r 0-9", "a:T <r 3-3", "b:T <r 3-3"], { executions: 2, most: 1 }],
+  ])("%s", (_, lines, expected) => {
+    expect(atOnceOf(run(...lines)).get("T")).toEqual(expected);
+  });
+
+  test(`as counted instant by instant (seed ${SEED})`, () => {
+    const random = seededRandom(SEED);
+    for (let round = 0; round < 50; round++) {
+      const times = Array.from({ length: 2 + Math.floor(random() * 20) }, () => {
+        const start = Math.floor(random() * 50);
+        return [start, start + 1 + Math.floor(random() * 20)] as const;
+      });
+      const lines = times.map(([start, end], i) => `x${i}:T <r ${start}-${end}`);
+      const busy = Array.from({ length: 80 }, (_, at) => times.filter(([s, e]) => s <= at && at < e).length);
+      const most = atOnceOf(run("r 0-99", ...lines)).get("T")!.most;
+      expect(most).toBe(Math.max(...busy));
+    }
+  });
+
+  test("an unknown time tells nothing", () => {
+    const unknown = { ...record("b:T <r 2-3"), endMs: null };
+    expect(atOnceOf(run("r 0-9", "a:T <r 1-2", unknown)).has("T")).toBe(false);
+  });
+
+  test("in a profile: the share of all runs that have several, and how much runs differ", () => {
+    const rows = new GraphRows();
+    const few = run("r 0-9", "a:T <r 1-2", "b:T <r 2-3");
+    const many = run("r 0-9", ...Array.from({ length: 8 }, (_, i) => `x${i}:T <r 1-5`));
+    for (const each of [few, few, many, many, run("r 0-9", "a:T <r 1-2")]) rows.apply(contributionOf(each), 1);
+    const profile = profilesOf(rows.rows).find(({ task }) => task === "T")!;
+    expect(profile.atOnce).toBeCloseTo((1 + 1 + 8 + 8) / (2 + 2 + 8 + 8), 9);
+    expect(profile.perRunSpread).toBeGreaterThan(2);
+    for (const each of [many, many]) rows.apply(contributionOf(each), -1);
+    expect(profilesOf(rows.rows).find(({ task }) => task === "T")!.atOnce).toBe(0.5);
+  });
+});
+
+test("how early a task follows: one case in a hundred, from fifty on", () => {
+  const rows = new GraphRows();
+  const leadOf = () => profilesOf(rows.rows).find(({ task }) => task === "r")?.successors[0]?.leadMs;
+  for (let i = 0; i < 49; i++) rows.apply(contributionOf(run("r 0-900", `a:T <r ${300 + i}-800`)), 1);
+  expect(leadOf()).toBeUndefined();
+  rows.apply(contributionOf(run("r 0-900", "a:T <r 100-800")), 1);
+  // The fiftieth is the earliest, and log buckets are ±4.4 % wide.
+  expect(leadOf()!.p01).toBeGreaterThan(95);
+  expect(leadOf()!.p01).toBeLessThan(105);
+  expect(leadOf()!.p10).toBeGreaterThan(285);
+});
