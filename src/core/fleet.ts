@@ -44,7 +44,7 @@ export interface ClusterView {
   pricePerGbSecond: number;
   /** What memory is worth there now (price.ts); absent: the policy's dial. */
   msPerGbSecond?: number;
-  /** By how much runtimes are held shorter there than the operator's keep-alive, because plans start them in time, ms by task. */
+  /** The operator's keep-alive of tasks whose runtimes are held shorter there, because plans start them in time, ms: what plans may spend. */
   sparedMs?: Record<string, number>;
   internalLatencyMs: number;
   /** Held for chains that are not running yet. */

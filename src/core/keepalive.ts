@@ -130,8 +130,9 @@ export class KeepAlive {
   missed(task: string, sensitivity: number): void {
     const state = this.#tasks.get(task);
     if (this.frozen || state === undefined || state.holdMs >= state.fixedMs) return;
-    state.waiting += sensitivity;
-    if (state.calledBin !== null) state.harmed[state.calledBin]! += sensitivity;
+    const harm = Math.max(sensitivity, HARM_SENSITIVITY_MIN);
+    state.waiting += harm;
+    if (state.calledBin !== null) state.harmed[state.calledBin]! += harm;
   }
 
   /** A runtime of the task became idle. */
@@ -149,10 +150,13 @@ export class KeepAlive {
     return this.#tasks.get(task)?.holdMs ?? this.#fixedMs(task);
   }
 
-  /** By how much the hold is shorter than the operator's keep-alive, ms, by task: what plans may spend instead. */
+  /**
+   * The operator's keep-alive, ms, of tasks that are held for less: what plans may spend instead. All of it, however much is still held: a plan that
+   * could spend only what is spared so far would prepare nothing, calls would wait, and the hold would grow again.
+   */
   spared(): Record<string, number> {
     const spared: Record<string, number> = {};
-    for (const [task, { fixedMs, holdMs }] of this.#tasks) if (holdMs < fixedMs) spared[task] = fixedMs - holdMs;
+    for (const [task, { fixedMs, holdMs }] of this.#tasks) if (holdMs < fixedMs) spared[task] = fixedMs;
     return spared;
   }
 

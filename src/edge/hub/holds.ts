@@ -104,7 +104,7 @@ export class Holds {
     return this.#learner.price.msPerGbSecond;
   }
 
-  /** By how much agents hold runtimes shorter than they would by themselves, ms by task: plans make up for it. */
+  /** How long agents would hold runtimes by themselves, ms, of tasks that they hold for less: plans make up for it. */
   sparedMs(config: HubConfig | null): Record<string, number> {
     const spared: Record<string, number> = {};
     for (const [task, learnedMs] of Object.entries(this.#learner.spared())) {

@@ -11,7 +11,7 @@ export interface HubSummary {
   reservedCpuCores: number;
   /** What memory is worth there now (core/price.ts); absent: the policy's dial. */
   msPerGbSecond?: number;
-  /** By how much runtimes are held shorter there than their agents would by themselves, ms by task. */
+  /** How long agents would hold runtimes by themselves, ms, of tasks that they hold for less there. */
   sparedMs?: Record<string, number>;
   vms: VmSummary[];
   /** Outcomes that D1 does not have yet. */
