@@ -72,7 +72,7 @@ async function refresh(key: string): Promise<void> {
   ]);
   const graph = await graphOf(key, learning.model.version);
   byId("summary").textContent = `mode ${policy.mode} · ${graph.tasks.length} tasks · graph version ${graph.version}`;
-  draw("outcomes", outcomes.totals, () => outcomeView(outcomes));
+  draw("outcomes", [outcomes.totals, outcomes.alerts], () => outcomeView(outcomes));
   draw("scores", outcomes.scores, () => scoresView(outcomes.scores));
   const { starts, holds, placement, drift, frozen } = learning;
   draw("learning", [starts, holds, placement, drift, frozen], () => learningView(learning));
