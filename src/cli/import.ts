@@ -83,6 +83,8 @@ export function importCommand(): Command {
     .action(async (files: string[], flags: ImportFlags) => {
       // Everything read is garbage at once: a young generation that grows with it would only hold memory (2 GB in 300 MB).
       setFlagsFromString("--semi-space-growth-factor=1");
+      // And what is held grows by a fifth before V8 looks for garbage: a WfFormat document of 2 GB takes 240 MB instead of 334.
+      setFlagsFromString("--heap-growing-percent=20");
       const target = flags.dryRun === true ? null : targetOf(flags, ", or use --dry-run");
       const reports: FileReport[] = [];
       for (const file of files.flatMap(filesOf)) reports.push(await importFile(file, flags, target));
