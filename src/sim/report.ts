@@ -151,9 +151,9 @@ function headline(seeds: PolicyResult[][], usualDial: number): string {
   const isGood = usual !== undefined && overhead(usual) <= ALIKE_FACTOR * overhead(affordable[0]!);
   const best = isGood ? usual : affordable[0]!;
   const saved = 1 - overhead(best) / overhead(baseline);
-  return `<p class="headline">With no more memory than a keep-alive of 60 s, Forechain (dial ${first[best]!.dial}) takes
+  return `<p class="headline">With the memory of a keep-alive of 60 s, Forechain (dial ${first[best]!.dial}) takes
 <strong>${(100 * saved).toFixed(0)} %</strong> off the cold-start overhead: ${overhead(baseline).toFixed(0)} ms →
-${overhead(best).toFixed(0)} ms a run, at ${Math.round((100 * cost(best)) / cost(baseline))} % of the idle memory.</p>`;
+${overhead(best).toFixed(0)} ms a run, at ${Math.round((100 * cost(best)) / cost(baseline))} % of its idle and wasted memory.</p>`;
 }
 
 function policyTable(seeds: PolicyResult[][]): string {
