@@ -3,6 +3,7 @@
 import { type AttributeValue, isObject, type Span, type SpanKind } from "../core/spans.ts";
 import { type Content, type Imported, type Importer, skipped } from "./format.ts";
 import { jsonParts } from "./json-stream.ts";
+import { parentHex, spanHex, traceHex } from "./span-ids.ts";
 
 /** What JSON has in the place of a value: fields are looked at one by one. */
 type Json = Record<string, unknown>;
@@ -45,14 +46,13 @@ function imported(span: Json, processes: Json): Imported {
   const parent = references.find(
     ({ refType, traceID }) => refType === "CHILD_OF" && (traceID ?? ownTrace) === ownTrace,
   );
-  const parentId = String(parent?.spanID ?? span.parentSpanID ?? "");
   const follows = references.filter((reference) => reference !== parent);
   const kind = String(attributes.get("span.kind") ?? "").toLowerCase() as SpanKind;
   const durationUs = typeof span.duration === "number" ? span.duration : 0;
   const parsed: Span = {
     traceId: traceHex(ownTrace),
     spanId: spanHex(spanId),
-    parentSpanId: /^0*$/.test(parentId) ? null : spanHex(parentId),
+    parentSpanId: parentHex(String(parent?.spanID ?? span.parentSpanID ?? "")),
     name: typeof span.operationName === "string" ? span.operationName : "",
     kind: KINDS.has(kind) ? kind : "unspecified",
     startMs: startTime / 1000,
@@ -66,15 +66,6 @@ function imported(span: Json, processes: Json): Imported {
     })),
   };
   return { kind: "span", span: parsed };
-}
-
-/** Jaeger leaves out leading zeros, and older clients have 64-bit trace ids. */
-function traceHex(id: string): string {
-  return id.toLowerCase().padStart(32, "0");
-}
-
-function spanHex(id: string): string {
-  return id.toLowerCase().padStart(16, "0");
 }
 
 /** Of a span or a process: "tags" is a list; Elasticsearch may hold some of them in "tag", with @ for the dots of their names. */

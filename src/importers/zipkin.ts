@@ -4,6 +4,7 @@
 import { type AttributeValue, isObject, type Span, type SpanKind } from "../core/spans.ts";
 import { type Content, type Imported, type Importer, skipped } from "./format.ts";
 import { jsonParts } from "./json-stream.ts";
+import { parentHex, spanHex, traceHex } from "./span-ids.ts";
 
 type Json = Record<string, unknown>;
 
@@ -51,7 +52,7 @@ function* spansOf(together: Json[]): Generator<Imported> {
   const called = new Set<unknown>();
   for (const span of together) (span.shared === true ? called : calling).add(span.id);
   for (const span of together) {
-    const id = String(span.id).toLowerCase().padStart(16, "0");
+    const id = spanHex(String(span.id));
     const caller = `${id}-caller`;
     const isHalf = calling.has(span.id) && called.has(span.id);
     yield { kind: "span", span: spanOf(span, isHalf && span.shared !== true ? caller : id, isHalf ? caller : null) };
@@ -67,12 +68,11 @@ function spanOf(span: Json, spanId: string, caller: string | null): Span {
   const peer = nameOf(span.remoteEndpoint);
   if (peer !== null) attributes.set("peer.service", peer);
   const service = nameOf(span.localEndpoint);
-  const parentId = String(span.parentId ?? "").toLowerCase();
-  const above = /^0*$/.test(parentId) ? null : parentId.padStart(16, "0");
+  const above = parentHex(String(span.parentId ?? ""));
   const startUs = typeof span.timestamp === "number" ? span.timestamp : 0;
   const durationUs = typeof span.duration === "number" ? span.duration : 0;
   return {
-    traceId: String(span.traceId).toLowerCase().padStart(32, "0"),
+    traceId: traceHex(String(span.traceId)),
     spanId,
     parentSpanId: caller !== null && spanId !== caller ? caller : above,
     name: typeof span.name === "string" ? span.name : "",
