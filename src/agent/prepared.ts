@@ -5,7 +5,7 @@ import type { PreparedEnd, PreparedUse, UnpreparedUse } from "../protocol.ts";
 import type { HubClock } from "./clock.ts";
 import type { ObjectStore } from "./object-store.ts";
 import type { EndReason, Hold, Runtime } from "./runtime.ts";
-import { TIMER_MS_MAX } from "./transfer.ts";
+import { callAt } from "./transfer.ts";
 
 export interface ObjectHold {
   commandId: string;
@@ -39,7 +39,8 @@ export class Prepared {
   readonly #reports: PreparedReports;
   readonly #store: ObjectStore;
   readonly #holds = new Map<string, ObjectHold[]>();
-  readonly #timers = new Map<ObjectHold, NodeJS.Timeout>();
+  /** How to take back the expiry of each. */
+  readonly #timers = new Map<ObjectHold, () => void>();
 
   constructor(clock: HubClock, store: ObjectStore, reports: PreparedReports) {
     this.#clock = clock;
@@ -60,16 +61,11 @@ export class Prepared {
     hold.savedMs = loaded.savedMs;
     // A task came for it while it was loaded.
     if (hold.usedMs !== null) this.takeObject(hold, hold.usedMs);
-    this.#expire(hold, hold.readyMs);
-  }
-
-  #expire(hold: ObjectHold, nowMs: number): void {
-    const inMs = Math.min(TIMER_MS_MAX, Math.max(0, hold.untilMs - nowMs));
-    const timer = setTimeout(() => {
-      if (inMs === TIMER_MS_MAX) this.#expire(hold, this.#clock.localMs());
-      else this.#endObject(hold, "expired");
-    }, inMs);
-    this.#timers.set(hold, timer);
+    const nowMs = () => this.#clock.localMs();
+    this.#timers.set(
+      hold,
+      callAt(hold.untilMs, nowMs, () => this.#endObject(hold, "expired")),
+    );
   }
 
   /** Nothing was prepared: the command's failure says the rest. */
@@ -135,7 +131,7 @@ export class Prepared {
 
   #forget(hold: ObjectHold): void {
     hold.ended = true;
-    clearTimeout(this.#timers.get(hold));
+    this.#timers.get(hold)?.();
     this.#timers.delete(hold);
     const rest = (this.#holds.get(hold.uri) ?? []).filter((other) => other !== hold);
     if (rest.length > 0) this.#holds.set(hold.uri, rest);

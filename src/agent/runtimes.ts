@@ -8,7 +8,7 @@
 import { randomBytes } from "node:crypto";
 import { type LaunchOptions, launch } from "./launch.ts";
 import { type EndReason, failure, type Hold, type Runtime, type StartFailure } from "./runtime.ts";
-import { TIMER_MS_MAX } from "./transfer.ts";
+import { callAt } from "./transfer.ts";
 
 export type Acquired =
   | {
@@ -50,7 +50,8 @@ export class RuntimePool {
   readonly #runtimes = new Map<string, Runtime>();
   readonly #ready = new Map<string, Promise<StartFailure | { ok: true }>>();
   readonly #waiters = new Map<string, Waiter[]>();
-  readonly #timers = new Map<string, NodeJS.Timeout>();
+  /** How to take back the expiry of each idle runtime. */
+  readonly #timers = new Map<string, () => void>();
   readonly #memory = new Map<string, number>();
   readonly #ending = new Set<Promise<void>>();
   #stopped = false;
@@ -180,7 +181,7 @@ export class RuntimePool {
     if (runtime.state === "gone") return Promise.resolve();
     runtime.state = "gone";
     this.#runtimes.delete(runtime.runtimeId);
-    clearTimeout(this.#timers.get(runtime.runtimeId));
+    this.#timers.get(runtime.runtimeId)?.();
     this.#timers.delete(runtime.runtimeId);
     this.totals.ends++;
     this.#options.onEnd(runtime, reason);
@@ -227,7 +228,7 @@ export class RuntimePool {
 
   #take(runtime: Runtime): void {
     runtime.state = "busy";
-    clearTimeout(this.#timers.get(runtime.runtimeId));
+    this.#timers.get(runtime.runtimeId)?.();
   }
 
   async #waitFor(runtime: Runtime, signal: AbortSignal): Promise<StartFailure | { ok: true }> {
@@ -367,14 +368,12 @@ export class RuntimePool {
 
   #expireAt(runtime: Runtime, atMs: number): void {
     runtime.expiresMs = atMs;
-    clearTimeout(this.#timers.get(runtime.runtimeId));
-    const inMs = Math.min(TIMER_MS_MAX, Math.max(0, atMs - this.#options.nowMs()));
-    const timer = setTimeout(() => {
-      if (inMs === TIMER_MS_MAX) this.#expireAt(runtime, atMs);
+    this.#timers.get(runtime.runtimeId)?.();
+    const takeBack = callAt(atMs, this.#options.nowMs, () => {
       // Claimed in the moment between becoming ready and being taken: it is wanted.
-      else if (runtime.state === "ready" && !runtime.claimed) void this.end(runtime, "expired");
-    }, inMs);
-    this.#timers.set(runtime.runtimeId, timer);
+      if (runtime.state === "ready" && !runtime.claimed) void this.end(runtime, "expired");
+    });
+    this.#timers.set(runtime.runtimeId, takeBack);
   }
 
   #memoryOf(task: string): number {

@@ -100,6 +100,22 @@ export class Transfers {
 /** A timer's largest value; one beyond it would fire at once. */
 export const TIMER_MS_MAX = 2 ** 31 - 1;
 
+/** Calls at an instant of the clock, however far it is. Returns how to take that back. */
+export function callAt(instantMs: number, nowMs: () => number, call: () => void): () => void {
+  const leftMs = instantMs - nowMs();
+  let takeBack = () => {};
+  const timer =
+    leftMs > TIMER_MS_MAX
+      ? setTimeout(() => {
+          takeBack = callAt(instantMs, nowMs, call);
+        }, TIMER_MS_MAX)
+      : setTimeout(call, Math.max(0, leftMs));
+  return () => {
+    clearTimeout(timer);
+    takeBack();
+  };
+}
+
 /** Resolves after `ms` (at once, if that is past) or when `signal` aborts, whichever is first. */
 export function delay(ms: number, signal?: AbortSignal): Promise<void> {
   if (signal?.aborted || ms <= 0) return Promise.resolve();

@@ -49,16 +49,15 @@ export function membersOf(groupId: number): number[] {
   if (!existsSync("/proc/self/stat")) return [];
   const ids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
   return ids.map(Number).filter((id) => {
-    const line = readText(`/proc/${id}/stat`);
-    // After the name: state, parent, group.
-    const [state, , group] = line === null ? [] : line.slice(line.lastIndexOf(")") + 2).split(" ");
+    // State, parent, group.
+    const [state, , group] = statFields(id) ?? [];
     return Number(group) === groupId && state !== "Z" && state !== "X";
   });
 }
 
 export function isRunning(id: number): boolean {
-  const line = readText(`/proc/${id}/stat`);
-  return line !== null && !/^[ZX]/.test(line.slice(line.lastIndexOf(")") + 2));
+  const [state] = statFields(id) ?? ["X"];
+  return state !== "Z" && state !== "X";
 }
 
 /** The leader and all below it, as far as they are looked at. */
@@ -73,15 +72,19 @@ export function descendants(leaderId: number): number[] {
 }
 
 function processUsage(id: number): Usage | null {
-  const statLine = readText(`/proc/${id}/stat`);
+  const fields = statFields(id);
   const status = readText(`/proc/${id}/status`);
-  if (statLine === null || status === null) return null;
-  // The second field is the program's name in parentheses and may hold anything; fields count from after it.
-  const fields = statLine.slice(statLine.lastIndexOf(")") + 2).split(" ");
+  if (fields === null || status === null) return null;
   // utime, stime, cutime, cstime are fields 14–17 of the line, hence 11–14 here.
   const ticks = fields.slice(11, 15).reduce((sum, field) => sum + Number(field), 0);
   const kib = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, "m").exec(status)?.[1] ?? 0);
   return { cpuMs: ticks * MS_PER_TICK, memoryBytes: kib("VmRSS") * 1024, peakBytes: kib("VmHWM") * 1024 };
+}
+
+/** From the third on: the second is the program's name in parentheses and may hold anything. Null: there is no such process. */
+function statFields(id: number): string[] | null {
+  const line = readText(`/proc/${id}/stat`);
+  return line === null ? null : line.slice(line.lastIndexOf(")") + 2).split(" ");
 }
 
 function readText(path: string): string | null {
