@@ -126,9 +126,9 @@ function countTask(rows: Contribution, execution: AssembledExecution, sensitivit
 
 /** In the row of the version that executes first. */
 function countAtOnce(rows: Contribution, run: AssembledRun): void {
-  for (const [task, { executions, most }] of atOnceOf(run)) {
-    const first = run.executions.find((execution) => execution.task === task)!;
-    const row = rowOf(rows, rowKey("task", task, first.record.rest.version ?? ""));
+  for (const [task, { first, executions, most }] of atOnceOf(run)) {
+    const { version } = run.executions[first]!.record.rest;
+    const row = rowOf(rows, rowKey("task", task, version ?? ""));
     add(row, "B", executions);
     add(row, "A", most);
     add(row, bucketField("N", executions), 1);
