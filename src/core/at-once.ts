@@ -4,8 +4,6 @@
 import type { AssembledRun } from "./profile.ts";
 
 export interface AtOnce {
-  /** Position of the one that executes first. */
-  first: number;
   executions: number;
   most: number;
 }
@@ -25,7 +23,7 @@ export function atOnceOf({ executions }: AssembledRun): Map<string, AtOnce> {
     const ends = Float64Array.from(of, (i) => executions[i]!.endMs).sort();
     // NaN sorts last.
     if (Number.isNaN(starts.at(-1)!) || Number.isNaN(ends.at(-1)!)) continue;
-    found.set(task, { first: of[0]!, executions: of.length, most: mostOf(starts, ends) });
+    found.set(task, { executions: of.length, most: mostOf(starts, ends) });
   }
   return found;
 }

@@ -126,9 +126,12 @@ function countTask(rows: Contribution, execution: AssembledExecution, sensitivit
 
 /** In the row of the version that executes first. */
 function countAtOnce(rows: Contribution, run: AssembledRun): void {
-  for (const [task, { first, executions, most }] of atOnceOf(run)) {
-    const { version } = run.executions[first]!.record.rest;
-    const row = rowOf(rows, rowKey("task", task, version ?? ""));
+  const counts = atOnceOf(run);
+  if (counts.size === 0) return;
+  const first = new Map<string, AssembledExecution>();
+  for (const execution of run.executions) if (!first.has(execution.task)) first.set(execution.task, execution);
+  for (const [task, { executions, most }] of counts) {
+    const row = rowOf(rows, rowKey("task", task, first.get(task)!.record.rest.version ?? ""));
     add(row, "B", executions);
     add(row, "A", most);
     add(row, bucketField("N", executions), 1);
