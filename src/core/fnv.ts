@@ -4,3 +4,11 @@ export function fnv1a(text: string, seed = 0): number {
   for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
   return hash >>> 0;
 }
+
+/** An id as a number in [0, 1), as if drawn and the same for the same id: what falls below a share of it is that share of all ids. */
+export function uniformOf(id: string): number {
+  let hash = fnv1a(id);
+  // The last characters alone would decide the low bits: one more round spreads them.
+  hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d);
+  return ((hash ^ (hash >>> 12)) >>> 0) / 2 ** 32;
+}

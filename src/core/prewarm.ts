@@ -7,7 +7,7 @@
 // would, and they are not late.
 import { joined } from "./branch.ts";
 import type { TaskDemand } from "./demand.ts";
-import { fnv1a } from "./fnv.ts";
+import { uniformOf } from "./fnv.ts";
 import type { Lead } from "./margins.ts";
 import type { Hidden } from "./planned.ts";
 import { meanOf } from "./predict.ts";
@@ -260,7 +260,7 @@ function askOf(task: TaskDemand, input: Weighing["input"]): Ask {
     const instances = instancesOf(way, needed);
     const isDrawn = owner !== null && instances.length === 1 && needed < 1;
     const usedShare = isDrawn ? task.atOnce / needed : 1;
-    return { owner, instances, usedShare, isOthers: isDrawn && drawOf(owner, task.task) >= needed };
+    return { owner, instances, usedShare, isOthers: isDrawn && uniformOf(`${owner} ${task.task}`) >= needed };
   }
   const each = meanOf(way.fanOut) * way.factor * needed;
   if (input.branch === null || each >= 1 || perRun <= ONCE_PER_RUN_MAX || task.perRunSpread < VARIES_MIN) {
@@ -269,7 +269,7 @@ function askOf(task: TaskDemand, input: Weighing["input"]): Ask {
     return { owner, instances: new Array<number>(count).fill(1), usedShare: 1, isOthers: false };
   }
   // Larger runs have more of it: each execution before the join asks for its part.
-  const isOthers = drawOf(input.branch, task.task) >= each;
+  const isOthers = uniformOf(`${input.branch} ${task.task}`) >= each;
   return { owner: `${input.branch} after the join`, instances: [1], usedShare: 1, isOthers };
 }
 
@@ -288,12 +288,6 @@ function instancesOf(way: TaskDemand["way"], needed: number): number[] {
 function neededShareOf({ atOnce, perRun }: TaskDemand): number {
   if (perRun === null || perRun <= ONCE_PER_RUN_MAX) return 1;
   return Math.min(1, atOnce + SHORT_DEVIATIONS * Math.sqrt((atOnce * (1 - atOnce)) / perRun));
-}
-
-/** The same for the same branch, and as if drawn (0–1): which of the branches prepare a runtime for all. */
-function drawOf(branch: string, task: string): number {
-  // The branch first: what differs in the last letters alone differs little as a hash.
-  return (fnv1a(`${branch} ${task}`) >>> 8) / 2 ** 24;
 }
 
 /** The later task on the way that begins before the preparation would have to, or long enough before the task, and can be left to make it. */

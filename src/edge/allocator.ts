@@ -5,7 +5,7 @@ import { LRUCache } from "lru-cache";
 import engineModule from "../../build/engine.wasm";
 import { HEARTBEAT_STALE_MS } from "../core/allocate.ts";
 import type { FleetView, VmView } from "../core/fleet.ts";
-import { fnv1a } from "../core/fnv.ts";
+import { uniformOf } from "../core/fnv.ts";
 import type { Model } from "../core/graph.ts";
 import { type Admission, type Offer, type Served, serve, type TaskRequest, type Unsuitable } from "../core/pipeline.ts";
 import { WasmPlacer } from "../core/place.ts";
@@ -78,14 +78,6 @@ async function allocateOn(
     }
   }
   return serveBare(workspace, request, fleet, nowMs, allocationId);
-}
-
-/** An id as a number in [0, 1), the same for the same id. */
-export function uniformOf(id: string): number {
-  let hash = fnv1a(id);
-  // The last characters alone would decide the low bits: one more round spreads them.
-  hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d);
-  return ((hash ^ (hash >>> 12)) >>> 0) / 2 ** 32;
 }
 
 async function modelOrNone(

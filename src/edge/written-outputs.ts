@@ -2,10 +2,11 @@
 // agents. Out: prefetch commands at the hubs of their clusters, which know the VMs that the runs' later tasks are expected on.
 // Here, in the isolate that takes the records: it has the model and the fleet's links, and the records are as fresh as they get.
 import { indexOf } from "../core/fleet.ts";
+import { uniformOf } from "../core/fnv.ts";
 import { outputsToFetch, readersOfShape } from "../core/outputs.ts";
 import { acts } from "../core/pipeline.ts";
 import type { RunRecord } from "../core/records.ts";
-import { MODEL_WAIT_MS, uniformOf } from "./allocator.ts";
+import { MODEL_WAIT_MS } from "./allocator.ts";
 import type { Env } from "./env.ts";
 import { type FleetSources, fleetViewFor } from "./fleet-cache.ts";
 import type { WrittenOutputs } from "./hub/messages.ts";

@@ -1,33 +1,11 @@
-// Which runs a canary covers, which answers tell that their plan was sent, and ids that sort by time.
-import { describe, expect, test } from "vitest";
-import { uniformOf } from "../../src/edge/allocator.ts";
+// Which answers tell that their plan was sent, and ids that sort by time.
+import { expect, test } from "vitest";
+import { uniformOf } from "../../src/core/fnv.ts";
 import { forgetFleetView } from "../../src/edge/fleet-cache.ts";
 import { newId, timePrefix } from "../../src/edge/ids.ts";
 import { newWorld } from "./world.ts";
 
 const NOW_MS = 1_800_000_000_000;
-
-describe("a canary's share of runs", () => {
-  const kinds: [string, (i: number) => string][] = [
-    ["counted ids", (i) => `run-${i}`],
-    ["trace ids", (i) => (i * 2_654_435_761).toString(16).padStart(32, "0")],
-    ["ids of ours", (i) => newId(NOW_MS + i)],
-    ["ids that differ at the front", (i) => `${i}-of-the-same-long-workflow`],
-  ];
-  test.each(kinds)("is what was asked for: %s", (_, idOf) => {
-    const numbers = Array.from({ length: 10_000 }, (_unused, i) => uniformOf(idOf(i)));
-    for (const share of [0.01, 0.1, 0.5, 0.9]) {
-      const covered = numbers.filter((number) => number < share).length / numbers.length;
-      // Five standard deviations of a fair draw.
-      expect(Math.abs(covered - share)).toBeLessThan(5 * Math.sqrt((share * (1 - share)) / numbers.length));
-    }
-  });
-
-  test("is the same for every task of a run", () => {
-    expect(uniformOf("run")).toBe(uniformOf("run"));
-    expect(uniformOf("")).toBeGreaterThanOrEqual(0);
-  });
-});
 
 test("an allocation tells whether its plan was sent", async () => {
   const world = await newWorld();
