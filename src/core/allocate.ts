@@ -13,8 +13,6 @@ import {
   type ClusterView,
   type ExpectedUse,
   type FleetIndex,
-  type FleetView,
-  indexOf,
   type NewPlacer,
   TASK_ABSENT,
   TASK_STARTING,
@@ -73,16 +71,16 @@ interface Pair {
 }
 
 /** `newPlacer` null: services are summed without SIMD, to the same result. */
-export function allocate(input: PlacementInput, fleet: FleetView, newPlacer: NewPlacer | null): Ranking {
-  const index = indexOf(fleet);
+export function allocate(input: PlacementInput, index: FleetIndex, newPlacer: NewPlacer | null): Ranking {
+  const { clusters } = index.view;
   const pairs: Pair[] = [];
   const refused: ClusterRefusal[] = [];
   const costs = columnCosts(input, index, newPlacer);
   let lacksRoom = false;
-  for (let c = 0; c < fleet.clusters.length; c++) {
+  for (let c = 0; c < clusters.length; c++) {
     const placed = placeOn(c, input, index);
     if ("reason" in placed) {
-      refused.push({ cluster: fleet.clusters[c]!.cluster, reason: placed.reason });
+      refused.push({ cluster: clusters[c]!.cluster, reason: placed.reason });
       if (placed.isRoom) lacksRoom = true;
     } else {
       pairs.push({ ...placed, ...costs(c, placed.vm, placed.demand) });

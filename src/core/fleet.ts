@@ -221,7 +221,10 @@ function setOf(tasks: string[]): Set<string> {
 
 const indexes = new WeakMap<FleetView, FleetIndex>();
 
-/** A view lives about a second and serves many requests: it is indexed once. */
+/**
+ * For who keeps a view for many requests: it is indexed once. A view of one request alone is better off without: a weak map holds what it
+ * has until the whole heap is collected.
+ */
 export function indexOf(view: FleetView): FleetIndex {
   let index = indexes.get(view);
   if (!index) {

@@ -15,7 +15,7 @@ import type {
 import { allocate, alternativesOf, type Candidate } from "./allocate.ts";
 import { joined, opened } from "./branch.ts";
 import { type ChainDemand, demandOf } from "./demand.ts";
-import type { FleetView, NewPlacer } from "./fleet.ts";
+import type { FleetIndex, NewPlacer } from "./fleet.ts";
 import type { Model, TaskProfile } from "./graph.ts";
 import { notSent, type Plan, planFor } from "./plan.ts";
 import type { Hidden, PlannedCommand } from "./planned.ts";
@@ -151,22 +151,23 @@ export function predictFor(
 export async function serve(
   request: TaskRequest,
   model: Model | null,
-  fleet: FleetView,
+  fleet: FleetIndex,
   ports: Ports,
 ): Promise<Served | Unsuitable> {
   const explains = request.explains ?? true;
-  let { prediction, chains } = analyse(request, model, fleet.tasks, ports.nowMs, { next: explains, paths: false });
+  const { tasks: declarations, policy } = fleet.view;
+  let { prediction, chains } = analyse(request, model, declarations, ports.nowMs, { next: explains, paths: false });
   const corrections = model?.adjustments?.placement ?? null;
   const rank = () => allocate({ ...request, chains, corrections, nowMs: ports.nowMs }, fleet, ports.newPlacer ?? null);
   let ranking = rank();
   if (ranking.lacksRoom) {
     // Somewhere the whole tree has no room: the likeliest paths are tried too. They cost most of a prediction's time.
-    ({ prediction, chains } = analyse(request, model, fleet.tasks, ports.nowMs, { next: explains, paths: true }));
+    ({ prediction, chains } = analyse(request, model, declarations, ports.nowMs, { next: explains, paths: true }));
     ranking = rank();
   }
   const branch = branchOf(request, model);
   const allocationId = ports.newId();
-  const acted = !request.dryRun && acts(fleet.policy, ports.random());
+  const acted = !request.dryRun && acts(policy, ports.random());
   const refused = [...ranking.refused];
   // Optimistic: the view may be a second old, the hub knows. Refused there, the next best is asked.
   for (const candidate of ranking.candidates.slice(0, RESERVE_ATTEMPTS_MAX)) {

@@ -11,7 +11,7 @@
 import type { PrefetchItem, SkippedItem } from "../protocol.ts";
 import { type Candidate, chooseVm } from "./allocate.ts";
 import type { TaskDemand } from "./demand.ts";
-import { type FleetView, indexOf, TASK_WARM } from "./fleet.ts";
+import { type FleetIndex, TASK_WARM } from "./fleet.ts";
 import type { Lead } from "./margins.ts";
 import type { Hidden, PlannedCommand } from "./planned.ts";
 import { weighWarm } from "./prewarm.ts";
@@ -38,8 +38,8 @@ export interface Plan {
   hidden: Record<string, Hidden>;
 }
 
-export function planFor(candidate: Candidate, fleet: FleetView, input: PlanInput): Plan {
-  const index = indexOf(fleet);
+export function planFor(candidate: Candidate, index: FleetIndex, input: PlanInput): Plan {
+  const { policy } = index.view;
   const cluster = index.clusterIds.get(candidate.cluster.cluster)!;
   const { demand } = candidate;
   const root = demand.tasks[0]!;
@@ -49,8 +49,8 @@ export function planFor(candidate: Candidate, fleet: FleetView, input: PlanInput
   const weighing: Weighing = {
     index,
     cluster,
-    policy: fleet.policy,
-    msPerGbSecond: candidate.cluster.msPerGbSecond ?? fleet.policy.msPerGbSecond,
+    policy,
+    msPerGbSecond: candidate.cluster.msPerGbSecond ?? policy.msPerGbSecond,
     input,
     weighed: [],
     skipped: [],
@@ -70,7 +70,7 @@ export function planFor(candidate: Candidate, fleet: FleetView, input: PlanInput
     vms[task.task] = index.vms[vm]!.vm;
     weighTask(task, vm, root.task, weighing);
   }
-  return { ...cut(weighing, fleet.policy.fanOutMax), vms, hidden: weighing.hidden };
+  return { ...cut(weighing, policy.fanOutMax), vms, hidden: weighing.hidden };
 }
 
 /** It starts cold: its objects come meanwhile, and then it waits for the longer of both instead of one after the other. */

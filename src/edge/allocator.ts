@@ -4,7 +4,7 @@
 import { LRUCache } from "lru-cache";
 import engineModule from "../../build/engine.wasm";
 import { HEARTBEAT_STALE_MS } from "../core/allocate.ts";
-import type { FleetView, VmView } from "../core/fleet.ts";
+import { type FleetView, indexOf, type VmView } from "../core/fleet.ts";
 import { uniformOf } from "../core/fnv.ts";
 import type { Model } from "../core/graph.ts";
 import { type Admission, type Offer, type Served, serve, type TaskRequest, type Unsuitable } from "../core/pipeline.ts";
@@ -59,7 +59,7 @@ async function allocateOn(
   const serveWith = (model: Model | null) => {
     // The pipeline's first id is the allocation's: one that was pending keeps the id that its caller knows.
     let made = 0;
-    return serve(request, model, fleet, {
+    return serve(request, model, indexOf(fleet), {
       nowMs,
       newId: () => (made++ === 0 ? allocationId : newId(nowMs)),
       // The same for every task of a run: a canary covers whole runs.

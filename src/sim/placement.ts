@@ -6,7 +6,7 @@
 //   · half-way one link of the truly best cluster slows down, and nobody declares it;
 //   · every run is placed once, by the production `serve`; what its executions really waited is told to PlacementCorrections.
 import { PlacementCorrections } from "../core/corrections.ts";
-import type { ClusterView, FleetView } from "../core/fleet.ts";
+import { type ClusterView, FleetIndex, type FleetView } from "../core/fleet.ts";
 import { serve } from "../core/pipeline.ts";
 import { seededRandom } from "../core/random.ts";
 import { Policy as PolicySchema, TaskDeclaration } from "../protocol.ts";
@@ -197,7 +197,7 @@ async function place(
   const middle = drawn.length / 2;
   for (const [r, run] of drawn.entries()) {
     const truth = r < middle ? scene.before : scene.after;
-    const served = await serve(requestOf(run, r, workload), model, scene.fleet(r * GAP_MS), {
+    const served = await serve(requestOf(run, r, workload), model, new FleetIndex(scene.fleet(r * GAP_MS)), {
       nowMs: r * GAP_MS,
       newId: () => "",
       random: () => 0,

@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { engineModule } from "../../src/cli/build.ts";
 import { HEARTBEAT_STALE_MS } from "../../src/core/allocate.ts";
+import { FleetIndex } from "../../src/core/fleet.ts";
 import { serve } from "../../src/core/pipeline.ts";
 import { WasmPlacer } from "../../src/core/place.ts";
 import { clusterOf, declared, fleetOf, LINEAR, MIB, modelOf, NOW_MS, portsOf, requestOf, vmOf } from "./knowledge.ts";
@@ -14,7 +15,7 @@ const near = { db: { latencyMs: 1, bandwidthBytesPerSecond: 1e9 } };
 const far = { db: { latencyMs: 40, bandwidthBytesPerSecond: 1e9 } };
 
 async function place(fleet: ReturnType<typeof fleetOf>, request = requestOf()) {
-  const answer = await serve(request, model, fleet, portsOf().ports);
+  const answer = await serve(request, model, new FleetIndex(fleet), portsOf().ports);
   if (answer.kind !== "allocated") throw new Error(`unsuitable: ${JSON.stringify(answer.refused)}`);
   return answer;
 }
@@ -41,7 +42,7 @@ describe("allocate", () => {
     const fleet = fleetOf([clusterOf("cold"), clusterOf("holding", { vms: [vmOf("holding-vm", { uris: [uri] })] })], {
       services: { store: { hosts: ["store"] } },
     });
-    const answer = await serve(requestOf(), reading, fleet, portsOf().ports);
+    const answer = await serve(requestOf(), reading, new FleetIndex(fleet), portsOf().ports);
     expect(answer).toMatchObject({ kind: "allocated", cluster: "holding" });
   });
 
@@ -74,7 +75,7 @@ describe("allocate", () => {
       ...LINEAR,
       profiles: { ...LINEAR.profiles, C: { memoryBytes: { p10: 300 * MIB, p50: 300 * MIB, p90: 300 * MIB } } },
     });
-    const answer = await serve(requestOf(), heavy, fleetOf([small]), portsOf().ports);
+    const answer = await serve(requestOf(), heavy, new FleetIndex(fleetOf([small])), portsOf().ports);
     expect(answer).toMatchObject({ kind: "allocated", chain: ["A", "B"] });
     expect(answer.kind === "allocated" && answer.alternatives[0]!.terms.coldStartMs).toBeGreaterThan(0.9 * 400);
   });
@@ -86,13 +87,13 @@ describe("allocate", () => {
     );
     const fleet = fleetOf(clusters, { services: { db: { hosts: [] } } });
     const { ports } = portsOf();
-    const sums = await serve(requestOf(), model, fleet, ports);
+    const sums = await serve(requestOf(), model, new FleetIndex(fleet), ports);
     let placers = 0;
     const newPlacer = (count: number, services: number) => {
       placers++;
       return new WasmPlacer(module, count, services);
     };
-    const simd = await serve(requestOf(), model, fleet, { ...ports, newPlacer });
+    const simd = await serve(requestOf(), model, new FleetIndex(fleet), { ...ports, newPlacer });
     if (sums.kind !== "allocated" || simd.kind !== "allocated") throw new Error("both must be placed");
     expect(placers).toBe(1);
     expect(simd.alternatives.map(({ cluster }) => cluster)).toEqual(sums.alternatives.map(({ cluster }) => cluster));
@@ -127,14 +128,14 @@ describe("allocate", () => {
       {},
     ],
   ])("refuses with the reason: %s", async (reason, cluster, constraints) => {
-    const answer = await serve(requestOf({ constraints }), model, fleetOf([cluster]), portsOf().ports);
+    const answer = await serve(requestOf({ constraints }), model, new FleetIndex(fleetOf([cluster])), portsOf().ports);
     expect(answer).toMatchObject({ kind: "unsuitable", refused: [{ cluster: "c", reason }] });
     expect(answer.kind === "unsuitable" && answer.retryAfterMs).toBeGreaterThan(0);
   });
 
   it("places a task that the model has never seen, without a prediction", async () => {
     const fleet = fleetOf([clusterOf("c")], { tasks: { A: declared({ memoryBytes: 64 * MIB }) } });
-    const answer = await serve(requestOf(), null, fleet, portsOf().ports);
+    const answer = await serve(requestOf(), null, new FleetIndex(fleet), portsOf().ports);
     expect(answer).toMatchObject({
       kind: "allocated",
       chain: ["A"],

@@ -1,6 +1,6 @@
 // What is prepared, when, and what is left with which reason: plan.ts and prewarm.ts, asked through `serve` with a model of tables.
 import { describe, expect, it } from "vitest";
-import type { FleetView, VmView } from "../../src/core/fleet.ts";
+import { FleetIndex, type FleetView, type VmView } from "../../src/core/fleet.ts";
 import { serve } from "../../src/core/pipeline.ts";
 import { Policy } from "../../src/protocol.ts";
 import {
@@ -25,7 +25,7 @@ async function plan(
   known = {},
 ) {
   const { ports, offers } = portsOf();
-  const answer = await serve(requestOf(known), modelOf(table), fleet, ports);
+  const answer = await serve(requestOf(known), modelOf(table), new FleetIndex(fleet), ports);
   if (answer.kind !== "allocated") throw new Error(JSON.stringify(answer.refused));
   return { ...answer, offers };
 }
@@ -228,7 +228,12 @@ describe("serve", () => {
         ? { ok: false, reason: "reserved by others" }
         : { ok: true, commandIds: {}, refusedKeys: {} },
     );
-    const answer = await serve(requestOf(), modelOf(LINEAR), fleetOf([clusterOf("a"), clusterOf("b")]), ports);
+    const answer = await serve(
+      requestOf(),
+      modelOf(LINEAR),
+      new FleetIndex(fleetOf([clusterOf("a"), clusterOf("b")])),
+      ports,
+    );
     expect(offers.map((offer) => offer.cluster)).toEqual(["a", "b"]);
     expect(answer).toMatchObject({ cluster: "b", refused: [{ cluster: "a", reason: "reserved by others" }] });
   });
@@ -239,21 +244,26 @@ describe("serve", () => {
       commandIds: { "c-vm warm B@": "earlier" },
       refusedKeys: { "c-vm warm C@": "over the budget of in-flight commands" },
     }));
-    const answer = await serve(requestOf(), modelOf(LINEAR), fleetOf([clusterOf("c")]), ports);
+    const answer = await serve(requestOf(), modelOf(LINEAR), new FleetIndex(fleetOf([clusterOf("c")])), ports);
     expect(answer).toMatchObject({ plan: [{ commandId: "earlier", task: "B" }] });
     expect(answer.kind === "allocated" && answer.skipped.at(-1)!.reason).toBe("over the budget of in-flight commands");
   });
 
   it("a dry run answers without touching a hub", async () => {
     const { ports, offers } = portsOf();
-    const answer = await serve(requestOf({ dryRun: true }), modelOf(LINEAR), fleetOf([clusterOf("c")]), ports);
+    const answer = await serve(
+      requestOf({ dryRun: true }),
+      modelOf(LINEAR),
+      new FleetIndex(fleetOf([clusterOf("c")])),
+      ports,
+    );
     expect(offers).toEqual([]);
     expect(answer).toMatchObject({ kind: "allocated", acted: false });
   });
 
   it("reserves the chain's peak memory until past its expected end", async () => {
     const { ports, offers } = portsOf();
-    await serve(requestOf(), modelOf(LINEAR), fleetOf([clusterOf("c")]), ports);
+    await serve(requestOf(), modelOf(LINEAR), new FleetIndex(fleetOf([clusterOf("c")])), ports);
     const { reservation } = offers[0]!;
     expect(reservation.memoryBytes).toBe(128 * MIB);
     expect(reservation.expiresMs).toBeGreaterThan(NOW_MS + 150);

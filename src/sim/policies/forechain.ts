@@ -2,7 +2,7 @@
 // In: executions as they start. Out: claims on the world. Dial: ms of waiting that one GB·s is worth (policy `msPerGbSecond`).
 // The fleet is one cluster with one VM of any size, so that what is measured is prediction and planning, not placement.
 import { COLD_START_UNKNOWN_MS } from "../../core/demand.ts";
-import type { ClusterView, FleetView } from "../../core/fleet.ts";
+import { type ClusterView, FleetIndex, type FleetView } from "../../core/fleet.ts";
 import { KeepAlive } from "../../core/keepalive.ts";
 import { KEPT_AFTER_CHANGE } from "../../core/learning.ts";
 import { outputsToFetch } from "../../core/outputs.ts";
@@ -53,7 +53,7 @@ export class Forechain implements Policy {
   readonly #taskNames: string[];
   readonly #ids: Map<string, number>;
   /** What the continuation carries along the path, by run and execution. */
-  readonly #carried = new WeakMap<ActiveRun, Carried[]>();
+  readonly #carried = new Map<ActiveRun, Carried[]>();
   /** Commands that stand, by key, with their end, ms: one command per distinct thing, as at the hub. */
   readonly #standing = new Map<string, { claim: Claim; expiresMs: number }>();
   readonly #holds: KeepAlive;
@@ -108,7 +108,7 @@ export class Forechain implements Policy {
 
   async started(run: ActiveRun, i: number, nowMs: number): Promise<void> {
     const request = this.#requestOf(run, i);
-    const fleet = this.fleet(nowMs);
+    const fleet = new FleetIndex(this.fleet(nowMs));
     const served = await serve(request, this.#learner.model, fleet, {
       nowMs,
       newId: () => String(this.#idCounter++),
@@ -178,6 +178,7 @@ export class Forechain implements Policy {
   }
 
   runEnded(run: ActiveRun, nowMs: number): void {
+    this.#carried.delete(run);
     if (!this.#options.learnsOn) return;
     this.#world.at(nowMs + LEARN_DELAY_MS, (now) => {
       if (this.#learner.learn(asSimulated(run), now)) this.#holds.fade(KEPT_AFTER_CHANGE);
