@@ -247,24 +247,19 @@ function totalOf(tasks: TaskDemand[]): Demand {
   return { cpuMs, peakMemoryBytes: peakMemory(tasks), networkBytes, prefetch: items };
 }
 
-/** Sweep over the tasks' expected intervals [lead p50, + duration]: the most memory held at one time. */
+/** The most memory held at one time, by the tasks' expected intervals [lead p50, + duration]: some task begins then. */
 function peakMemory(tasks: TaskDemand[]): number {
-  const edges = tasks.flatMap((task) => {
-    const start = task.lead?.p50 ?? 0;
-    const bytes = task.memoryBytes;
-    return [
-      { atMs: start, bytes },
-      { atMs: start + Math.max(task.durationMs, 1), bytes: -bytes },
-    ];
-  });
-  edges.sort((a, b) => a.atMs - b.atMs || a.bytes - b.bytes);
-  let held = 0;
-  let peak = 0;
-  for (const edge of edges) {
-    held += edge.bytes;
-    peak = Math.max(peak, held);
+  let peakBytes = 0;
+  for (const { lead } of tasks) {
+    const atMs = lead?.p50 ?? 0;
+    let heldBytes = 0;
+    for (const other of tasks) {
+      const startMs = other.lead?.p50 ?? 0;
+      if (startMs <= atMs && atMs < startMs + Math.max(other.durationMs, 1)) heldBytes += other.memoryBytes;
+    }
+    peakBytes = Math.max(peakBytes, heldBytes);
   }
-  return peak;
+  return peakBytes;
 }
 
 /** Score of one expected run: avoidable ms × sensitivity ÷ demand. (The chains of the graph multiply by runs per hour.) */
