@@ -267,10 +267,8 @@ function expectedUses(whole: ChainDemand): ExpectedUse[] {
 
 /** Transfers added in order of the bound, until no pair left can be among the cheapest. The held cluster is always scored. */
 function cheapest(pairs: Pair[], input: PlacementInput, index: FleetIndex): Candidate[] {
-  const order = Array.from(pairs.keys()).sort((a, b) => pairs[a]!.boundMs - pairs[b]!.boundMs);
   const found: Candidate[] = [];
-  for (const position of order) {
-    const pair = pairs[position]!;
+  for (const pair of pairs.toSorted((a, b) => a.boundMs - b.boundMs)) {
     const cluster = index.view.clusters[pair.cluster]!;
     const full = found.length >= CANDIDATES_MAX && found[CANDIDATES_MAX - 1]!.totalMs <= pair.boundMs;
     if (full && (input.heldCluster === null || found.some((other) => other.cluster.cluster === input.heldCluster)))
@@ -324,12 +322,13 @@ function keepHeld(candidates: Candidate[], heldCluster: string | null): Candidat
 
 /** One of the near-best clusters of which less is known goes first: only where no reservation of the run is left for it. */
 function explored(candidates: Candidate[], { corrections }: PlacementInput): Candidate[] {
+  if (!corrections) return candidates;
   const options = candidates.map(({ cluster, expectedTerms, totalMs }) => ({
     cluster: cluster.cluster,
     terms: expectedTerms,
     totalMs,
   }));
-  const chosen = corrections?.choose(options) ?? 0;
+  const chosen = corrections.choose(options);
   return chosen === 0 ? candidates : [candidates[chosen]!, ...candidates.filter((_, at) => at !== chosen)];
 }
 

@@ -111,14 +111,19 @@ export class FleetIndex {
 
   constructor(view: FleetView) {
     this.view = view;
-    this.vms = view.clusters.flatMap((cluster) => cluster.vms);
+    this.vms = [];
     this.vmOffsets = new Uint32Array(view.clusters.length + 1);
-    for (const [c, cluster] of view.clusters.entries()) {
-      this.vmOffsets[c + 1] = this.vmOffsets[c]! + cluster.vms.length;
-      this.clusterIds.set(cluster.cluster, c);
+    for (const [c, { cluster, vms }] of view.clusters.entries()) {
+      for (const vm of vms) this.vms.push(vm);
+      this.vmOffsets[c + 1] = this.vms.length;
+      this.clusterIds.set(cluster, c);
     }
-    this.freeBytes = Float64Array.from(this.vms, freeMemoryBytes);
-    this.waitFactor = Float64Array.from(this.vms, waitFactorOf);
+    this.freeBytes = new Float64Array(this.vms.length);
+    this.waitFactor = new Float64Array(this.vms.length);
+    for (const [v, vm] of this.vms.entries()) {
+      this.freeBytes[v] = freeMemoryBytes(vm);
+      this.waitFactor[v] = waitFactorOf(vm);
+    }
     for (const [service, { hosts }] of Object.entries(view.services)) {
       for (const host of hosts) this.serviceOfHost.set(host.toLowerCase(), service);
     }

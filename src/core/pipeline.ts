@@ -158,7 +158,13 @@ export async function serve(
   const { tasks: declarations, policy } = fleet.view;
   let { prediction, chains } = analyse(request, model, declarations, ports.nowMs, { next: explains, paths: false });
   const corrections = model?.adjustments?.placement ?? null;
-  const rank = () => allocate({ ...request, chains, corrections, nowMs: ports.nowMs }, fleet, ports.newPlacer ?? null);
+  const { constraints, heldCluster, heldVms } = request;
+  const rank = () =>
+    allocate(
+      { chains, constraints, heldCluster, heldVms, corrections, nowMs: ports.nowMs },
+      fleet,
+      ports.newPlacer ?? null,
+    );
   let ranking = rank();
   if (ranking.lacksRoom) {
     // Somewhere the whole tree has no room: the likeliest paths are tried too. They cost most of a prediction's time.
@@ -174,7 +180,7 @@ export async function serve(
     const plan = planFor(candidate, fleet, {
       nowMs: ports.nowMs,
       newId: ports.newId,
-      heldVms: request.heldVms,
+      heldVms,
       runId: request.runId,
       branch,
       explains,
@@ -221,7 +227,7 @@ function analyse(
   nowMs: number,
   wanted: Wanted,
 ): { prediction: Prediction; chains: ChainDemand[] } {
-  const predicted = model ? predict({ ...ask, nowMs }, model, wanted) : predictNothing(ask.task, 0);
+  const predicted = model ? predict(ask, nowMs, model, wanted) : predictNothing(ask.task, 0);
   const routes = model ? { routes: routesFrom(ask.task, model) } : {};
   const knowledge = { profiles: model?.profiles ?? NO_PROFILES, declarations, ...routes };
   const chains = predicted.chains.map((chain, c) => demandOf(chain, predicted.reach, ask, knowledge, c === 0));
@@ -302,8 +308,9 @@ function admitted(plan: Plan, admission: Extract<Admission, { ok: true }>): Pick
   for (const command of plan.commands) {
     const name = `${command.vm} ${command.key}`;
     const reason = admission.refusedKeys[name];
-    if (reason === undefined) taken.push({ ...command, commandId: admission.commandIds[name] ?? command.commandId });
-    else skipped.push(notSent(command, reason));
+    const standingId = admission.commandIds[name];
+    if (reason !== undefined) skipped.push(notSent(command, reason));
+    else taken.push(standingId === undefined ? command : { ...command, commandId: standingId });
   }
   return { plan: taken, skipped };
 }

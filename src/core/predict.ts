@@ -73,7 +73,6 @@ export interface PredictInput {
   pathStartMs: number[];
   horizonMs: number | null;
   maxTasks: number | null;
-  nowMs: number;
 }
 
 /** The answer of a model that knows nothing of the task: no probabilities are invented. */
@@ -89,8 +88,8 @@ export interface Wanted {
   paths: boolean;
 }
 
-export function predict(input: PredictInput, model: Model, wanted: Wanted): ChainPrediction {
-  const history = historyOf(input, model);
+export function predict(input: PredictInput, nowMs: number, model: Model, wanted: Wanted): ChainPrediction {
+  const history = historyOf(input, nowMs, model);
   if (history === null) return predictNothing(input.task, model.version);
   const next = wanted.next ? nextOf(history, model) : [];
   const reach = reachOf(history, input, model);
@@ -108,7 +107,7 @@ function isSameSet(some: string[], others: string[]): boolean {
 }
 
 /** Null where the model has never seen the task. Unknown tasks inside the path end the known history there. */
-function historyOf(input: PredictInput, model: Model): History | null {
+function historyOf(input: PredictInput, nowMs: number, model: Model): History | null {
   const last = model.taskIds.get(input.task);
   if (last === undefined) return null;
   const { path, pathStartMs } = input;
@@ -121,7 +120,7 @@ function historyOf(input: PredictInput, model: Model): History | null {
     startMs[i - from] = pathStartMs[i] ?? Number.NaN;
   }
   tasks[tasks.length - 1] = last;
-  startMs[tasks.length - 1] = input.nowMs;
+  startMs[tasks.length - 1] = nowMs;
   return { tasks, startMs, version: input.version === null ? 0 : hashVersion(input.version) };
 }
 

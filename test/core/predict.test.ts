@@ -11,12 +11,11 @@ const ask = (task: string, path: string[] = [], known = {}) => ({
   pathStartMs: [],
   horizonMs: null,
   maxTasks: null,
-  nowMs: NOW_MS,
   ...known,
 });
 
 const predictionOf = (asked: ReturnType<typeof ask>, model: Model) =>
-  predict(asked, model, { next: true, paths: true });
+  predict(asked, NOW_MS, model, { next: true, paths: true });
 
 describe("predict", () => {
   it("tells next with the end as null, summing to 1", () => {
