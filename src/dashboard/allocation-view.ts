@@ -1,13 +1,12 @@
 // Recent allocations, each with its explanation: what was predicted, why this cluster, what was prepared and what was not.
 import type { AllocationRecord, Alternative, PlanItem, SkippedItem } from "../protocol.ts";
-import { el, ms, percent, quiet, table } from "./dom.ts";
+import { chainLinks, el, ms, percent, quiet, table } from "./dom.ts";
 
 export function allocationView(allocations: AllocationRecord[]): Node[] {
   if (allocations.length === 0) return [quiet("No task has been asked for yet.")];
   return allocations.map((allocation) => {
     const at = new Date(allocation.createdMs);
     const place = allocation.cluster ? `${allocation.cluster} / ${allocation.vm ?? "?"}` : allocation.state;
-    const outcome = allocation.outcome === null || allocation.outcome === undefined ? "" : ` · ${allocation.outcome}`;
     const planned = allocation.plan?.length ?? 0;
     const told = planned > 0 ? ` · ${planned} ${isSent(allocation) ? "prepared" : "to prepare, not sent"}` : "";
     return el(
@@ -18,11 +17,20 @@ export function allocationView(allocations: AllocationRecord[]): Node[] {
         {},
         el("time", { datetime: at.toISOString() }, at.toLocaleTimeString()),
         el("strong", {}, allocation.task),
-        ` on ${place}${outcome}${told}`,
+        ` on ${place}`,
+        ...started(allocation.outcome ?? null),
+        told,
       ),
       explanation(allocation),
     );
   });
+}
+
+/** How the execution began, coloured as good or bad. */
+function started(outcome: string | null): (Node | string)[] {
+  if (outcome === null) return [];
+  const kind = outcome === "warm" ? "good" : outcome === "cold" || outcome === "failed" ? "bad" : "quiet";
+  return [" · ", el("span", { class: kind }, outcome)];
 }
 
 function explanation(allocation: AllocationRecord): Node {
@@ -31,7 +39,7 @@ function explanation(allocation: AllocationRecord): Node {
     "div",
     {},
     el("p", { class: "quiet" }, `Run ${allocation.runId}, allocation ${allocation.allocationId}`),
-    chain.length > 1 ? el("p", {}, `Expected chain: ${chain.join(" → ")}`) : quiet("No chain was expected."),
+    chain.length > 1 ? el("p", {}, "Expected chain: ", chainLinks(chain)) : quiet("No chain was expected."),
     plan.length > 0 ? planTable(plan, allocation) : quiet("Nothing was to be prepared."),
     alternatives.length > 0 ? alternativeTable(alternatives) : null,
     skipped.length > 0 ? skippedTable(skipped) : null,

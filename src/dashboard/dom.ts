@@ -20,6 +20,9 @@ function filled<E extends Element>(element: E, attributes: Attributes, children:
   return element;
 }
 
+/** Of a task among others in a line of text. */
+const NAME_CHARACTERS_MAX = 32;
+
 export interface Column<Row> {
   head: string;
   number?: boolean;
@@ -55,14 +58,23 @@ export function bytes(value: number): string {
   return value < 1e9 ? `${(value / 1e6).toFixed(1)} MB` : `${(value / 1e9).toFixed(2)} GB`;
 }
 
+/** A duration to three digits, in the unit that people would say it in. */
 export function ms(value: number): string {
-  if (value > 0 && value < 10) return `${value.toFixed(1)} ms`;
-  return value < 10_000 ? `${Math.round(value)} ms` : `${(value / 1_000).toFixed(1)} s`;
+  if (value < 9.95) return `${+value.toFixed(1)} ms`;
+  if (value < 999.5) return `${Math.round(value)} ms`;
+  const seconds = value / 1_000;
+  if (seconds < 600) return `${+seconds.toPrecision(3)} s`;
+  return seconds < 6_000 ? `${Math.round(seconds / 60)} min` : `${+(seconds / 3_600).toPrecision(3)} h`;
+}
+
+/** `48,216`. */
+export function number(value: number): string {
+  return value.toLocaleString("en");
 }
 
 /** `1 object`, `2 objects`. */
 export function counted(count: number, what: string): string {
-  return `${count} ${what}${count === 1 ? "" : "s"}`;
+  return `${number(count)} ${what}${count === 1 ? "" : "s"}`;
 }
 
 export function percent(share: number): string {
@@ -72,6 +84,28 @@ export function percent(share: number): string {
 /** Where the page shows what follows a task. */
 export function taskLink(task: string): string {
   return `#task=${encodeURIComponent(task)}`;
+}
+
+/** Names are `service/operation` where they come from spans; others have no service. */
+export function taskParts(task: string): { service: string; operation: string } {
+  const cut = task.indexOf("/");
+  if (cut <= 0 || cut === task.length - 1) return { service: "", operation: task };
+  return { service: task.slice(0, cut), operation: task.slice(cut + 1) };
+}
+
+/** Leads to what follows the task. A long name stands for its operation, and is whole where one points at it. */
+export function nameLink(task: string): HTMLElement {
+  const name = [...task].length <= NAME_CHARACTERS_MAX ? task : taskParts(task).operation;
+  return el("a", { class: "task", href: taskLink(task), title: task }, shortened(name, NAME_CHARACTERS_MAX));
+}
+
+export function chainLinks(tasks: string[]): HTMLElement {
+  const links = el("span", {});
+  for (const [i, task] of tasks.entries()) {
+    if (i > 0) links.append(" → ");
+    links.append(nameLink(task));
+  }
+  return links;
 }
 
 /** Cut in the middle: long names often differ in their ends only. */

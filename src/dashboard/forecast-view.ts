@@ -1,7 +1,7 @@
 // What follows a task: its prediction drawn on a time line. One row per task that is reached, from
 // the p10 to the p90 of its lead time, the darker the likelier; a table tells the same to whoever cannot see it.
 import type { Prediction, Reach } from "../protocol.ts";
-import { bytes, counted, el, fitted, ms, percent, quiet, svg, table } from "./dom.ts";
+import { bytes, counted, el, fitted, ms, nameLink, percent, quiet, svg, table, taskParts, textWidth } from "./dom.ts";
 
 const ROWS_MAX = 24;
 const NEXT_MAX = 4;
@@ -9,10 +9,10 @@ const NEXT_MAX = 4;
 const NEXT_PROBABILITY_MIN = 0.005;
 const ROW_HEIGHT = 26;
 const AXIS_HEIGHT = 24;
-const NAME_WIDTH = 250;
+const NAME_WIDTH = 280;
 /** Between a name and the line, px. */
 const NAME_GAP = 12;
-const LINE_WIDTH = 560;
+const LINE_WIDTH = 760;
 const SHARE_WIDTH = 110;
 const TICKS = 5;
 /** The least likely are still to be seen. */
@@ -25,13 +25,16 @@ export function forecastView(task: string, prediction: Prediction): Node[] {
   const first = next
     .filter(({ probability }) => probability >= NEXT_PROBABILITY_MIN)
     .slice(0, NEXT_MAX)
-    .map(({ task: name, probability }) => `${name ?? "the end"} ${percent(probability)}`)
-    .join(", ");
+    .flatMap(({ task: name, probability }, i) => [
+      i === 0 ? " · starts first: " : ", ",
+      name === null ? "the end" : nameLink(name),
+      ` ${percent(probability)}`,
+    ]);
   const timed = reach
     .filter((row): row is Timed => row.leadTimeMs !== null)
     .slice(0, ROWS_MAX)
     .sort((a, b) => a.leadTimeMs.p50 - b.leadTimeMs.p50);
-  const nodes: Node[] = [el("p", {}, el("strong", {}, task), first === "" ? "" : ` · starts first: ${first}`)];
+  const nodes: Node[] = [el("p", {}, el("strong", {}, task), ...first)];
   if (reach.length === 0) return [...nodes, quiet("Nothing is expected to follow it.")];
   return [
     ...nodes,
@@ -73,12 +76,13 @@ function timeRow({ task, probability, leadTimeMs, multiplicity, route }: Timed, 
   const { p10, p50, p90 } = leadTimeMs;
   const told = `${route.join(" → ")}: ${percent(probability)}, after ${ms(p10)}–${ms(p90)}, median ${ms(p50)}`;
   const times = multiplicity >= 1.05 ? ` × ${multiplicity.toFixed(1)}` : "";
+  const room = NAME_WIDTH - NAME_GAP;
   const bar = { x: x(p10), y: y + 6, width: Math.max(3, x(p90) - x(p10)), height: ROW_HEIGHT - 12, rx: 3 };
   return svg(
     "g",
     {},
     svg("title", {}, told),
-    svg("text", { x: 0, y: y + 17 }, fitted(task, NAME_WIDTH - NAME_GAP, 12)),
+    svg("text", { x: 0, y: y + 17 }, fitted(textWidth(task, 12) > room ? taskParts(task).operation : task, room, 12)),
     svg("rect", { ...bar, opacity: Math.max(OPACITY_MIN, probability) }),
     svg("line", { class: "median", x1: x(p50), x2: x(p50), y1: y + 3, y2: y + ROW_HEIGHT - 3 }),
     svg("text", { x: NAME_WIDTH + LINE_WIDTH + 12, y: y + 17 }, percent(probability) + times),

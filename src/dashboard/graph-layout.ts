@@ -6,10 +6,17 @@ import type { GraphAnswer } from "../protocol.ts";
 
 export const NODE_WIDTH = 176;
 export const NODE_HEIGHT = 40;
-const LAYER_GAP = 70;
+const LAYER_GAP = 60;
 const ROW_GAP = 20;
+/** Between lines that run side by side. */
+const LINE_GAP = 6;
+/** Room for a share, such as `7.2 %`, px: dagre then lays no two of them on each other. */
+const SHARE_WIDTH = 34;
+const SHARE_HEIGHT = 14;
 const PART_GAP = 28;
 const MARGIN = 8;
+/** Rounds to 100 %. */
+const CERTAIN_MIN = 0.995;
 /** About what a desk shows; a part that is wider scrolls alone. */
 const SHELF_WIDTH = 1_180;
 
@@ -26,8 +33,8 @@ export interface Drawing {
   height: number;
   /** Upper left corners. */
   nodes: { task: Task; at: Point }[];
-  /** From the source's border over bends to the target's border. */
-  edges: { transition: Transition; points: Point[] }[];
+  /** From the source's border over bends to the target's border; `shareAt` is the middle of its number, if it has one. */
+  edges: { transition: Transition; points: Point[]; shareAt: Point | null }[];
 }
 
 export function layOut(tasks: Task[], transitions: Transition[]): Drawing {
@@ -44,13 +51,19 @@ export function layOut(tasks: Task[], transitions: Transition[]): Drawing {
     }
     const move = ({ x, y }: Point) => ({ x: x + shelf.x + MARGIN, y: y + shelf.y + MARGIN });
     whole.nodes.push(...part.nodes.map(({ task, at }) => ({ task, at: move(at) })));
-    whole.edges.push(...part.edges.map(({ transition, points }) => ({ transition, points: points.map(move) })));
+    for (const { transition, points, shareAt } of part.edges)
+      whole.edges.push({ transition, points: points.map(move), shareAt: shareAt && move(shareAt) });
     shelf.height = Math.max(shelf.height, part.height);
     whole.width = Math.max(whole.width, shelf.x + part.width + 2 * MARGIN);
     whole.height = Math.max(whole.height, shelf.y + part.height + 2 * MARGIN);
     shelf.x += part.width + PART_GAP;
   }
   return whole;
+}
+
+/** Drawn without a number: in many workflows most lines would say 100 %. */
+export function isCertain({ probability }: Transition): boolean {
+  return probability >= CERTAIN_MIN;
 }
 
 /** Union-find over the transitions: what hangs together, in whatever direction. */
@@ -75,12 +88,14 @@ function connectedParts(tasks: Task[], transitions: Transition[]): { tasks: Task
 
 function layOutPart(tasks: Task[], transitions: Transition[]): Drawing {
   const graph = new Graph({ multigraph: true });
-  graph.setGraph({ rankdir: "LR", ranksep: LAYER_GAP, nodesep: ROW_GAP });
+  graph.setGraph({ rankdir: "LR", ranksep: LAYER_GAP, nodesep: ROW_GAP, edgesep: LINE_GAP });
   for (const { task } of tasks) graph.setNode(task, { width: NODE_WIDTH, height: NODE_HEIGHT });
   // Frequent transitions are kept short and straight.
   const most = Math.max(1, ...transitions.map(({ count }) => count));
-  for (const { source, target, kind, count } of transitions) {
-    graph.setEdge(source, target, { weight: 1 + Math.round((4 * count) / most) }, kind);
+  for (const transition of transitions) {
+    const { source, target, kind, count } = transition;
+    const label = isCertain(transition) ? {} : { width: SHARE_WIDTH, height: SHARE_HEIGHT, labelpos: "c" };
+    graph.setEdge(source, target, { ...label, weight: 1 + Math.round((4 * count) / most) }, kind);
   }
   layout(graph);
   const { width = 0, height = 0 } = graph.graph();
@@ -92,10 +107,12 @@ function layOutPart(tasks: Task[], transitions: Transition[]): Drawing {
       return { task, at: { x: x - NODE_WIDTH / 2, y: y - NODE_HEIGHT / 2 } };
     }),
     edges: transitions.map((transition) => {
-      const { points } = graph.edge(transition.source, transition.target, transition.kind) as { points: Point[] };
+      const drawn = graph.edge(transition.source, transition.target, transition.kind);
+      const { points, x, y } = drawn as Point & { points: Point[] };
+      const shareAt = isCertain(transition) ? null : { x, y };
       const source = graph.node(transition.source) as Point;
       const target = graph.node(transition.target) as Point;
-      return { transition, points: atSides(points, source, target) };
+      return { transition, points: atSides(points, source, target), shareAt };
     }),
   };
 }

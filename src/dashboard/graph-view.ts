@@ -1,6 +1,20 @@
 // The graph as a picture and, for whoever cannot see it, as a table. A task links to what follows it.
 import type { GraphAnswer } from "../protocol.ts";
-import { bytes, el, fitted, ms, percent, quiet, svg, table, taskLink, textWidth, type View } from "./dom.ts";
+import {
+  bytes,
+  el,
+  fitted,
+  ms,
+  number,
+  percent,
+  quiet,
+  svg,
+  table,
+  taskLink,
+  taskParts,
+  textWidth,
+  type View,
+} from "./dom.ts";
 import { layOut, NODE_HEIGHT, NODE_WIDTH, type Point, type Task, type Transition } from "./graph-layout.ts";
 
 /** The most frequent ones: beyond, a picture tells nothing. */
@@ -14,8 +28,9 @@ export function graphView(graph: GraphAnswer): View {
   if (graph.tasks.length === 0)
     return [
       quiet(
-        "Nothing has been learned yet. Point an OTLP exporter at /v1/traces, post records to /v1/executions, or run forechain import FILE.",
+        "Nothing has been learned yet. Three ways to begin: point an OTLP exporter at /v1/traces, post records to /v1/executions, or run",
       ),
+      el("pre", {}, "npm run -s forechain -- import FILE…"),
     ];
   const tasks = [...graph.tasks].sort((a, b) => b.count - a.count).slice(0, TASKS_DRAWN_MAX);
   const drawn = new Set(tasks.map((task) => task.task));
@@ -30,7 +45,8 @@ export function graphView(graph: GraphAnswer): View {
       { class: "scroll", tabindex: 0, role: "region", "aria-label": "Picture of the graph" },
       picture(tasks, transitions),
     ),
-    left > 0 ? quiet(`The most frequent ones are drawn; ${left} tasks and transitions are left out.`) : null,
+    quiet("Numbers are probabilities; a line without one is nearly always taken. A task leads to what follows it."),
+    left > 0 ? quiet(`The most frequent are drawn; ${number(left)} tasks and transitions are not.`) : null,
     el("details", { id: "graph-table" }, el("summary", {}, "As a table"), transitionTable(graph)),
   ];
 }
@@ -60,23 +76,21 @@ function picture(tasks: Task[], transitions: Transition[]): SVGElement {
     svg("defs", {}, arrow),
     ...edges.map(({ transition, points }) => edge(transition, points)),
     // After all lines, so that none crosses a number out.
-    ...edges.map(({ transition, points }) => share(transition, points)),
+    ...edges.map(({ transition, shareAt }) => shareAt && share(transition, shareAt)),
     ...nodes.map(({ task, at }) => node(task, at)),
   );
 }
 
-/** Names are `service/operation` where they come from spans: the operation tells more, so it stands first. */
+/** The operation tells more than its service, so it stands first. */
 function node({ task, count }: Task, { x, y }: Point): SVGElement {
-  const cut = task.indexOf("/");
-  const [service, operation] =
-    cut > 0 && cut < task.length - 1 ? [task.slice(0, cut), task.slice(cut + 1)] : ["", task];
+  const { service, operation } = taskParts(task);
   const room = NODE_WIDTH - 2 * PADDING;
-  const times = `${count}×`;
+  const times = `${number(count)}×`;
   const below = service === "" ? times : `${fitted(service, room - textWidth(` · ${times}`, 11), 11)} · ${times}`;
   return svg(
     "a",
     { href: taskLink(task) },
-    svg("title", {}, `${task}: ${count} executions`),
+    svg("title", {}, `${task}: ${number(count)} executions`),
     svg("rect", { x, y, width: NODE_WIDTH, height: NODE_HEIGHT, rx: 6 }),
     svg("text", { x: x + PADDING, y: y + 17 }, fitted(operation, room, 12)),
     svg("text", { x: x + PADDING, y: y + 32, class: "quiet" }, below),
@@ -97,15 +111,14 @@ function edge(transition: Transition, points: Point[]): SVGElement {
   return svg(
     "g",
     {},
-    svg("title", {}, `${source} → ${target} (${kind}): ${count} times, ${percent(probability)}${delay}`),
+    svg("title", {}, `${source} → ${target} (${kind}): ${number(count)} times, ${percent(probability)}${delay}`),
     svg("path", { d: path, "stroke-width": 1 + 2.5 * probability, "marker-end": "url(#arrow)" }),
   );
 }
 
-/** Of a transition, at its middle bend. */
-function share({ probability }: Transition, points: Point[]): SVGElement {
-  const { x, y } = points[Math.floor((points.length - 1) / 2)]!;
-  return svg("text", { class: "quiet", x, y: y - 4, "text-anchor": "middle" }, percent(probability));
+/** The probability of a transition, on its line. */
+function share({ probability }: Transition, { x, y }: Point): SVGElement {
+  return svg("text", { class: "quiet", x, y: y + 4, "text-anchor": "middle" }, percent(probability));
 }
 
 function transitionTable(graph: GraphAnswer): HTMLElement {
@@ -116,7 +129,7 @@ function transitionTable(graph: GraphAnswer): HTMLElement {
       { head: "From", cell: (row) => row.source },
       { head: "To", cell: (row) => row.target },
       { head: "Kind", cell: (row) => row.kind },
-      { head: "Count", number: true, cell: (row) => String(row.count) },
+      { head: "Count", number: true, cell: (row) => number(row.count) },
       { head: "Probability", number: true, cell: (row) => percent(row.probability) },
       { head: "Delay (p50)", number: true, cell: (row) => (row.delayMs === null ? "–" : ms(row.delayMs.p50)) },
       {

@@ -1,14 +1,14 @@
 // What was learned: alerts first, then how long runtimes are held, what starts take, and what is frozen.
 import type { LearningAnswer, Scores } from "../protocol.ts";
-import { counted, el, ms, percent, quiet, svg, table, type View } from "./dom.ts";
+import { counted, el, ms, number, percent, quiet, svg, table, type View } from "./dom.ts";
 
 /** Rows of one table: the answer has them with the most evidence first. */
 const ROWS_SHOWN = 8;
 /** Of the reliability chart, px. */
-const CHART = 160;
-const CHART_MARGIN = 26;
-const DOT_MIN = 2;
-const DOT_MAX = 9;
+const CHART = 250;
+const CHART_MARGIN = 54;
+const DOT_MIN = 2.5;
+const DOT_MAX = 11;
 
 export function learningView({ drift, holds, starts, placement, frozen }: LearningAnswer): View {
   const latest = drift.changes.at(-1);
@@ -27,7 +27,7 @@ export function learningView({ drift, holds, starts, placement, frozen }: Learni
     starts.length + holds.length === 0 ? quiet("No runtime of an agent has been started yet.") : null,
     holds.length > 0
       ? table(
-          "How long runtimes are held after a call",
+          titled("How long runtimes are held after a call", holds),
           [
             { head: "Task", cell: (row) => `${row.task} on ${row.cluster}` },
             { head: "Policy", cell: policyOf },
@@ -38,19 +38,19 @@ export function learningView({ drift, holds, starts, placement, frozen }: Learni
       : null,
     starts.length > 0
       ? table(
-          "Whole cold starts",
+          titled("Cold starts, from the call until the task is ready", starts),
           [
             { head: "Task", cell: (row) => row.task },
             { head: "p50", number: true, cell: (row) => ms(row.wholeStartMs.p50) },
             { head: "p90", number: true, cell: (row) => ms(row.wholeStartMs.p90) },
-            { head: "Starts", number: true, cell: (row) => String(row.count) },
+            { head: "Starts", number: true, cell: (row) => number(row.count) },
           ],
           starts.slice(0, ROWS_SHOWN),
         )
       : null,
     factors.length > 0
       ? table(
-          "Placement: what came for each ms expected",
+          titled("Placement: measured ÷ expected ms, by which later estimates are multiplied", factors),
           // The others are taken as they are: no record measures them.
           [
             { head: "Cluster", cell: (row) => row.cluster },
@@ -62,6 +62,11 @@ export function learningView({ drift, holds, starts, placement, frozen }: Learni
         )
       : null,
   ];
+}
+
+/** Says so where a table does not hold all rows. */
+function titled(title: string, rows: unknown[]): string {
+  return rows.length > ROWS_SHOWN ? `${title} (${ROWS_SHOWN} of ${number(rows.length)})` : title;
 }
 
 /** Weights that are all alike have learned nothing: what stands is what the agent and the operator say. */
@@ -95,10 +100,14 @@ function reliability({ bins, predictions }: Scores): SVGElement {
   const dots = bins.flatMap(({ count, foretold, happened }) => {
     if (foretold === null || happened === null) return [];
     const r = Math.max(DOT_MIN, DOT_MAX * Math.sqrt(count / predictions));
-    const label = `${count} predictions of about ${percent(foretold)}: ${percent(happened)} came`;
+    const label = `${number(count)} predictions of about ${percent(foretold)}: ${percent(happened)} happened`;
     return [svg("circle", { class: "bin", cx: x(foretold), cy: y(happened), r }, svg("title", {}, label))];
   });
   const middle = x(0.5);
+  const ticks = [0, 0.5, 1].flatMap((share) => [
+    svg("text", { class: "label", x: x(share), y: y(0) + 16, "text-anchor": "middle" }, percent(share)),
+    svg("text", { class: "label", x: x(0) - 7, y: y(share) + 4, "text-anchor": "end" }, percent(share)),
+  ]);
   return svg(
     "svg",
     {
@@ -107,12 +116,13 @@ function reliability({ bins, predictions }: Scores): SVGElement {
       height: CHART,
       viewBox: `0 0 ${CHART} ${CHART}`,
       role: "img",
-      "aria-label": "Foretold against what came, by tenths; on the diagonal they are the same",
+      "aria-label": "Predicted against observed frequency, by tenths; on the diagonal they are the same",
     },
     svg("path", { class: "axis", d: `M${x(0)},${y(1)} V${y(0)} H${x(1)}` }),
     svg("path", { class: "diagonal", d: `M${x(0)},${y(0)} L${x(1)},${y(1)}` }),
-    svg("text", { class: "label", x: middle, y: CHART - 6, "text-anchor": "middle" }, "foretold"),
-    svg("text", { class: "label", x: -middle, y: 14, "text-anchor": "middle", transform: "rotate(-90)" }, "came"),
+    svg("text", { class: "label", x: middle, y: CHART - 8, "text-anchor": "middle" }, "predicted"),
+    svg("text", { class: "label", x: -middle, y: 10, "text-anchor": "middle", transform: "rotate(-90)" }, "happened"),
+    ...ticks,
     ...dots,
   );
 }

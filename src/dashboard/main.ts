@@ -13,11 +13,11 @@ import type {
 import { allocationView } from "./allocation-view.ts";
 import { chainView } from "./chain-view.ts";
 import { clusterView } from "./cluster-view.ts";
-import { el, quiet, taskLink, type View } from "./dom.ts";
+import { counted, el, quiet, taskLink, type View } from "./dom.ts";
 import { forecastView } from "./forecast-view.ts";
 import { graphView } from "./graph-view.ts";
 import { learningView, scoresView } from "./learning-view.ts";
-import { outcomeView } from "./outcome-view.ts";
+import { headlineView, outcomeView } from "./outcome-view.ts";
 
 const POLL_MS = 2_000;
 const POLL_FAILED_MS = 5_000;
@@ -38,6 +38,8 @@ let freshMs = 0;
 let graphKnown: { graph: GraphAnswer; atMs: number } | null = null;
 /** Of the graph whose chains are shown. */
 let chainsVersion = -1;
+/** First task of the chain with the highest score: its forecast is shown while nobody has asked for another. */
+let worthiest = "";
 /** Version and task of the forecast that is shown; "" where none was answered. */
 let forecastOf = "";
 
@@ -71,8 +73,10 @@ async function refresh(key: string): Promise<void> {
     ask<{ allocations: AllocationRecord[] }>(`/v1/allocations?limit=${ALLOCATIONS_SHOWN}`, key),
   ]);
   const graph = await graphOf(key, learning.model.version);
-  byId("summary").textContent = `mode ${policy.mode} · ${graph.tasks.length} tasks · graph version ${graph.version}`;
-  draw("outcomes", [outcomes.totals, outcomes.alerts], () => outcomeView(outcomes));
+  byId("summary").textContent =
+    `mode ${policy.mode} · ${counted(graph.tasks.length, "task")} · graph version ${graph.version}`;
+  draw("headline", [outcomes.totals, outcomes.alerts], () => headlineView(outcomes));
+  draw("outcomes", outcomes.totals, () => outcomeView(outcomes));
   draw("scores", outcomes.scores, () => scoresView(outcomes.scores));
   const { starts, holds, placement, drift, frozen } = learning;
   draw("learning", [starts, holds, placement, drift, frozen], () => learningView(learning));
@@ -82,6 +86,7 @@ async function refresh(key: string): Promise<void> {
     // Mining costs more than the other answers: only for a new version.
     const chains = await ask<ChainsAnswer>(`/v1/chains?limit=${CHAINS_SHOWN}`, key);
     draw("chains", chains, () => chainView(chains));
+    worthiest = chains.chains[0]?.tasks[0] ?? "";
     chainsVersion = graph.version;
   }
   await forecast(key, graph.version);
@@ -118,21 +123,22 @@ function askedTask(): string {
   }
 }
 
-/** What follows the asked task, asked once per version. A key that may read may not predict: that is told here and does not end the rest. */
+const shownTask = () => askedTask() || worthiest;
+
+/** What follows the shown task, asked once per version. A key that may read may not predict: that is told here and does not end the rest. */
 async function forecast(key: string, version: number): Promise<void> {
-  const task = askedTask();
-  if (task === "")
-    return draw("forecast", null, () => [quiet("Choose a task here, in the graph or among the chains.")]);
+  const task = shownTask();
+  if (task === "") return draw("forecast", null, () => [quiet("No task is known yet.")]);
   if (forecastOf === `${version} ${task}`) return;
   forecastOf = "";
   try {
     const prediction = await ask<Prediction>("/v1/predictions", key, { task });
-    if (task !== askedTask()) return; // Another one was chosen meanwhile.
+    if (task !== shownTask()) return; // Another one was chosen meanwhile.
     draw("forecast", [task, prediction], () => forecastView(task, prediction));
     forecastOf = `${version} ${task}`;
   } catch (error) {
     const told = error instanceof Error ? error.message : String(error);
-    if (task === askedTask()) draw("forecast", [task, told], () => [quiet(`${task}: ${told}`)]);
+    if (task === shownTask()) draw("forecast", [task, told], () => [quiet(`${task}: ${told}`)]);
   }
 }
 
@@ -194,6 +200,7 @@ byId("enter").addEventListener("submit", (event) => {
   // It may be another workspace's.
   graphKnown = null;
   chainsVersion = -1;
+  worthiest = "";
   forecastOf = "";
   freshMs = 0;
   void poll();

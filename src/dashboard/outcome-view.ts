@@ -1,38 +1,67 @@
-// What became of the commands: how often preparation paid, in count, bytes and waiting saved.
+// What became of the commands: alerts and the figures that one looks at first, then each kind as a bar and as a table.
 import type { OutcomesAnswer, OutcomeTotal } from "../protocol.ts";
-import { bytes, el, ms, percent, quiet, table } from "./dom.ts";
+import { bytes, el, ms, number, percent, quiet, svg, table, type View } from "./dom.ts";
 
 const NAMES: Record<string, string> = { warm: "Prewarm", prefetch: "Prefetch", execute: "Execute" };
-const ORDER = ["hit", "late", "miss", "waste", "failed"];
+/** In the order of the bars, best first; the words under them. */
+const MEANINGS: Record<string, string> = {
+  hit: "ready in time",
+  late: "begun, but not ready in time",
+  miss: "needed, and nothing had been prepared",
+  waste: "prepared and never used",
+  failed: "could not be done",
+};
+const ORDER = Object.keys(MEANINGS);
+const BAR_HEIGHT = 14;
 
-export function outcomeView({ totals, alerts }: OutcomesAnswer): Node[] {
-  return [...alerts.map(({ detail }) => el("p", { class: "bad", role: "alert" }, detail)), ...totalsView(totals)];
+const sum = (rows: OutcomeTotal[], of: (row: OutcomeTotal) => number) =>
+  rows.reduce((total, row) => total + of(row), 0);
+
+/** Over everything else: what needs somebody, and whether preparation pays. */
+export function headlineView({ totals, alerts }: OutcomesAnswer): View {
+  const of = (...outcomes: string[]) => totals.filter(({ outcome }) => outcomes.includes(outcome));
+  const counted = (rows: OutcomeTotal[]) => sum(rows, ({ count }) => count);
+  const prepared = of("hit", "late");
+  const needs = counted(prepared) + counted(of("miss"));
+  const figures =
+    totals.length === 0
+      ? null
+      : el(
+          "dl",
+          { class: "figures" },
+          ...figure(
+            needs === 0 ? "–" : percent(counted(prepared) / needs),
+            "of what executions needed had been prepared",
+          ),
+          ...figure(ms(sum(prepared, ({ savedMs }) => savedMs)), "of waiting saved"),
+          ...figure(number(counted(of("waste"))), "preparations never used"),
+        );
+  return [...alerts.map(({ detail }) => el("p", { class: "bad", role: "alert" }, detail)), figures];
 }
 
-function totalsView(totals: OutcomeTotal[]): Node[] {
+function figure(value: string, of: string): HTMLElement[] {
+  return [el("div", { class: "figure" }, el("dd", {}, value), el("dt", {}, of))];
+}
+
+export function outcomeView({ totals }: OutcomesAnswer): View {
   const rows = [...totals].sort(
     (a, b) => a.kind.localeCompare(b.kind) || ORDER.indexOf(a.outcome) - ORDER.indexOf(b.outcome),
   );
-  if (rows.length === 0) return [quiet("No command has been settled in this time.")];
-  const prepared = rows.filter((row) => row.outcome === "hit" || row.outcome === "late");
-  const unprepared = rows.filter((row) => row.outcome === "miss");
-  const sum = (list: OutcomeTotal[], of: (row: OutcomeTotal) => number) =>
-    list.reduce((total, row) => total + of(row), 0);
-  const hits = sum(prepared, (row) => row.count);
-  const needs = hits + sum(unprepared, (row) => row.count);
+  if (rows.length === 0) return [quiet("Nothing was prepared, nor missed, in this time.")];
+  const kinds = [...new Set(rows.map(({ kind }) => kind))];
   return [
-    el(
-      "p",
-      {},
-      `${percent(needs === 0 ? 0 : hits / needs)} of what executions needed had been prepared; `,
-      `${ms(sum(prepared, (row) => row.savedMs))} of waiting saved.`,
+    ...kinds.map((kind) =>
+      kindBar(
+        kind,
+        rows.filter((row) => row.kind === kind),
+      ),
     ),
     table(
-      "Settled commands, and needs that no command had met (miss)",
+      "What became of each command, and needs that no command had met (miss)",
       [
         { head: "Kind", cell: (row) => NAMES[row.kind] ?? row.kind },
         { head: "Outcome", cell: (row) => row.outcome },
-        { head: "Count", number: true, cell: (row) => String(row.count) },
+        { head: "Count", number: true, cell: (row) => number(row.count) },
         { head: "Bytes", number: true, cell: (row) => (row.bytes > 0 ? bytes(row.bytes) : "–") },
         { head: "GB·s", number: true, cell: (row) => (row.gbSeconds > 0 ? row.gbSeconds.toFixed(2) : "–") },
         { head: "Saved", number: true, cell: (row) => (row.savedMs > 0 ? ms(row.savedMs) : "–") },
@@ -40,4 +69,30 @@ function totalsView(totals: OutcomeTotal[]): Node[] {
       rows,
     ),
   ];
+}
+
+/** One kind's outcomes side by side, and what each colour is. */
+function kindBar(kind: string, rows: OutcomeTotal[]): HTMLElement {
+  const all = sum(rows, ({ count }) => count);
+  let left = 0;
+  const parts = rows.map(({ outcome, count }) => {
+    const width = (100 * count) / all;
+    left += width;
+    return svg("rect", { class: outcome, x: left - width, y: 0, width, height: BAR_HEIGHT });
+  });
+  const told = rows.map(({ outcome, count }) => `${outcome} ${number(count)}`);
+  const box = { class: "outcomes", viewBox: `0 0 100 ${BAR_HEIGHT}`, height: BAR_HEIGHT, preserveAspectRatio: "none" };
+  return el(
+    "figure",
+    {},
+    el("figcaption", {}, NAMES[kind] ?? kind),
+    svg("svg", { ...box, role: "img", "aria-label": told.join(", ") }, ...parts),
+    el(
+      "p",
+      { class: "legend" },
+      ...rows.map(({ outcome, count }) =>
+        el("span", { class: outcome, title: MEANINGS[outcome] ?? "" }, `${outcome} ${number(count)}`),
+      ),
+    ),
+  );
 }
