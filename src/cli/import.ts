@@ -139,7 +139,8 @@ function tell(report: FileReport, formats: Set<FormatName>, ms: number, target: 
   }
   const format = [...formats].join(" and ") || "unknown format";
   const read = `${counted(runs, "run")}, ${counted(executions, "execution")} of ${counted(tasks, "task")}`;
-  const known = duplicates === undefined || duplicates === 0 ? "" : ` (${counted(duplicates, "record")} known there already)`;
+  const known =
+    duplicates === undefined || duplicates === 0 ? "" : ` (${counted(duplicates, "record")} known there already)`;
   const sent = target === null ? "" : `, sent to ${target.url}${known}`;
   process.stderr.write(`${file}: ${format}, ${read} in ${(ms / 1000).toFixed(1)} s${sent}\n`);
   for (const { reason, count } of skipped.slice(0, REASONS_TOLD)) {
