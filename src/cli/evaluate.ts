@@ -33,7 +33,7 @@ predicted from what came before it in its case, then learned. The end of a case 
 In logs with parents (traces) the path runs along triggers, and "next" is what an execution causes first.
 
 In XES the default takes an activity's start and its completion for the same task, twice. --lifecycle complete has each activity
-once; --lifecycle all tells check+start from check+complete.
+once; --lifecycle all keeps check+start and check+complete apart.
 
 Examples:
   $ forechain evaluate log.csv --case CaseID --activity Activity --time Timestamp
@@ -72,8 +72,11 @@ function milliseconds(text: string): number {
 
 export function evaluateCommand(): Command {
   return new Command("evaluate")
-    .description("Tells how predictable the workflows of an execution log are.")
-    .argument("<file...>", "CSV, XES, OTLP/JSON or any other known format; .gz is unpacked; of a folder all its files")
+    .description("Shows how predictable the workflows of an execution log are.")
+    .argument(
+      "<file...>",
+      "CSV, XES, OTLP/JSON or any other known format; .gz is unpacked; a folder stands for all its files",
+    )
     .option("--case <column>", "column that names the case (guessed from the usual names)")
     .option("--activity <column>", "column that names the task")
     .option("--time <column>", "column with the time of the event")

@@ -26,7 +26,7 @@ const COLUMN_FIELDS = [
 ];
 
 const HELP = `
-Formats: ${FORMATS.join(", ")}; told by the content unless --format says it. .gz, .zst and .tar are unpacked on the way.
+Formats: ${FORMATS.join(", ")}; recognised by content unless --format names it. .gz, .zst and .tar are unpacked on the way.
 Where to send it: --url and --key, or FORECHAIN_URL and FORECHAIN_KEY, or the worker that \`npm run dev\` started here.
 An import that was interrupted is resumed by running it again: nothing is counted twice.
 
@@ -66,18 +66,20 @@ export function columnOption(text: string, previous: Columns | undefined): Colum
 
 export function importCommand(): Command {
   return new Command("import")
-    .description("Reads execution logs and posts what they hold; `-` is standard input.")
-    .argument("<file...>", "files of any known format; of a folder all its files")
-    .addOption(new Option("--format <format>", "instead of telling it by the content").choices(FORMATS))
+    .description("Reads execution logs and sends them to the worker; `-` is standard input.")
+    .argument("<file...>", "files of any known format; a folder stands for all its files")
+    .addOption(
+      new Option("--format <format>", "of the files, instead of recognising it by their content").choices(FORMATS),
+    )
     .option("--column <field=column>", COLUMN_HELP, columnOption)
     .addOption(
       new Option("--lifecycle <how>", "XES: which events are executions")
         .choices(["pair", "complete", "all"])
         .default("pair"),
     )
-    .option("--url <url>", "of the worker")
-    .option("--key <key>", "with scope `ingest`; better in FORECHAIN_KEY, where other users cannot see it")
-    .option("--dry-run", "only read and count")
+    .option("--url <url>", "where the worker listens")
+    .option("--key <key>", "a key with scope `ingest`; better in FORECHAIN_KEY, where other users cannot see it")
+    .option("--dry-run", "only read and count; needs no worker")
     .option("--json", "print one JSON value: {files:[{file, format, runs, executions, tasks, skipped}]}")
     .addHelpText("after", HELP)
     .action(async (files: string[], flags: ImportFlags) => {

@@ -29,7 +29,7 @@ interface Flags extends Partial<Target> {
 
 export function learningCommand(): Command {
   const learning = new Command("learning")
-    .description("Shows, saves, takes over, freezes or resets what a workspace has learned.")
+    .description("Shows, exports, imports, freezes or resets what a workspace has learned.")
     .exitOverride()
     .addHelpText("after", HELP);
   talking(learning.command("show", { isDefault: true }), "what was learned, and how good predictions are")

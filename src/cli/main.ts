@@ -44,22 +44,22 @@ const ALL: Entry[] = [
   },
   {
     name: "evaluate",
-    summary: "tell how predictable the workflows of an execution log are",
+    summary: "show how predictable the workflows of an execution log are",
     load: async () => (await import("./evaluate.ts")).evaluateCommand(),
   },
   {
     name: "import",
-    summary: "turn an execution log into executions and post them",
+    summary: "read execution logs and send them to the worker",
     load: async () => (await import("./import.ts")).importCommand(),
   },
   {
     name: "learning",
-    summary: "show, save, take over, freeze or reset what a workspace has learned",
+    summary: "show, export, import, freeze or reset what a workspace has learned",
     load: async () => (await import("./learning.ts")).learningCommand(),
   },
   {
     name: "simulate",
-    summary: "tell what preparation would have saved on an execution log, against other policies",
+    summary: "show what preparation would have saved on an execution log, beside other policies",
     load: async () => (await import("./simulate.ts")).simulateCommand(),
   },
 ];
@@ -105,7 +105,7 @@ async function main(operands: string[]): Promise<void> {
 
 /** A wrong option or a missing argument is told with where the right ones are listed. */
 function pointToHelp(command: Command, name: string): void {
-  command.showHelpAfterError(`(${name} --help tells what it takes)`);
+  command.showHelpAfterError(`(${name} --help lists what it takes)`);
   for (const below of command.commands) pointToHelp(below, `${name} ${below.name()}`);
 }
 

@@ -61,13 +61,13 @@ interface Flags {
 
 export function simulateCommand(): Command {
   return new Command("simulate")
-    .description("Replays an execution log under Forechain and other policies, and tells overhead and memory of each.")
-    .argument("<file...>", "execution logs of any format that `import` reads; of a folder all its files")
+    .description("Replays an execution log under Forechain and other policies, and compares their overhead and memory.")
+    .argument("<file...>", "execution logs of any format that `import` reads; a folder stands for all its files")
     .option("--column <field=column>", COLUMN_HELP, columnOption)
     .option("--arrivals <how>", "trace, poisson:SECONDS or azure-llm:FILE", "trace")
     .option("--cold-starts <what>", "log (as measured there), lambda-perf:FILE_OR_FOLDER, or a number of ms", "log")
     .addOption(
-      new Option("--memory <MB>", "of tasks whose memory the log does not tell").default(256).argParser(atLeast(1)),
+      new Option("--memory <MB>", "for tasks whose memory is not in the log").default(256).argParser(atLeast(1)),
     )
     .addOption(
       new Option("--store <MB/s>", "objects come over a link of this bandwidth (default: they cost no time)").argParser(
