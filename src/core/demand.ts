@@ -1,6 +1,6 @@
 // Demand. In: a predicted chain, the tasks' profiles and the operator's declarations. Out: what the chain needs of a cluster:
 // CPU, peak concurrent memory, network bytes, the prefetch set with deadlines, and its score.
-// What is declared wins over what was measured only where nothing was measured; unknown is null, and null is not 0.
+// What was measured goes before what is declared; unknown is null, and null is not 0.
 import type { Chain, Demand, PrefetchItem, TaskDeclaration } from "../protocol.ts";
 import type { TaskProfile } from "./graph.ts";
 import type { ChainTask, PredictedChain, Route } from "./predict.ts";
@@ -33,7 +33,7 @@ export interface TaskDemand {
   coldStartMs: number;
   /** Its runtime's start alone. */
   startMs: number;
-  /** Of ten cold starts one takes longer. */
+  /** p90 of its cold starts. */
   slowStartMs: number;
   cpuMs: number;
   memoryBytes: number;
@@ -46,7 +46,7 @@ export interface TaskDemand {
   perRun: number | null;
   /** Share of them that run at one time at most (0–1). */
   atOnce: number;
-  /** How much runs differ in it: nine of ten over one of ten. */
+  /** How much runs differ in it: p90 ÷ p10 of executions per run. */
   perRunSpread: number;
   /** The likely way from the asked task; null where none is known. */
   way: Route | null;
@@ -82,7 +82,7 @@ export interface DemandKnowledge {
   routes?: ReadonlyMap<string, Route>;
 }
 
-/** `isWhole`: nothing larger can be placed, so what is outside the chain may be prepared with it. */
+/** `isWhole`: this is the largest chain, so tasks outside it are weighed too (`possible`). */
 export function demandOf(
   chain: PredictedChain,
   reach: ChainTask[],
@@ -118,7 +118,7 @@ export function demandOf(
   };
 }
 
-/** What a task of the chain still has to write cannot be fetched before; what others write, or has been written, can. */
+/** An object that a task of this chain has yet to write cannot be fetched now; one from elsewhere, or already written, can. */
 function markProduced(objects: PrefetchItem[], inChain: Set<string>, path: string[]): void {
   for (const object of objects) {
     const { producer } = object;

@@ -24,7 +24,7 @@ const PATH_EXPANSIONS_MAX = 32;
 const ROUTE_DEPTH_MAX = 16;
 const ROUTE_EXPANSIONS_MAX = 256;
 const ROUTE_FLOOR = 0.001;
-/** On average this many executions at once that one triggers make a fan-out, and that trigger one a join. */
+/** A transition is a fan-out where one execution triggers this many at once on average, and a join where this many trigger one. */
 export const TOGETHER_MIN = 1.5;
 
 export interface ChainTask extends Reach {
@@ -32,22 +32,22 @@ export interface ChainTask extends Reach {
   leadTimeMs: Reach["leadTimeMs"];
 }
 
-/** The likely way to a task, and how many of it one execution of the root brings about at once. */
+/** The likeliest way from the asked task (the root) to a later one, and how many executions of it the root causes at once. */
 export interface Route {
   tasks: string[];
-  /** From the start of the task before to that of each, ms, in all but one case of ten; 0 where unknown, and for the first. */
+  /** For each task: p10 of the time from the start of the task before it, ms; 0 where unknown, and for the first. */
   leastLeadsMs: number[];
-  /** From the start of the last task before it, in all but one case of a hundred, ms; null: unknown. */
+  /** p99 of the time from the start of the last task before it, ms; null: unknown. */
   mostLeadMs: number | null;
-  /** Quantiles of that time; null: unknown, or too little is. */
+  /** Quantiles of the same time; null: unknown, or too few cases are known. */
   lastLeadMs: Successor["leadMs"] | null;
-  /** Of the transition on the way that fans out most; null: none does. */
+  /** How many executions the transition on the way that fans out most triggers, as a distribution; null: none fans out. */
   fanOut: { count: number; share: number }[] | null;
-  /** What the other transitions of the way multiply that by. */
+  /** The fan-outs of the other transitions on the way, multiplied. */
   factor: number;
-  /** Fan-outs on the way that nothing has joined again. */
+  /** Fan-outs on the way that no later join has closed. */
   open: number;
-  /** Joins of branches from before the way: all executions that are joined predict the same one. */
+  /** Joins that close branches opened before the root: each of the joined executions predicts the same one. */
   joins: number;
 }
 
@@ -75,12 +75,12 @@ export interface PredictInput {
   maxTasks: number | null;
 }
 
-/** The answer of a model that knows nothing of the task: no probabilities are invented. */
+/** The answer where the model does not know the task: no probabilities are invented. */
 export function predictNothing(task: string, modelVersion: number): ChainPrediction {
   return { modelVersion, next: [], reach: [], chains: [{ shape: "task", tasks: [task], probability: 1 }] };
 }
 
-/** What is asked of a prediction beside the whole tree: each costs time that not every caller has use for. */
+/** What a caller wants beside the whole tree. Each part costs time, and not every caller uses it. */
 export interface Wanted {
   /** What starts first: for readers, no plan needs it. */
   next: boolean;
@@ -97,7 +97,7 @@ export function predict(input: PredictInput, nowMs: number, model: Model, wanted
   const alone: PredictedChain = { shape: "task", tasks: [input.task], probability: 1 };
   const whole = tree ?? alone;
   if (!wanted.paths) return { modelVersion: model.version, next, reach, chains: [whole] };
-  // Where one path is all there is, it is the tree: told once, weighed once.
+  // Where there is a single path, it equals the tree and is left out.
   const paths = pathsOf(input.task, history, model).filter(({ tasks }) => !isSameSet(tasks, whole.tasks));
   return { modelVersion: model.version, next, reach, chains: [...(tree === null ? [] : [tree]), ...paths, alone] };
 }
@@ -106,7 +106,7 @@ function isSameSet(some: string[], others: string[]): boolean {
   return some.length === others.length && some.every((task) => others.includes(task));
 }
 
-/** Null where the model has never seen the task. Unknown tasks inside the path end the known history there. */
+/** Null where the model has never seen the task. The history begins after the last task of the path that the model does not know. */
 function historyOf(input: PredictInput, nowMs: number, model: Model): History | null {
   const last = model.taskIds.get(input.task);
   if (last === undefined) return null;
@@ -145,7 +145,7 @@ function reachOf(history: History, input: PredictInput, model: Model): ChainTask
   const reach: ChainTask[] = [];
   for (let i = 0; i < answer.tasks.length; i++) {
     const task = model.tasks[answer.tasks[i]!];
-    // A model newer than the list of names: nothing can be said of a task without a name.
+    // The model may be newer than the list of names: a task without a name is left out.
     if (task === undefined) continue;
     const p50 = answer.leadP50Ms[i]!;
     const leadTimeMs = Number.isNaN(p50) ? null : { p10: answer.leadP10Ms[i]!, p50, p90: answer.leadP90Ms[i]! };
@@ -155,7 +155,7 @@ function reachOf(history: History, input: PredictInput, model: Model): ChainTask
       probability: answer.probabilities[i]!,
       leadTimeMs,
       multiplicity: answer.multiplicities[i]!,
-      // Never seen together on a transition walk: the direct pair is all that is known.
+      // The walk over transitions did not reach it: the direct pair is all that is known.
       route: routes.get(task)?.tasks ?? [input.task, task],
     });
   }
