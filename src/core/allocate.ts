@@ -20,9 +20,9 @@ import {
   type VmView,
 } from "./fleet.ts";
 
-/** An agent that was silent for longer is taken for gone: three heartbeats of 5 s. */
+/** An agent that has been silent for longer counts as gone: three heartbeats of 5 s. */
 export const HEARTBEAT_STALE_MS = 15_000;
-/** Pairs told and tried at most: the rest differ from an operator's question only in being worse. */
+/** Pairs that are tried, and shown as alternatives: the rest are worse, and nothing else is to be learned from them. */
 const CANDIDATES_MAX = 8;
 /** Another cluster takes a run from the one that holds its reservation only when it is better by both of these. */
 const CLEARLY_WORSE_RATIO = 1.25;

@@ -44,7 +44,7 @@ export interface TaskDemand {
   objects: PrefetchItem[];
   /** Executions of it in a run that has any, on average; null: unknown. */
   perRun: number | null;
-  /** Share of them that run at one time at most (0–1). */
+  /** The most of them that run at one time, as a share (0–1). */
   atOnce: number;
   /** How much runs differ in it: p90 ÷ p10 of executions per run. */
   perRunSpread: number;

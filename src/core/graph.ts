@@ -1,5 +1,5 @@
 // What the graph knows, in the shapes that people and the later stages read. In: rows of counts (rows.ts). Out: tasks and
-// transitions as `GET /v1/graph` tells them, and a TaskProfile for each task.
+// transitions as `GET /v1/graph` answers them, and a TaskProfile for each task.
 
 import type { GraphAnswer, GraphTask, GraphTransition, Quantiles } from "../protocol.ts";
 import type { Adjustments } from "./adjustments.ts";
@@ -13,15 +13,15 @@ export interface Successor {
   task: string;
   /** Share of the task's executions that trigger it. */
   probability: number;
-  /** How many executions of it one execution triggers at once, with the share of each; absent: one. */
+  /** How many executions of it one execution triggers at once, and how often each number occurs; absent: one. */
   fanOut?: { count: number; share: number }[];
   /** How many executions of the task trigger one of it together, on average; absent: one. */
   fanIn?: number;
-  /** From the task's start to the successor's in all but one case of ten, ms; absent: unknown. */
+  /** p10 of the time from the task's start to the successor's, ms; absent: unknown. */
   leastLeadMs?: number;
-  /** The same in all but one case of a hundred; absent: unknown. */
+  /** p99 of the same time, ms; absent: unknown. */
   mostLeadMs?: number;
-  /** Quantiles of the same time, of all runs; absent: unknown. */
+  /** Quantiles of the same time over all runs, ms; absent: unknown. */
   leadMs?: { p01: number; p10: number; p90: number };
 }
 
@@ -32,7 +32,7 @@ export interface TaskProfile {
   count: number;
   /** Warm duration: the cold start is taken out. */
   durationMs: Quantiles | null;
-  /** What calls waited, for objects too. */
+  /** What calls waited for a start, the loading of objects included. */
   coldStartMs: Quantiles | null;
   /** Whole starts of its runtimes as agents measured them (starts.ts); absent: none was. */
   startMs?: Quantiles;
@@ -47,17 +47,17 @@ export interface TaskProfile {
   templates: { template: string; bytes: number | null; probability: number }[];
   /** Targets of its transitions with the share of its executions that trigger them; most likely first, cut at 32. */
   successors: Successor[];
-  /** Objects it wrote so far, and the share that a later execution of the same run read, as a whole and by shape of their names (output-shapes.ts); absent: none. */
+  /** Objects it wrote, and the share that a later execution of the same run read: of all, and by the shape of their names (output-shapes.ts); absent: none. */
   outputs?: { count: number; readShare: number; readShares: Record<number, number> };
-  /** What earlier tasks of its runs write and it reads: share of its executions by shape of the name; absent: nothing. */
+  /** Share of its executions that read what an earlier task of the run wrote, by the shape of the object's name; absent: none do. */
   reads?: Record<number, number>;
-  /** How many executions of it begin a run together, on average; absent: one at most. */
+  /** How many executions of it start a run together, on average; absent: one at most. */
   rootsTogether?: number;
-  /** Executions of it in a run that has any, on average; absent: unknown. */
+  /** Mean number of its executions in a run that has any; absent: unknown. */
   perRun?: number;
-  /** Of the executions of a run that has several of it, the share that runs at one time at most; absent: unknown. */
+  /** In runs with several of it: the most that run at one time, as a share of all of the run; absent: unknown. */
   atOnce?: number;
-  /** How many such a run has, in nine of ten over one of ten; absent: unknown. */
+  /** p90 ÷ p10 of how many such a run has; absent: unknown. */
   perRunSpread?: number;
   /** Share of a delay of this task that reaches the end of its run: 1 on the critical path. */
   latencySensitivity: number;
