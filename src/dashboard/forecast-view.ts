@@ -9,12 +9,19 @@ const NEXT_MAX = 4;
 const NEXT_PROBABILITY_MIN = 0.005;
 const ROW_HEIGHT = 26;
 const AXIS_HEIGHT = 24;
+/** Names, line and share beside each other, px; a phone has room for less. */
 const NAME_WIDTH = 280;
+const LINE_WIDTH = 760;
+const SHARE_WIDTH = 90;
+const NAME_SHARE_MAX = 0.35;
+const WIDTH_MIN = 280;
+/** What the page takes left and right of the picture, px. */
+const PAGE_MARGINS = 64;
 /** Between a name and the line, px. */
 const NAME_GAP = 12;
-const LINE_WIDTH = 760;
-const SHARE_WIDTH = 110;
-const TICKS = 5;
+/** One for so many px of the line. */
+const TICK_WIDTH_MIN = 75;
+const TICKS_MAX = 5;
 /** The least likely are still to be seen. */
 const OPACITY_MIN = 0.2;
 
@@ -53,10 +60,11 @@ export function forecastView(task: string, prediction: Prediction): Node[] {
 
 function timeLine(rows: Timed[]): SVGElement {
   const longestMs = Math.max(1, ...rows.map(({ leadTimeMs }) => leadTimeMs.p90));
-  const stepMs = niceStep(longestMs / TICKS);
+  const room = widths(document.documentElement.clientWidth);
+  const stepMs = niceStep(longestMs / Math.min(TICKS_MAX, Math.floor(room.line / TICK_WIDTH_MIN)));
   const endMs = Math.ceil(longestMs / stepMs) * stepMs;
-  const x = (value: number) => NAME_WIDTH + (value / endMs) * LINE_WIDTH;
-  const width = NAME_WIDTH + LINE_WIDTH + SHARE_WIDTH;
+  const x = (value: number) => room.name + (value / endMs) * room.line;
+  const width = room.name + room.line + SHARE_WIDTH;
   const height = rows.length * ROW_HEIGHT + AXIS_HEIGHT;
   const axis: SVGElement[] = [];
   for (let at = 0; at <= endMs + stepMs / 2; at += stepMs) {
@@ -68,15 +76,27 @@ function timeLine(rows: Timed[]): SVGElement {
     "svg",
     { class: "time-line", width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label },
     ...axis,
-    ...rows.map((row, i) => timeRow(row, i * ROW_HEIGHT, x)),
+    ...rows.map((row, i) => timeRow(row, i * ROW_HEIGHT, x, room)),
   );
 }
 
-function timeRow({ task, probability, leadTimeMs, multiplicity, route }: Timed, y: number, x: (ms: number) => number) {
+interface Room {
+  name: number;
+  line: number;
+}
+
+function widths(page: number): Room {
+  const whole = Math.max(WIDTH_MIN, page - PAGE_MARGINS);
+  const name = Math.min(NAME_WIDTH, whole * NAME_SHARE_MAX);
+  return { name, line: Math.min(LINE_WIDTH, whole - name - SHARE_WIDTH) };
+}
+
+function timeRow(row: Timed, y: number, x: (ms: number) => number, { name, line }: Room): SVGElement {
+  const { task, probability, leadTimeMs, multiplicity, route } = row;
   const { p10, p50, p90 } = leadTimeMs;
   const told = `${route.join(" → ")}: ${percent(probability)}, after ${ms(p10)}–${ms(p90)}, median ${ms(p50)}`;
   const times = multiplicity >= 1.05 ? ` × ${multiplicity.toFixed(1)}` : "";
-  const room = NAME_WIDTH - NAME_GAP;
+  const room = name - NAME_GAP;
   const bar = { x: x(p10), y: y + 6, width: Math.max(3, x(p90) - x(p10)), height: ROW_HEIGHT - 12, rx: 3 };
   return svg(
     "g",
@@ -85,7 +105,7 @@ function timeRow({ task, probability, leadTimeMs, multiplicity, route }: Timed, 
     svg("text", { x: 0, y: y + 17 }, fitted(textWidth(task, 12) > room ? taskParts(task).operation : task, room, 12)),
     svg("rect", { ...bar, opacity: Math.max(OPACITY_MIN, probability) }),
     svg("line", { class: "median", x1: x(p50), x2: x(p50), y1: y + 3, y2: y + ROW_HEIGHT - 3 }),
-    svg("text", { x: NAME_WIDTH + LINE_WIDTH + 12, y: y + 17 }, percent(probability) + times),
+    svg("text", { x: name + line + 12, y: y + 17 }, percent(probability) + times),
   );
 }
 

@@ -337,13 +337,16 @@ describe.skipIf(missing !== "")(`the first page${missing}`, () => {
 
   it("fits a phone in the dark, without scrolling sideways", async () => {
     const page = await signedIn({ viewport: { width: 360, height: 740 }, colorScheme: "dark" });
-    await page.getByText("mode shadow").waitFor();
+    await page.locator("svg.time-line").waitFor();
     await page.locator("#allocations summary").first().click();
     const { wide, background } = (await page.evaluate(`({
       wide: document.documentElement.scrollWidth - innerWidth,
       background: getComputedStyle(document.body).backgroundColor,
     })`)) as { wide: number; background: string };
     expect(wide).toBeLessThanOrEqual(0);
+    // Nor has one to scroll to see when something is expected.
+    const line = page.locator(".scroll", { has: page.locator("svg.time-line") });
+    expect(await line.evaluate((box) => box.scrollWidth - box.clientWidth)).toBeLessThanOrEqual(0);
     expect(background).toBe("rgb(21, 23, 26)");
     if (process.env.SCREENSHOTS)
       await page.screenshot({ path: join(process.env.SCREENSHOTS, "phone.png"), fullPage: true });
