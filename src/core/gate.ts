@@ -6,7 +6,6 @@
 // between hits and what had been foretold, the shift counts by 1 − (Z ÷ z)², below Z not at all (W. James, C. Stein 1961, positive part).
 // Nothing prepared, no outcomes: evidence ages with each prediction, so that what was given up is tried again.
 // State is plain JSON; when it is frozen, it is used and no longer learned.
-import { pairKey } from "./pair-key.ts";
 import { remember } from "./remember.ts";
 
 /** The engine's own probability weighs as much as so many observations. */
@@ -52,7 +51,7 @@ export class GateBeliefs {
   /** What was prepared for the task after the context was used, or was not; the engine had foretold it with this probability (0–1). */
   note(context: string, task: string, probability: number, used: boolean): void {
     if (this.frozen) return;
-    const key = pairKey(context, task);
+    const key = keyOf(context, task);
     const bands = this.#pairs.get(key) ?? BANDS.map((): Band => [0, 0, 0, 0]);
     remember(this.#pairs, key, bands, PAIRS_MAX);
     const band = bands[bandOf(probability)]!;
@@ -65,13 +64,13 @@ export class GateBeliefs {
   /** The engine has foretold the task after the context once more. */
   age(context: string, task: string, probability: number): void {
     if (this.frozen) return;
-    const band = this.#pairs.get(pairKey(context, task))?.[bandOf(probability)];
+    const band = this.#pairs.get(keyOf(context, task))?.[bandOf(probability)];
     if (band !== undefined) fadeBand(band, KEPT_PER_PREDICTION);
   }
 
   /** Mean of what is believed, where the engine says `probability`. */
   probability(context: string, task: string, probability: number): number {
-    const band = this.#pairs.get(pairKey(context, task))?.[bandOf(probability)];
+    const band = this.#pairs.get(keyOf(context, task))?.[bandOf(probability)];
     if (band === undefined) return probability;
     return Math.min(1 - PROBABILITY_MIN, Math.max(PROBABILITY_MIN, probability + shiftOf(band)));
   }
@@ -100,6 +99,11 @@ export class GateBeliefs {
       };
     });
   }
+}
+
+/** Task names hold no control characters (records.ts), so a tab ends the first. */
+function keyOf(context: string, task: string): string {
+  return `${context}\t${task}`;
 }
 
 function bandOf(probability: number): number {

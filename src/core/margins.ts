@@ -4,7 +4,6 @@
 // E. Candès, "Adaptive Conformal Inference Under Distribution Shift", 2021): a step up by the quantile's share where the run came later, down by the rest where
 // it came sooner. Steps shrink with evidence to a floor, so that a change is followed.
 // State is plain JSON; when it is frozen, it is used and no longer learned.
-import { pairKey } from "./pair-key.ts";
 import { remember } from "./remember.ts";
 
 const LEAD_QUANTILES = [0.1, 0.5, 0.9] as const;
@@ -56,7 +55,7 @@ export class LeadMargins {
   /** The target came `leadMs` after the source; `lead` had been foretold, without any margin. */
   note(source: string, target: string, lead: Lead, leadMs: number): void {
     if (this.frozen || !(leadMs >= 0)) return;
-    const key = pairKey(source, target);
+    const key = `${source}\t${target}`;
     const margin = this.#transitions.get(key) ?? ([0, 0, 0, 0] satisfies Margin);
     remember(this.#transitions, key, margin, TRANSITIONS_MAX);
     const step = Math.max(STEP_MIN, STEP_FIRST / Math.sqrt(++margin[0]));
@@ -70,7 +69,7 @@ export class LeadMargins {
 
   /** The foretold quantiles with their margins, in order. */
   correct(source: string, target: string, lead: Lead): Lead {
-    const margin = this.#transitions.get(pairKey(source, target));
+    const margin = this.#transitions.get(`${source}\t${target}`);
     if (margin === undefined || margin[0] < EVIDENCE_MIN) return lead;
     const p50 = lead.p50 * Math.exp(margin[2]);
     return {
