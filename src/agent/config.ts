@@ -5,6 +5,7 @@ import { resolve } from "node:path";
 import { isNode, LineCounter, parseDocument } from "yaml";
 import { z } from "zod";
 import { PlaceName, TaskName, Uri, Version, VmUrl } from "../protocol.ts";
+import { folderFault } from "./folders.ts";
 
 const UNIT_BYTES: Record<string, number> = { "": 1, B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30, TiB: 2 ** 40 };
 
@@ -172,9 +173,18 @@ export interface ConfigFault {
   detail: string;
 }
 
-type ConfigAnswer = { ok: true; config: AgentConfig } | { ok: false; reason: "invalid_config"; faults: ConfigFault[] };
+interface ConfigRefusal {
+  ok: false;
+  reason: "invalid_config";
+  faults: ConfigFault[];
+}
 
-/** Relative folders and files are taken from `baseFolder`; `environment` may hold FORECHAIN_KEY. */
+type ConfigAnswer = { ok: true; config: AgentConfig; folderFaults: () => Promise<ConfigFault[]> } | ConfigRefusal;
+
+/**
+ * Relative folders and files are taken from `baseFolder`; `environment` may hold FORECHAIN_KEY. `folderFaults` makes the folders
+ * and tells which of them cannot be written to: only who starts an agent asks for that.
+ */
 export async function parseConfig(
   text: string,
   baseFolder: string,
@@ -209,16 +219,37 @@ export async function parseConfig(
     return { ok: false, reason: "invalid_config", faults: [fault] };
   }
   const { cache, stateFolder, tasks } = parsed.data;
-  return {
-    ok: true,
-    config: {
-      ...parsed.data,
-      key: found.key,
-      stateFolder: resolve(baseFolder, stateFolder),
-      cache: { ...cache, folder: resolve(baseFolder, cache.folder) },
-      tasks: Object.fromEntries(Object.entries(tasks).map(([name, task]) => [name, withFolder(task, baseFolder)])),
-    },
+  const config = {
+    ...parsed.data,
+    key: found.key,
+    stateFolder: resolve(baseFolder, stateFolder),
+    cache: { ...cache, folder: resolve(baseFolder, cache.folder) },
+    tasks: Object.fromEntries(Object.entries(tasks).map(([name, task]) => [name, withFolder(task, baseFolder)])),
   };
+  const faultAt = (path: string[], detail: string) => ({
+    line: lineOf(document, lines, path),
+    field: path.join("."),
+    detail,
+  });
+  // What lies in the cache's folder and is none of its own goes when the agent starts.
+  const root = config.objects.fileRoots.find((root) => isWithin(resolve(root), config.cache.folder));
+  if (root !== undefined) {
+    const detail = `${config.cache.folder} holds the file root ${root}, whose files the cache would remove`;
+    return { ok: false, reason: "invalid_config", faults: [faultAt(["cache", "folder"], detail)] };
+  }
+  const folderFaults = async () => {
+    const folders: [string[], string][] = [
+      [["stateFolder"], config.stateFolder],
+      [["cache", "folder"], config.cache.folder],
+    ];
+    const details = await Promise.all(folders.map(([, folder]) => folderFault(folder)));
+    return folders.flatMap(([path], index) => (details[index] ? [faultAt(path, details[index])] : []));
+  };
+  return { ok: true, config, folderFaults };
+}
+
+function isWithin(path: string, folder: string): boolean {
+  return path === folder || path.startsWith(folder.endsWith("/") ? folder : `${folder}/`);
 }
 
 /** Reads and checks a file; errors of reading it come back as a fault without a line. */

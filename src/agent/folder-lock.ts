@@ -3,8 +3,9 @@
 // forgets with its process, so that no stale lock is left. Linux has them; elsewhere nothing is held.
 import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { mkdir, realpath } from "node:fs/promises";
+import { realpath } from "node:fs/promises";
 import { createServer, type Server } from "node:net";
+import { makeFolder } from "./folders.ts";
 
 /** Gives how to let go of them. */
 export async function holdFolders(folders: string[], platform: string = process.platform): Promise<() => void> {
@@ -14,7 +15,7 @@ export async function holdFolders(folders: string[], platform: string = process.
   };
   const real = await Promise.all(
     folders.map(async (folder) => {
-      await mkdir(folder, { recursive: true });
+      await makeFolder(folder);
       return realpath(folder);
     }),
   );

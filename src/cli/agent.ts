@@ -2,7 +2,7 @@
 // ends it at once (runtimes end with it all the same: the reaper sees to that).
 import { Command } from "commander";
 import { startAgent } from "../agent/agent.ts";
-import { readConfig } from "../agent/config.ts";
+import { type ConfigFault, readConfig } from "../agent/config.ts";
 import { counted } from "./progress.ts";
 
 export function agentCommand(): Command {
@@ -12,17 +12,13 @@ export function agentCommand(): Command {
     .option("--check", "only check the configuration")
     .action(async (options: { config: string; check?: boolean }) => {
       const answer = await readConfig(options.config);
-      if (!answer.ok) {
-        const lines = answer.faults.map(({ line, field, detail }) => {
-          const place = line > 0 ? `${options.config}:${line}` : options.config;
-          return `${place}: ${field === "" ? "" : `${field}: `}${detail}`;
-        });
-        throw new Error(`the agent has no valid configuration\n${lines.join("\n")}`);
-      }
+      if (!answer.ok) throw refusal(options.config, answer.faults);
       if (options.check) {
         process.stderr.write(`${options.config}: ${counted(Object.keys(answer.config.tasks).length, "task")}, valid\n`);
         return;
       }
+      const faults = await answer.folderFaults();
+      if (faults.length > 0) throw refusal(options.config, faults);
       const agent = await startAgent(answer.config, {
         log: (line) => process.stderr.write(`${new Date().toISOString()} ${line}\n`),
       });
@@ -36,4 +32,12 @@ export function agentCommand(): Command {
       // Exit code 3 tells a supervisor that restarting is of no use: another agent has this VM's name.
       process.exit((await agent.stopped) === "superseded" ? 3 : 0);
     });
+}
+
+function refusal(file: string, faults: ConfigFault[]): Error {
+  const lines = faults.map(({ line, field, detail }) => {
+    const place = line > 0 ? `${file}:${line}` : file;
+    return `${place}: ${field === "" ? "" : `${field}: `}${detail}`;
+  });
+  return new Error(`the agent has no valid configuration\n${lines.join("\n")}`);
 }

@@ -1,5 +1,6 @@
 // The configuration file: every fault is told with its line; the example of the documentation is valid.
-import { readFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
 import { type ConfigFault, parseConfig } from "../../src/agent/config.ts";
@@ -60,6 +61,20 @@ describe("a configuration", () => {
       "announceUrl",
       /nobody/,
     ],
+    [
+      "a cache around a file root",
+      [...GOOD, "objects: { schemes: [file], fileRoots: [/base/cache/models] }"],
+      6,
+      "cache.folder",
+      /would remove/,
+    ],
+    [
+      "a file root as its cache",
+      [...GOOD, "objects: { fileRoots: [/base/cache/] }"],
+      6,
+      "cache.folder",
+      /would remove/,
+    ],
     ["no YAML", withLine(2, "key: [a"), 3, "", /./],
     ["a key twice", withLine(4, "cluster: west"), 4, "", /unique/],
   ];
@@ -86,5 +101,31 @@ describe("a configuration", () => {
     const text = await readFile(join(ROOT, "docs/agent.example.yaml"), "utf8");
     const answer = await parseConfig(text.replace(/^keyFile:.*$/m, "key: fck_a_b"), "/etc", {});
     expect(answer).toMatchObject({ ok: true });
+  });
+
+  it("makes its folders when an agent starts, and tells the field and line of those that cannot be used", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "forechain-config-"));
+    try {
+      await writeFile(join(folder, "file"), "");
+      const unusable: [string, RegExp][] = [
+        ["file", /a file is in its place/],
+        ["file/below", /a file is in its place/],
+        ...(process.platform === "linux" ? [["/proc/forechain/cache", /cannot be used/] as [string, RegExp]] : []),
+      ];
+      for (const [path, detail] of unusable) {
+        const lines = withLine(6, `cache: { folder: ${path}, maxBytes: 1 GiB }`);
+        const answer = await parseConfig(lines.join("\n"), folder, {});
+        if (!answer.ok) throw new Error(JSON.stringify(answer.faults));
+        const found = await answer.folderFaults();
+        expect(found, path).toEqual([{ line: 6, field: "cache.folder", detail: expect.stringMatching(detail) }]);
+      }
+      const answer = await parseConfig(withLine(5, "stateFolder: a/b/c").join("\n"), folder, {});
+      if (!answer.ok) throw new Error(JSON.stringify(answer.faults));
+      await expect(stat(join(folder, "a"))).rejects.toThrow("ENOENT");
+      expect(await answer.folderFaults()).toEqual([]);
+      expect((await stat(join(folder, "a/b/c"))).isDirectory()).toBe(true);
+    } finally {
+      await rm(folder, { recursive: true });
+    }
   });
 });
