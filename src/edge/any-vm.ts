@@ -50,7 +50,12 @@ const NO_DEMAND = { cpuMs: 0, peakMemoryBytes: 0, networkBytes: 0, prefetch: [] 
 /** A call through a hub's queue is slower than any other: such VMs come last. */
 const QUEUED_PENALTY = 3;
 
-/** A fresh VM with the task and free memory that was not tried: warm first, then the least loaded. */
+/** An agent that was replaced may have another URL: that is another address of the same VM. */
+export function addressOf({ cluster, vm, url }: Pick<Target, "cluster" | "vm" | "url">): string {
+  return `${cluster}/${vm} ${url}`;
+}
+
+/** A fresh VM with the task and free memory whose address was not tried: warm first, then the least loaded. */
 export function anyVm(
   workspace: string,
   task: string,
@@ -63,7 +68,8 @@ export function anyVm(
   for (const { cluster, draining, vms } of fleet.clusters) {
     if (draining) continue;
     for (const vm of vms) {
-      if (tried.has(`${cluster}/${vm.vm}`) || !canRun(vm, task, nowMs) || isUnreachable(vm.url)) continue;
+      if (!canRun(vm, task, nowMs) || isUnreachable(vm.url)) continue;
+      if (tried.has(addressOf({ cluster, vm: vm.vm, url: vm.url }))) continue;
       const rank = (vm.warm[task] ? 1 : 0) - vm.cpuLoad - (vm.url === null ? QUEUED_PENALTY : 0);
       if (rank > bestRank) [best, bestRank] = [{ workspace, cluster, vm: vm.vm, url: vm.url }, rank];
     }

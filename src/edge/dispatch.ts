@@ -4,8 +4,9 @@
 import type { FleetView } from "../core/fleet.ts";
 import type { Served, TaskRequest, Unsuitable } from "../core/pipeline.ts";
 import { allocateTask } from "./allocator.ts";
-import { anyVm, noneReached } from "./any-vm.ts";
+import { addressOf, anyVm, noneReached } from "./any-vm.ts";
 import type { Env } from "./env.ts";
+import { fleetViewAnew } from "./fleet-cache.ts";
 import { type Call, type Forwarded, forward, isUnreachable, type Target } from "./forward.ts";
 
 /** VMs tried for one call. */
@@ -61,7 +62,7 @@ export async function send(env: Env, placed: Placed, call: Call, fleet: FleetVie
   let target: Target = placed;
   for (let attempt = 1; ; attempt++) {
     const nowMs = Date.now();
-    tried.add(`${target.cluster}/${target.vm}`);
+    tried.add(addressOf(target));
     let forwarded: Forwarded;
     try {
       forwarded = await forward(env, target, call, nowMs);
@@ -76,8 +77,15 @@ export async function send(env: Env, placed: Placed, call: Call, fleet: FleetVie
     ) {
       return { target, forwarded };
     }
-    const next = anyVm(placed.workspace, placed.task, fleet, tried, nowMs);
+    const next =
+      anyVm(placed.workspace, placed.task, fleet, tried, nowMs) ?? (await movedVm(env, placed, tried, nowMs));
     if (next === null) return { target, forwarded };
     target = next;
   }
+}
+
+/** The view is up to a second old: an agent that was replaced may already be at another address. */
+async function movedVm(env: Env, placed: Placed, tried: Set<string>, nowMs: number): Promise<Target | null> {
+  const fleet = await fleetViewAnew(env, placed.workspace, nowMs);
+  return fleet && anyVm(placed.workspace, placed.task, fleet, tried, nowMs);
 }

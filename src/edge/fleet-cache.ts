@@ -68,6 +68,11 @@ export async function fleetViewForTask(
   return fetchView(env, workspace, nowMs).catch(() => view);
 }
 
+/** A VM was not where the view has it: the view as it is now, for this request and those after it; null while Fleet is away. */
+export function fleetViewAnew(env: FleetSources, workspace: string, nowMs: number): Promise<FleetView | null> {
+  return fetchView(env, workspace, nowMs).catch(() => null);
+}
+
 /** Something was declared through this isolate: its next request sees it. */
 export function forgetFleetView(workspace: string): void {
   views.delete(workspace);

@@ -251,6 +251,17 @@ describe("another VM is tried", () => {
     expect(seen).toHaveLength(1);
   });
 
+  test("at once where an agent was replaced and has another address than the view, which is up to a second old", async () => {
+    await world.call("PUT", "/v1/clusters/paris", { approvedHosts: ["*.agents.test"] });
+    agents["one.agents.test"] = ok;
+    await world.heartbeat("paris", "vm", ["a"], { url: "http://one.agents.test" });
+    expect(await world.call("POST", "/v1/invoke/a", { x: 1 })).toMatchObject({ status: 200 });
+    agents = { "one.agents.test": stopping, "two.agents.test": ok };
+    await world.heartbeat("paris", "vm", ["a"], { url: "http://two.agents.test", instanceId: "second" });
+    expect(await world.call("POST", "/v1/invoke/a", { x: 2 })).toMatchObject({ status: 200, body: 'POST {"x":2}' });
+    expect(seen.map(({ url }) => new URL(url).hostname.slice(0, 3))).toEqual(["one", "one", "two"]);
+  });
+
   test("not when there is none", async () => {
     await cluster("paris", ["a"], stopping);
     expect(await world.call("POST", "/v1/invoke/a", {})).toMatchObject({
