@@ -1,6 +1,7 @@
 // The table of docs/simulator.md. In: logs, as NAME=FOLDER or NAME=FOLDER@RUNS, and a folder of lambda-perf. Out: its rows as Markdown, one
 // per log and gap, then one JSON value with the same numbers.
 //   npm run bench -- simulated --lambda-perf FOLDER [--gaps 30,300,1800] [--seed 1] [--dial 20] [--store MB/s] NAME=FOLDER[@RUNS] …
+// With --ablation: Forechain alone, with one part left out at a time.
 import { parseArgs } from "node:util";
 import { engineModule } from "../src/cli/build.ts";
 import { recordsOf } from "../src/importers/read.ts";
@@ -8,7 +9,7 @@ import { filesOf } from "../src/importers/source.ts";
 import type { PolicyResult } from "../src/sim/accounting.ts";
 import { RUNS_DEFAULT } from "../src/sim/arrivals.ts";
 import { readLambdaPerf } from "../src/sim/cold-starts.ts";
-import { policyAsks, simulate, simulationFault } from "../src/sim/simulate.ts";
+import { ablate, policyAsks, type SimulationSpec, simulate, simulationFault } from "../src/sim/simulate.ts";
 import { type Workload, workloadFault, workloadOf } from "../src/sim/workload.ts";
 
 const OPTIONS = {
@@ -17,7 +18,9 @@ const OPTIONS = {
   seed: { type: "string", default: "1" },
   dial: { type: "string", default: "20" },
   store: { type: "string" },
+  ablation: { type: "boolean", default: false },
 } as const;
+const ABLATION_HEAD = "| log | gap | Forechain | overhead, ms | of all parts' | idle + wasted | harmed |";
 const HEAD =
   "| log | gap | fixed 60, ms | run-clairvoyant, ms | forechain, ms | share | idle | idle + wasted | harmed |";
 /** With a store: the transfer time waited for, by run, and what is hidden of it in shares of what the run-clairvoyant hides. */
@@ -28,7 +31,7 @@ export async function run(args: string[]): Promise<void> {
   const rows = readLambdaPerf(values["lambda-perf"] ?? ".");
   const module = await engineModule();
   const told: object[] = [];
-  const head = values.store === undefined ? HEAD : HEAD + STORE_HEAD;
+  const head = values.ablation ? ABLATION_HEAD : values.store === undefined ? HEAD : HEAD + STORE_HEAD;
   process.stdout.write(
     `Seed ${values.seed}, dial ${values.dial}.\n${head}\n|${"---|".repeat(head.split(" | ").length)}\n`,
   );
@@ -37,7 +40,7 @@ export async function run(args: string[]): Promise<void> {
     const [folder = "", runs = String(RUNS_DEFAULT)] = place.split("@");
     const workload = await workloadFrom(folder);
     for (const gap of values.gaps.split(",")) {
-      const simulation = await simulate(workload, {
+      const spec: SimulationSpec = {
         arrivals: `poisson:${gap}`,
         coldStarts: { kind: "lambda-perf", rows },
         runs: Number(runs),
@@ -46,7 +49,14 @@ export async function run(args: string[]): Promise<void> {
         policies: policyAsks(`fixed:60,run-clairvoyant:60,forechain:${values.dial}`),
         module,
         progress: () => {},
-      });
+      };
+      if (values.ablation) {
+        const parts = await ablate(workload, spec, Number(values.dial));
+        for (const part of parts) process.stdout.write(`${ablationRowOf(name, gap, part, parts[0]!)}\n`);
+        told.push({ log: name, gapSeconds: Number(gap), runs: Number(runs), parts });
+        continue;
+      }
+      const simulation = await simulate(workload, spec);
       if ("reason" in simulation) throw new Error(simulationFault(simulation));
       const [fixed, clairvoyant, ours] = simulation.results as [PolicyResult, PolicyResult, PolicyResult];
       const objects = values.store === undefined ? "" : objectsOf(fixed, clairvoyant, ours, Number(runs));
@@ -70,6 +80,21 @@ function rowOf(name: string, gap: string, fixed: PolicyResult, clairvoyant: Poli
     (ours.idleGbSeconds / unit).toFixed(2),
     ((ours.idleGbSeconds + ours.wastedGbSeconds) / unit).toFixed(2),
     `${(100 * ours.harmedRuns).toFixed(1)} %`,
+  ];
+  return `| ${cells.join(" | ")} |`;
+}
+
+/** Beside all parts together. */
+function ablationRowOf(name: string, gap: string, part: PolicyResult, all: PolicyResult): string {
+  const memory = (of: PolicyResult) => of.idleGbSeconds + of.wastedGbSeconds;
+  const cells = [
+    name,
+    `${gap} s`,
+    part.name,
+    part.overheadMs.mean.toFixed(1),
+    (part.overheadMs.mean / all.overheadMs.mean).toFixed(3),
+    (memory(part) / memory(all)).toFixed(3),
+    `${(100 * part.harmedRuns).toFixed(1)} %`,
   ];
   return `| ${cells.join(" | ")} |`;
 }

@@ -27,6 +27,10 @@ export interface LearnerParts {
   learnsMargins: boolean;
   /** A change of the workflow makes the rest forget. */
   noticesDrift: boolean;
+  /** How many executions of a task run at one time; else each needs a runtime of its own. */
+  countsAtOnce: boolean;
+  /** The earliest and latest of a hundred lead times; else a curve through p10, p50 and p90 stands for them. */
+  knowsTails: boolean;
 }
 
 export class Learner {
@@ -95,10 +99,10 @@ export class Learner {
   }
 
   #profile(profile: TaskProfile): TaskProfile {
-    const measured = this.#parts.measuresStarts ? this.starts.correct(profile) : profile;
-    if (this.#parts.fansOut) return measured;
-    const { rootsTogether: _, ...alone } = measured;
-    return { ...alone, successors: measured.successors.map(({ task, probability }) => ({ task, probability })) };
+    let known = this.#parts.measuresStarts ? this.starts.correct(profile) : profile;
+    if (!this.#parts.countsAtOnce) known = withoutCounts(known);
+    if (!this.#parts.knowsTails) known = withoutTails(known);
+    return this.#parts.fansOut ? known : withoutFanOut(known);
   }
 
   #intern(task: string): number {
@@ -109,4 +113,19 @@ export class Learner {
     }
     return id;
   }
+}
+
+function withoutCounts({ atOnce: _, perRunSpread: __, ...rest }: TaskProfile): TaskProfile {
+  return rest;
+}
+
+function withoutTails(profile: TaskProfile): TaskProfile {
+  return {
+    ...profile,
+    successors: profile.successors.map(({ leadMs: _, mostLeadMs: __, ...rest }) => rest),
+  };
+}
+
+function withoutFanOut({ rootsTogether: _, ...alone }: TaskProfile): TaskProfile {
+  return { ...alone, successors: alone.successors.map(({ task, probability }) => ({ task, probability })) };
 }

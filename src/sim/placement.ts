@@ -68,6 +68,8 @@ export async function placements(
     believes: false,
     learnsMargins: false,
     noticesDrift: false,
+    countsAtOnce: true,
+    knowsTails: true,
   });
   for (const run of train) learner.learn(run.assembled);
   learner.publish();
