@@ -161,11 +161,13 @@ export function chooseVm(
   let bestRank = Number.NEGATIVE_INFINITY;
   for (let v = index.vmOffsets[c]!; v < index.vmOffsets[c + 1]!; v++) {
     const vm = index.vms[v]!;
-    if (states[v] === TASK_ABSENT || !usable(vm, input.nowMs)) continue;
+    if (!usable(vm, input.nowMs)) continue;
+    const state = states.of(v);
+    if (state === TASK_ABSENT) continue;
     const free = index.freeBytes[v]!;
     const rank =
-      (free >= task.memoryBytes || states[v] === TASK_WARM ? 8 : 0) +
-      (held === vm.vm ? TASK_WARM + 1 : states[v]!) +
+      (free >= task.memoryBytes || state === TASK_WARM ? 8 : 0) +
+      (held === vm.vm ? TASK_WARM + 1 : state) +
       0.5 * (free / vm.memoryBytes) -
       0.25 * vm.cpuLoad;
     if (rank > bestRank) [best, bestRank] = [v, rank];
@@ -213,12 +215,13 @@ function columnCosts(input: PlacementInput, index: FleetIndex, newPlacer: NewPla
   return (c: number, vm: number, demand: ChainDemand) => {
     const cluster = index.view.clusters[c]!;
     const servicesMs = servicesMsOf[c]!;
-    const headStartMs = rootStates[vm] === TASK_WARM ? 0 : rootColdMs;
+    const headStartMs = rootStates.of(vm) === TASK_WARM ? 0 : rootColdMs;
     let coldStartMs = 0;
     for (let i = 0; i < columns.length; i++) {
       const { task, weight, states } = columns[i]!;
-      if (states[vm] === TASK_WARM || isPrepared(task, cluster.cluster, vm, input, index)) continue;
-      const startMs = states[vm] === TASK_STARTING ? task.coldStartMs / 2 : task.coldStartMs;
+      const state = states.of(vm);
+      if (state === TASK_WARM || isPrepared(task, cluster.cluster, vm, input, index)) continue;
+      const startMs = state === TASK_STARTING ? task.coldStartMs / 2 : task.coldStartMs;
       const leadMs = i > 0 && demand.members.has(task.task) ? (task.lead?.p10 ?? 0) + headStartMs : 0;
       coldStartMs += weight * Math.max(0, startMs - leadMs);
     }
@@ -288,7 +291,7 @@ function cheapest(pairs: Pair[], input: PlacementInput, index: FleetIndex): Cand
 function transfers(pair: Pair, input: PlacementInput, index: FleetIndex): number {
   const whole = input.chains[0]!;
   const asked = whole.tasks[0]!;
-  const isWarm = index.statesOf(asked.task)[pair.vm] === TASK_WARM;
+  const isWarm = index.statesOf(asked.task).of(pair.vm) === TASK_WARM;
   const headStartMs = isWarm ? 0 : asked.coldStartMs;
   // While the asked task starts, its own objects come.
   const ownStartMs = isWarm || asked.prewarm === "never" ? 0 : asked.startMs;

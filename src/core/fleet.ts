@@ -66,11 +66,40 @@ export interface FleetView {
   names?: { own: Record<string, string>; exact: string[] };
 }
 
-/** How a VM stands to a task. Higher is better for whoever needs it now. */
-export const TASK_ABSENT = 0;
-const TASK_COLD = 1;
-export const TASK_STARTING = 2;
-export const TASK_WARM = 3;
+/** How a VM stands to a task. Higher is better for whoever needs it now; 0 is left for what was not looked up yet. */
+export const TASK_ABSENT = 1;
+const TASK_COLD = 2;
+export const TASK_STARTING = 3;
+export const TASK_WARM = 4;
+
+/** TASK_… of VMs for one task. Looked up when asked: a plan asks of the VMs of one cluster, an allocation of one VM per cluster. */
+export class TaskStates {
+  private readonly task: string;
+  private readonly vms: VmView[];
+  private readonly atMs: number;
+  private readonly known: Uint8Array;
+
+  constructor(task: string, vms: VmView[], atMs: number) {
+    this.task = task;
+    this.vms = vms;
+    this.atMs = atMs;
+    this.known = new Uint8Array(vms.length);
+  }
+
+  of(vm: number): number {
+    return this.known[vm] || this.lookUp(vm);
+  }
+
+  private lookUp(v: number): number {
+    const { task } = this;
+    const { tasks, warm, warmUntilMs, starting } = this.vms[v]!;
+    const isWarm = warm[task] && (warmUntilMs?.[task] ?? Number.POSITIVE_INFINITY) > this.atMs;
+    const held = isWarm ? TASK_WARM : starting[task] ? TASK_STARTING : TASK_COLD;
+    const state = tasks.includes(task) ? held : TASK_ABSENT;
+    this.known[v] = state;
+    return state;
+  }
+}
 
 /** Links that nobody declared or measured: slow, so that known near ones win. */
 const LATENCY_UNKNOWN_MS = 20;
@@ -106,7 +135,7 @@ export class FleetIndex {
   readonly clusterIds = new Map<string, number>();
   private readonly serviceOfHost = new Map<string, string>();
   private placer: Placer | null = null;
-  private readonly taskStates = new Map<string, Uint8Array>();
+  private readonly taskStates = new Map<string, TaskStates>();
   private readonly links = new Map<string, { latencyMs: Float64Array; msPerByte: Float64Array }>();
 
   constructor(view: FleetView) {
@@ -129,17 +158,10 @@ export class FleetIndex {
     }
   }
 
-  /** TASK_… of every VM for one task. */
-  statesOf(task: string): Uint8Array {
+  statesOf(task: string): TaskStates {
     let states = this.taskStates.get(task);
     if (!states) {
-      const { view } = this;
-      states = new Uint8Array(this.vms.length);
-      for (const [v, vm] of this.vms.entries()) {
-        const isWarm = vm.warm[task] && (vm.warmUntilMs?.[task] ?? Number.POSITIVE_INFINITY) > view.atMs;
-        if (!setOf(vm.tasks).has(task)) states[v] = TASK_ABSENT;
-        else states[v] = isWarm ? TASK_WARM : vm.starting[task] ? TASK_STARTING : TASK_COLD;
-      }
+      states = new TaskStates(task, this.vms, this.view.atMs);
       this.taskStates.set(task, states);
     }
     return states;
@@ -210,18 +232,6 @@ export class FleetIndex {
     const ownMsPerByte = 1000 / (this.vms[vm]!.networkBytesPerSecond ?? Number.POSITIVE_INFINITY);
     return links.latencyMs[cluster]! + (bytes ?? 0) * Math.max(links.msPerByte[cluster]!, ownMsPerByte);
   }
-}
-
-const taskSets = new WeakMap<string[], Set<string>>();
-
-/** An agent's list of tasks outlives many views and is asked for every task of a chain. */
-function setOf(tasks: string[]): Set<string> {
-  let set = taskSets.get(tasks);
-  if (set === undefined) {
-    set = new Set(tasks);
-    taskSets.set(tasks, set);
-  }
-  return set;
 }
 
 const indexes = new WeakMap<FleetView, FleetIndex>();

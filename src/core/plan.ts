@@ -55,7 +55,7 @@ export function planFor(candidate: Candidate, index: FleetIndex, input: PlanInpu
     weighed: [],
     skipped: [],
     // Lead times exclude cold starts; while the root itself still has to start, everything after it has that much longer.
-    delaysMs: new Map([[root.task, index.statesOf(root.task)[rootVm] === TASK_WARM ? 0 : root.coldStartMs]]),
+    delaysMs: new Map([[root.task, index.statesOf(root.task).of(rootVm) === TASK_WARM ? 0 : root.coldStartMs]]),
     later: new Map(later.map((task) => [task.task, task])),
     hidden: {},
   };
@@ -89,7 +89,7 @@ function weighTask(task: TaskDemand, vm: number, root: string, weighing: Weighin
   const delayMs = weighing.delaysMs.get(before) ?? weighing.delaysMs.get(root)!;
   const lead = task.lead === null ? null : correctedLead(root, task.task, task.lead, weighing.input);
   const timing = timingOf(task, lead, delayMs);
-  const isWarm = weighing.index.statesOf(task.task)[vm] === TASK_WARM;
+  const isWarm = weighing.index.statesOf(task.task).of(vm) === TASK_WARM;
   // Should nothing be prepared, what follows is delayed by the whole cold start.
   weighing.delaysMs.set(task.task, delayMs + (isWarm ? 0 : task.coldStartMs));
   if (task.prewarm === "never") {
