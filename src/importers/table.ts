@@ -29,6 +29,7 @@ const NAMES: Record<Field, string[]> = {
     "session",
     "operationid",
     "correlationid",
+    "run",
   ],
   task: [
     "activity",

@@ -44,15 +44,21 @@ async function* read(content: Content, options: ImportOptions): AsyncGenerator<I
   });
   const decoder = new TextDecoder();
   let number = 0;
-  for await (const chunk of content) {
-    parser.write(decoder.decode(chunk, { stream: true }));
-    for (const whole of traces.splice(0)) yield* executionsOf(whole, number++, options);
-    if (fault !== null) break;
+  let broken: { error: unknown } | null = null;
+  try {
+    for await (const chunk of content) {
+      parser.write(decoder.decode(chunk, { stream: true }));
+      for (const whole of traces.splice(0)) yield* executionsOf(whole, number++, options);
+      if (fault !== null) break;
+    }
+  } catch (error) {
+    broken = { error };
   }
-  if (fault === null) parser.close();
-  // Of a log that breaks off inside a trace, its whole events.
+  if (fault === null && broken === null) parser.close();
+  // Of a log that breaks off inside a trace, its whole events: also where it is the packing that breaks off.
   if (trace !== null) traces.push(trace);
   for (const whole of traces.splice(0)) yield* executionsOf(whole, number++, options);
+  if (broken !== null) throw broken.error;
   if (fault !== null) yield skipped(`not whole XML: ${fault}`);
 }
 

@@ -165,6 +165,12 @@ describe("shapes", () => {
       {},
     ],
     ["CSV, a line break in a name", 'case,activity,time\r\n7,"Order\nnow",2024-01-01\r\n', ["7: Order now"], {}],
+    [
+      "CSV, its columns named by our own words, in seconds since 1970",
+      "run,task,start,end\n7,order,1700000000,1700000001\n7,pay,1700000002,1700000003\n",
+      ["7: order pay"],
+      {},
+    ],
     ["CSV, names of columns alone", "case,activity,time\n", [], { "no rows below the names of the columns": 1 }],
     [
       "rows that name their parents by id",
@@ -187,6 +193,15 @@ describe("shapes", () => {
   ])("%s", async (_, content, runs, skipped) => {
     const found = await told([file(content)]);
     expect({ ...found, formats: [] }).toEqual({ formats: [], runs, skipped });
+  });
+
+  test("XES in a packing that breaks off gives the whole events before the break, and tells it", async () => {
+    const packed = gzipSync(XES.slice(0, XES.indexOf("pay &amp;")), { level: 0 });
+    const { runs, skipped } = await told([file(packed.subarray(0, -8))]);
+    expect({ runs, skipped }).toEqual({
+      runs: ["7: check"],
+      skipped: { "the rest of the file, unreadable: unexpected end of file": 1 },
+    });
   });
 
   test.each([
