@@ -6,7 +6,7 @@ import type { Columns } from "../importers/format.ts";
 import { READ_DEFAULTS } from "../importers/read.ts";
 import { filesOf } from "../importers/source.ts";
 import type { PolicyResult } from "../sim/accounting.ts";
-import { RUNS_DEFAULT } from "../sim/arrivals.ts";
+import { checkArrivals, RUNS_DEFAULT } from "../sim/arrivals.ts";
 import { readLambdaPerf } from "../sim/cold-starts.ts";
 import { placements } from "../sim/placement.ts";
 import { reportHtml } from "../sim/report.ts";
@@ -106,6 +106,7 @@ async function run(paths: string[], flags: Flags): Promise<void> {
   const policies = policyAsks(flags.policies);
   const files = paths.flatMap(filesOf);
   if (flags.html !== undefined) checkWritable(flags.html, files);
+  checkArrivals(flags.arrivals);
   const coldStarts = coldStartsFrom(flags.coldStarts);
   const { workload, formats } = await workloadFrom(files, flags);
   const spec: SimulationSpec = {

@@ -20,6 +20,13 @@ export interface Arrivals {
   meanGapMs: number;
 }
 
+/** Before a long log is read. Errors: throws where `spec` is none of the three, or its file is no such trace. */
+export function checkArrivals(spec: string): void {
+  if (spec === "trace") return;
+  if (spec.startsWith("azure-llm:")) azureLlm(spec.slice(10), 1);
+  else poissonGapMs(spec);
+}
+
 export function arrivalsOf(workload: Workload, spec: string, runs: number, seed: number): Arrivals {
   const first = halves(workload.runs).train.length;
   const count = workload.runs.length - first;
@@ -48,10 +55,15 @@ function arrivals(atMs: number[], runs: number[]): Arrivals {
   };
 }
 
-function poisson(spec: string, runs: number, seed: number): number[] {
+function poissonGapMs(spec: string): number {
   const gapMs = Number(/^poisson:([0-9.]+)$/.exec(spec)?.[1]) * 1000;
   if (!(gapMs > 0))
     throw new Error(`arrivals: got ${JSON.stringify(spec)}, expected trace, poisson:SECONDS or azure-llm:FILE`);
+  return gapMs;
+}
+
+function poisson(spec: string, runs: number, seed: number): number[] {
+  const gapMs = poissonGapMs(spec);
   const random = seededRandom(seedFor(seed, "gaps"));
   const atMs: number[] = [];
   for (let now = 0; atMs.length < runs; ) {

@@ -155,3 +155,14 @@ it.each([
   expect(stderr).not.toMatch(/\n\s+at /);
   expect(status).toBe(1);
 });
+
+it.each([
+  ["hourly", /expected trace, poisson:SECONDS or azure-llm:FILE/],
+  ["poisson:0", /expected trace, poisson:SECONDS or azure-llm:FILE/],
+  ["azure-llm:no-such.csv", /no-such\.csv/],
+])("--arrivals %s is refused before a log is read", (arrivals, reason) => {
+  const { status, stderr } = simulate("no-such-log.ndjson", "--arrivals", arrivals);
+  expect(stderr).toMatch(reason);
+  expect(stderr).not.toMatch(/no-such-log/);
+  expect(status).toBe(1);
+});
