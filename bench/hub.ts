@@ -233,6 +233,7 @@ function offerOf(commandId: string, vm: string): Offer {
     vm,
     reservation,
     commands: [command],
+    acted: true,
     chain: [TASK],
     vms: {},
     hidden: {},

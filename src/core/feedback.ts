@@ -1,7 +1,7 @@
 // Feedback. In: what an agent says became of a command. Out: its outcome, once.
 //   hit    the prepared thing was ready when a user's execution came
 //   late   it was still being prepared; part of the wait was saved
-//   miss   an execution paid for something that nothing had prepared
+//   miss   an execution paid for something that nothing had prepared; `unsent` where no plan of its run was sent
 //   waste  it ended without ever being used
 //   failed the agent could not prepare it
 // Pure: the hub keeps the facts, and refuses a second settlement of the same command.
@@ -74,7 +74,12 @@ export function settleFailure(command: CommandFacts, atMs: number, reason: strin
 }
 
 /** A miss has no command; its id comes from the execution, so that a repeated report is the same outcome. */
-export function settleMiss(miss: UnpreparedUse, cluster: string, vm: string, chain: string[] | null = null): Outcome {
+export function settleMiss(
+  miss: UnpreparedUse,
+  cluster: string,
+  vm: string,
+  run: { chain: string[]; sent: boolean } | null = null,
+): Outcome {
   return {
     outcomeId: `miss:${miss.executionId}:${miss.kind}:${miss.uri ?? ""}`,
     commandId: null,
@@ -94,8 +99,9 @@ export function settleMiss(miss: UnpreparedUse, cluster: string, vm: string, cha
     probability: null,
     foretold: null,
     context: null,
-    chain,
+    chain: run?.chain ?? null,
     wholeStartMs: miss.wholeStartMs ?? null,
+    unsent: run?.sent === false,
   };
 }
 
@@ -113,5 +119,6 @@ function identity(command: CommandFacts) {
     context: command.context,
     chain: command.chain,
     wholeStartMs: command.wholeStartMs,
+    unsent: false,
   };
 }

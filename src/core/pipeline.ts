@@ -71,6 +71,8 @@ export interface Offer {
   vm: string;
   reservation: { memoryBytes: number; cpuCores: number; expiresMs: number };
   commands: PlannedCommand[];
+  /** The plan was meant to be sent, however much it holds: see Served. */
+  acted: boolean;
   /** The tasks of the chain, the asked one first. */
   chain: string[];
   /** VM on which each later task is expected. */
@@ -292,6 +294,7 @@ function offerOf(
       expiresMs: Math.round(nowMs + endsMs * RESERVATION_MARGIN + RESERVATION_SLACK_MS),
     },
     commands: acted ? plan.commands : [],
+    acted,
     chain: chain.tasks,
     vms: plan.vms,
     hidden: plan.hidden,

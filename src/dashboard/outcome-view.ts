@@ -8,19 +8,36 @@ const MEANINGS: Record<string, string> = {
   hit: "ready in time",
   late: "begun, but not ready in time",
   miss: "needed, and nothing had been prepared",
+  unsent: "needed where no plan was sent",
   waste: "prepared and never used",
   failed: "could not be done",
 };
 const ORDER = Object.keys(MEANINGS);
 const BAR_HEIGHT = 14;
 
-const sum = (rows: OutcomeTotal[], of: (row: OutcomeTotal) => number) =>
-  rows.reduce((total, row) => total + of(row), 0);
+type Row = Omit<OutcomeTotal, "outcome"> & { outcome: OutcomeTotal["outcome"] | "unsent" };
+
+const sum = (rows: Row[], of: (row: Row) => number) => rows.reduce((total, row) => total + of(row), 0);
+
+/** Needs of runs that no plan was sent for are no misses: they become an outcome of their own here. */
+function toldApart(totals: OutcomeTotal[]): Row[] {
+  const rows = totals.flatMap((total): Row[] => {
+    if (total.unsent === 0) return [total];
+    // Whose bytes they were is not told.
+    const missed = { ...total, bytes: 0 };
+    return [
+      { ...missed, count: total.count - total.unsent },
+      { ...missed, outcome: "unsent", count: total.unsent },
+    ];
+  });
+  return rows.filter(({ count }) => count > 0);
+}
 
 /** Over everything else: what needs somebody, and whether preparation pays. */
 export function headlineView({ totals, alerts }: OutcomesAnswer): View {
-  const of = (...outcomes: string[]) => totals.filter(({ outcome }) => outcomes.includes(outcome));
-  const counted = (rows: OutcomeTotal[]) => sum(rows, ({ count }) => count);
+  const told = toldApart(totals);
+  const of = (...outcomes: string[]) => told.filter(({ outcome }) => outcomes.includes(outcome));
+  const counted = (rows: Row[]) => sum(rows, ({ count }) => count);
   const prepared = of("hit", "late");
   const needs = counted(prepared) + counted(of("miss"));
   const figures =
@@ -44,7 +61,7 @@ function figure(value: string, of: string): HTMLElement[] {
 }
 
 export function outcomeView({ totals }: OutcomesAnswer): View {
-  const rows = [...totals].sort(
+  const rows = toldApart(totals).sort(
     (a, b) => a.kind.localeCompare(b.kind) || ORDER.indexOf(a.outcome) - ORDER.indexOf(b.outcome),
   );
   if (rows.length === 0) return [quiet("Nothing was prepared, nor missed, in this time.")];
@@ -57,7 +74,7 @@ export function outcomeView({ totals }: OutcomesAnswer): View {
       ),
     ),
     table(
-      "What became of each command, and needs that no command had met (miss)",
+      "What became of each command, and needs that no command had met (miss; unsent where none was to be sent)",
       [
         { head: "Kind", cell: (row) => NAMES[row.kind] ?? row.kind },
         { head: "Outcome", cell: (row) => row.outcome },
@@ -72,7 +89,7 @@ export function outcomeView({ totals }: OutcomesAnswer): View {
 }
 
 /** One kind's outcomes side by side, and what each colour is. */
-function kindBar(kind: string, rows: OutcomeTotal[]): HTMLElement {
+function kindBar(kind: string, rows: Row[]): HTMLElement {
   const all = sum(rows, ({ count }) => count);
   let left = 0;
   const parts = rows.map(({ outcome, count }) => {

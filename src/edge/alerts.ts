@@ -1,4 +1,4 @@
-// Alerts of a workspace, from D1: what became of the last day's prewarms, and, only where users waited for tasks that nothing was sent
+// Alerts of a workspace, from D1: what became of the last day's prewarms where plans were sent, and, only where users waited for tasks that nothing was sent
 // for, what the latest plans left out of them.
 import { alertsOf, CONFIDENT, type LeftOut, neverPrepared, type TaskCount } from "../core/alerts.ts";
 import type { Alert } from "../protocol.ts";
@@ -12,7 +12,7 @@ const PLANS_MAX = 200;
 export async function alertsIn(db: D1Database, workspace: string, nowMs: number): Promise<Alert[]> {
   const { results: counts } = await db
     .prepare(
-      `SELECT task, outcome, sum(count) AS count FROM outcome_hours
+      `SELECT task, outcome, sum(count - unsent) AS count FROM outcome_hours
        WHERE workspace = ?1 AND hour >= ?2 AND kind = 'warm' GROUP BY task, outcome LIMIT ${TASKS_MAX}`,
     )
     .bind(workspace, Math.floor(nowMs / HOUR_MS) - COUNTED_HOURS)

@@ -35,6 +35,8 @@ export const Outcome = z.object({
   chain: z.array(z.string()).nullable(),
   /** What the runtime's start took, whoever asked for it; null where none was started. */
   wholeStartMs: DurationMs.nullable(),
+  /** A miss of a run that no plan was sent for (`shadow`, `paused`, outside the canary's share): preparation was not tried. */
+  unsent: z.boolean(),
 });
 export type Outcome = z.infer<typeof Outcome>;
 
@@ -42,6 +44,8 @@ export const OutcomeTotal = z.object({
   kind: CommandKind,
   outcome: OutcomeKind,
   count: z.number().int(),
+  /** Of the count: misses that are no fault of preparation, see Outcome. */
+  unsent: z.number().int(),
   bytes: z.number(),
   gbSeconds: z.number(),
   savedMs: z.number(),

@@ -61,9 +61,9 @@ const ANSWERS: Record<string, unknown> = {
   },
   "/v1/outcomes": {
     totals: [
-      { kind: "warm", outcome: "hit", count: 30, bytes: 0, gbSeconds: 1.5, savedMs: 6_000 },
-      { kind: "warm", outcome: "miss", count: 10, bytes: 0, gbSeconds: 0, savedMs: 0 },
-      { kind: "prefetch", outcome: "waste", count: 2, bytes: 2_000_000, gbSeconds: 0, savedMs: 0 },
+      { kind: "warm", outcome: "hit", count: 30, unsent: 0, bytes: 0, gbSeconds: 1.5, savedMs: 6_000 },
+      { kind: "warm", outcome: "miss", count: 30, unsent: 20, bytes: 0, gbSeconds: 0, savedMs: 0 },
+      { kind: "prefetch", outcome: "waste", count: 2, unsent: 0, bytes: 2_000_000, gbSeconds: 0, savedMs: 0 },
     ],
     recent: [],
     alerts: [{ kind: "never_prepared", task: HOSTILE, count: 12, detail: `Users waited for 12 starts of ${HOSTILE}` }],
@@ -274,9 +274,13 @@ describe.skipIf(missing !== "")(`the first page${missing}`, () => {
     expect(scores).toContain(
       "400 predictions: log-loss 0.210, Brier 0.050; 82 % of lead times between p10 and p90; CPU off by 7.0 %; memory off by 20 %; duration off by 12 %",
     );
-    await page.getByRole("img", { name: "hit 30, miss 10" }).waitFor();
+    await page.getByRole("img", { name: "hit 30, miss 10, unsent 20" }).waitFor();
     const bar = page.locator("svg.outcomes", { has: page.locator("rect.hit") }).locator("rect");
-    expect(await bar.evaluateAll((parts) => parts.map((part) => part.getAttribute("width")))).toEqual(["75", "25"]);
+    expect(await bar.evaluateAll((parts) => parts.map((part) => part.getAttribute("width")))).toEqual([
+      "50",
+      "16.666666666666668",
+      "33.333333333333336",
+    ]);
     expect(await page.locator("svg.reliability circle").count()).toBe(9);
     const learned = await page.locator("#learning").textContent();
     for (const text of ["The runs of check changed at", "Frozen: gate", "histogram (70 %)", "120 s", HOSTILE])

@@ -24,6 +24,7 @@ const outcome = (changes: Partial<Outcome>): Outcome => ({
   context: "A",
   chain: ["A", "B"],
   wholeStartMs: 800,
+  unsent: false,
   ...changes,
 });
 const recordedBy = (vm: string) => (runId: string, executionId: string, by: string) =>

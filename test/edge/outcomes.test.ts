@@ -128,6 +128,54 @@ describe("outcomes of three hours on two clusters", () => {
   });
 });
 
+describe("what executions waited for", () => {
+  const missesOf = (runId: string) =>
+    [1, 2].map((at) => ({
+      kind: "warm" as const,
+      task: "b",
+      runId,
+      executionId: `${runId} ${at}`,
+      atMs: nowMs,
+      costMs: 400,
+    }));
+  const wait = async (runId: string) => {
+    const report = { results: [], uses: [], ends: [], misses: missesOf(runId) };
+    await world.hub("paris").report(world.workspace, "paris", "vm-1", report);
+  };
+  const admit = (runId: string, acted: boolean) =>
+    world.hub("paris").admit(world.workspace, offerOf([], { runId, acted }));
+
+  test("is no miss of preparation in a run that no plan was sent for: shadow first, active later", async () => {
+    const allocate = async (runId: string) => {
+      const constraints = { clusters: ["paris"] };
+      const asked = await world.call("POST", "/v1/allocations", { task: "a", runId, constraints });
+      expect(asked).toMatchObject({ status: 200, body: { cluster: "paris" } });
+    };
+    await allocate("in shadow");
+    await wait("in shadow");
+    expect((await ask("")).totals).toMatchObject([{ outcome: "miss", count: 2, unsent: 2 }]);
+    await world.call("PUT", "/v1/policy", { mode: "active" });
+    await allocate("active");
+    await wait("active");
+    // Its second task came when plans were sent, and whether the first one's was is known no more.
+    await admit("changed over", false);
+    await admit("changed over", true);
+    await wait("changed over");
+    await wait("of nobody's allocation");
+    await settled("paris", "b", "hit");
+    for (const query of ["", "?task=b", `?fromMs=${nowMs - 1}&toMs=${nowMs + 1}`, "?groupBy=task"]) {
+      const { totals, recent, groups } = await ask(query);
+      const sums = [
+        { outcome: "hit", count: 1, unsent: 0, savedMs: 50 },
+        { outcome: "miss", count: 8, unsent: 2, savedMs: 0 },
+      ];
+      expect(totals).toMatchObject(sums);
+      if (groups !== undefined) expect(groups).toMatchObject([{ task: "b", totals: sums }]);
+      expect(recent.filter(({ unsent }) => unsent).map(({ runId }) => runId)).toEqual(["in shadow", "in shadow"]);
+    }
+  });
+});
+
 describe("alerts", () => {
   const alerts = async () => (await ask("?limit=0")).alerts.map(({ kind, task, count }) => `${kind} ${task} ${count}`);
   const metric = async () => String((await world.call("GET", "/metrics")).body).match(/^forechain_alert\{.*$/gm) ?? [];

@@ -118,6 +118,7 @@ export function offerOf(commands: PlannedCommand[], changes: Partial<Offer> = {}
     vm: "vm-1",
     reservation: { memoryBytes: 0, cpuCores: 0, expiresMs: Date.now() + 60_000 },
     commands,
+    acted: true,
     chain: ["a"],
     vms: {},
     hidden: {},

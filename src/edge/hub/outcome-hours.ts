@@ -17,6 +17,7 @@ export interface HourRow extends Record<string, SqlStorageValue> {
   kind: Outcome["kind"];
   outcome: Outcome["outcome"];
   count: number;
+  unsent: number;
   bytes: number;
   gb_seconds: number;
   saved_ms: number;
@@ -49,10 +50,11 @@ export class OutcomeHours {
       if (row === undefined) {
         const stored = this.#stored(name);
         sizes.set(hour, size + (stored === null ? 1 : 0));
-        row = stored ?? { ...name, count: 0, bytes: 0, gb_seconds: 0, saved_ms: 0 };
+        row = stored ?? { ...name, count: 0, unsent: 0, bytes: 0, gb_seconds: 0, saved_ms: 0 };
         rows.set(key, row);
       }
       row.count++;
+      row.unsent += outcome.unsent ? 1 : 0;
       row.bytes += Math.round(outcome.bytes);
       row.gb_seconds += outcome.gbSeconds;
       row.saved_ms += outcome.savedMs;
@@ -61,13 +63,13 @@ export class OutcomeHours {
   }
 
   keep(rows: HourRow[]): void {
-    for (const { hour, task, chain, kind, outcome, count, bytes, gb_seconds, saved_ms } of rows) {
+    for (const { hour, task, chain, kind, outcome, count, unsent, bytes, gb_seconds, saved_ms } of rows) {
       this.#sql.exec(
-        `INSERT INTO outcome_hours (hour, task, chain, kind, outcome, count, bytes, gb_seconds, saved_ms)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-         ON CONFLICT (hour, task, chain, kind, outcome) DO UPDATE SET count = excluded.count, bytes = excluded.bytes,
-           gb_seconds = excluded.gb_seconds, saved_ms = excluded.saved_ms`,
-        ...[hour, task, chain, kind, outcome, count, bytes, gb_seconds, saved_ms],
+        `INSERT INTO outcome_hours (hour, task, chain, kind, outcome, count, unsent, bytes, gb_seconds, saved_ms)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (hour, task, chain, kind, outcome) DO UPDATE SET count = excluded.count,
+           unsent = excluded.unsent, bytes = excluded.bytes, gb_seconds = excluded.gb_seconds, saved_ms = excluded.saved_ms`,
+        ...[hour, task, chain, kind, outcome, count, unsent, bytes, gb_seconds, saved_ms],
       );
     }
   }

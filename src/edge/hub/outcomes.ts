@@ -42,11 +42,13 @@ export class OutcomeBook {
     if (rowsWritten === 0) return false;
     this.#lastSeq = seq;
     this.#sql.exec(
-      `INSERT INTO outcome_totals (kind, outcome, count, bytes, gb_seconds, saved_ms) VALUES (?, ?, 1, ?, ?, ?)
-       ON CONFLICT (kind, outcome) DO UPDATE SET count = count + 1, bytes = bytes + excluded.bytes,
-         gb_seconds = gb_seconds + excluded.gb_seconds, saved_ms = saved_ms + excluded.saved_ms`,
+      `INSERT INTO outcome_totals (kind, outcome, count, unsent, bytes, gb_seconds, saved_ms) VALUES (?, ?, 1, ?, ?, ?, ?)
+       ON CONFLICT (kind, outcome) DO UPDATE SET count = count + 1, unsent = unsent + excluded.unsent,
+         bytes = bytes + excluded.bytes, gb_seconds = gb_seconds + excluded.gb_seconds,
+         saved_ms = saved_ms + excluded.saved_ms`,
       outcome.kind,
       outcome.outcome,
+      outcome.unsent ? 1 : 0,
       Math.round(outcome.bytes),
       outcome.gbSeconds,
       outcome.savedMs,
@@ -61,10 +63,11 @@ export class OutcomeBook {
         kind: OutcomeTotal["kind"];
         outcome: OutcomeTotal["outcome"];
         count: number;
+        unsent: number;
         bytes: number;
         gb_seconds: number;
         saved_ms: number;
-      }>("SELECT kind, outcome, count, bytes, gb_seconds, saved_ms FROM outcome_totals")
+      }>("SELECT kind, outcome, count, unsent, bytes, gb_seconds, saved_ms FROM outcome_totals")
       .toArray()
       .map(({ gb_seconds: gbSeconds, saved_ms: savedMs, ...total }) => ({ ...total, gbSeconds, savedMs }));
   }
@@ -138,36 +141,36 @@ async function writeToD1(
     db
       .prepare(
         `INSERT INTO outcomes (workspace, at_ms, outcome_id, command_id, kind, outcome, cluster, vm, task, uri, run_id,
-           execution_id, saved_ms, bytes, gb_seconds, reason, probability, whole_start_ms, foretold, context, chain)
+           execution_id, saved_ms, bytes, gb_seconds, reason, probability, whole_start_ms, foretold, context, chain, unsent)
          SELECT ?1, CAST(round(value ->> 'atMs') AS INTEGER), value ->> 'outcomeId', value ->> 'commandId',
            value ->> 'kind', value ->> 'outcome', value ->> 'cluster', value ->> 'vm', value ->> 'task', value ->> 'uri',
            value ->> 'runId', value ->> 'executionId', CAST(value ->> 'savedMs' AS REAL),
            CAST(value ->> 'bytes' AS INTEGER), CAST(value ->> 'gbSeconds' AS REAL), value ->> 'reason',
            CAST(value ->> 'probability' AS REAL), CAST(value ->> 'wholeStartMs' AS REAL),
-           CAST(value ->> 'foretold' AS REAL), value ->> 'context', value ->> 'chain'
+           CAST(value ->> 'foretold' AS REAL), value ->> 'context', value ->> 'chain', coalesce(value ->> 'unsent', 0)
          FROM json_each(?2) WHERE true
          ON CONFLICT DO NOTHING`,
       )
       .bind(workspace, outcomes),
     db
       .prepare(
-        `INSERT INTO outcome_totals (workspace, cluster, kind, outcome, count, bytes, gb_seconds, saved_ms)
-         SELECT ?1, ?2, value ->> 'kind', value ->> 'outcome', value ->> 'count', CAST(value ->> 'bytes' AS INTEGER),
-           CAST(value ->> 'gbSeconds' AS REAL), CAST(value ->> 'savedMs' AS REAL)
+        `INSERT INTO outcome_totals (workspace, cluster, kind, outcome, count, unsent, bytes, gb_seconds, saved_ms)
+         SELECT ?1, ?2, value ->> 'kind', value ->> 'outcome', value ->> 'count', value ->> 'unsent',
+           CAST(value ->> 'bytes' AS INTEGER), CAST(value ->> 'gbSeconds' AS REAL), CAST(value ->> 'savedMs' AS REAL)
          FROM json_each(?3) WHERE true
-         ON CONFLICT (workspace, cluster, kind, outcome) DO UPDATE SET count = excluded.count, bytes = excluded.bytes,
-           gb_seconds = excluded.gb_seconds, saved_ms = excluded.saved_ms`,
+         ON CONFLICT (workspace, cluster, kind, outcome) DO UPDATE SET count = excluded.count,
+           unsent = excluded.unsent, bytes = excluded.bytes, gb_seconds = excluded.gb_seconds, saved_ms = excluded.saved_ms`,
       )
       .bind(workspace, cluster, JSON.stringify(totals)),
     db
       .prepare(
-        `INSERT INTO outcome_hours (workspace, hour, cluster, task, chain, kind, outcome, count, bytes, gb_seconds, saved_ms)
+        `INSERT INTO outcome_hours (workspace, hour, cluster, task, chain, kind, outcome, count, unsent, bytes, gb_seconds, saved_ms)
          SELECT ?1, value ->> 'hour', ?2, value ->> 'task', value ->> 'chain', value ->> 'kind', value ->> 'outcome',
-           value ->> 'count', CAST(value ->> 'bytes' AS INTEGER), CAST(value ->> 'gb_seconds' AS REAL),
+           value ->> 'count', value ->> 'unsent', CAST(value ->> 'bytes' AS INTEGER), CAST(value ->> 'gb_seconds' AS REAL),
            CAST(value ->> 'saved_ms' AS REAL)
          FROM json_each(?3) WHERE true
          ON CONFLICT (workspace, hour, cluster, task, chain, kind, outcome) DO UPDATE SET count = excluded.count,
-           bytes = excluded.bytes, gb_seconds = excluded.gb_seconds, saved_ms = excluded.saved_ms`,
+           unsent = excluded.unsent, bytes = excluded.bytes, gb_seconds = excluded.gb_seconds, saved_ms = excluded.saved_ms`,
       )
       .bind(workspace, cluster, JSON.stringify(hours)),
   ]);

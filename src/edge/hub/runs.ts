@@ -21,6 +21,8 @@ export interface ExpectedRun {
   chain: string[];
   vms: Record<string, string>;
   hidden: Record<string, Hidden>;
+  /** Some plan of it was sent: what it then has to wait for was missed. */
+  sent: boolean;
   /** Executions whose outputs were seen to. */
   writers: Set<string>;
 }
@@ -34,8 +36,10 @@ export class ExpectedRuns {
   }
 
   /** A task of the run was allocated. Out: what the plans before it hide of its start; null where they do not name it. */
-  note(offer: Pick<Offer, "runId" | "cluster" | "task" | "chain" | "vms" | "hidden" | "expectedTerms">): Hidden | null {
-    const { runId, cluster, task, chain, vms, hidden, expectedTerms } = offer;
+  note(
+    offer: Pick<Offer, "runId" | "cluster" | "task" | "chain" | "vms" | "hidden" | "acted" | "expectedTerms">,
+  ): Hidden | null {
+    const { runId, cluster, task, chain, vms, hidden, acted, expectedTerms } = offer;
     const known = this.#runs.get(runId);
     if (known === undefined && expectedTerms !== null && this.#placements.length < PLACEMENTS_MAX) {
       this.#placements.push({ runId, cluster, expectedTerms });
@@ -45,6 +49,7 @@ export class ExpectedRuns {
       chain: known?.chain ?? chain,
       vms: { ...known?.vms, ...vms },
       hidden: { ...known?.hidden, ...hidden },
+      sent: acted || known?.sent === true,
       writers: known?.writers ?? new Set<string>(),
     };
     remember(this.#runs, runId, expected, RUNS_MAX);

@@ -55,7 +55,7 @@ export class Settlement {
     }
     for (const miss of report.misses) {
       const run = this.#runs.get(miss.runId);
-      if (!this.#book.write(settleMiss(miss, cluster, vm, run?.chain ?? null))) continue;
+      if (!this.#book.write(settleMiss(miss, cluster, vm, run))) continue;
       answer.accepted++;
       if (miss.kind === "warm" && run !== null && Object.hasOwn(run.hidden, miss.task)) this.#holds.missed(miss.task);
     }

@@ -134,6 +134,12 @@ const STEPS = [
       PRIMARY KEY (hour, task, chain, kind, outcome)
     ) STRICT, WITHOUT ROWID;
   `,
+  // What was needed where no plan was sent is no miss of preparation.
+  `
+    -- Of the count.
+    ALTER TABLE outcome_totals ADD COLUMN unsent INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE outcome_hours ADD COLUMN unsent INTEGER NOT NULL DEFAULT 0;
+  `,
 ];
 
 export function readMeta<T>(sql: SqlStorage, name: string): T | null {

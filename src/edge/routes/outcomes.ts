@@ -96,7 +96,7 @@ function sourceOf(workspace: string, { fromMs, toMs, isExact, task, cluster }: W
   return { table: isExact ? "outcomes" : "outcome_hours", where, bindings, count: isExact ? "1" : "count" };
 }
 
-const SUMS = "sum(bytes) AS bytes, sum(gb_seconds) AS gbSeconds, sum(saved_ms) AS savedMs";
+const SUMS = "sum(unsent) AS unsent, sum(bytes) AS bytes, sum(gb_seconds) AS gbSeconds, sum(saved_ms) AS savedMs";
 
 async function totalsOf(db: D1Database, workspace: string, window: Window): Promise<OutcomeTotal[]> {
   const { fromMs, task, cluster } = window;
@@ -166,13 +166,17 @@ async function recentOf(db: D1Database, workspace: string, window: Window, limit
   const { where, bindings } = sourceOf(workspace, exact);
   const query = `SELECT outcome_id AS outcomeId, command_id AS commandId, kind, outcome, cluster, vm, task, uri, run_id AS runId,
       execution_id AS executionId, at_ms AS atMs, saved_ms AS savedMs, bytes, gb_seconds AS gbSeconds, reason, probability,
-      foretold, context, chain, whole_start_ms AS wholeStartMs
+      foretold, context, chain, whole_start_ms AS wholeStartMs, unsent
     FROM outcomes WHERE ${where} ORDER BY at_ms DESC LIMIT ${limit}`;
   const { results } = await db
     .prepare(query)
     .bind(...bindings)
-    .all<Omit<Outcome, "chain"> & { chain: string | null }>();
-  return results.map(({ chain, ...row }) => ({ ...row, chain: chain === null ? null : JSON.parse(chain) }));
+    .all<Omit<Outcome, "chain" | "unsent"> & { chain: string | null; unsent: number }>();
+  return results.map(({ chain, unsent, ...row }) => ({
+    ...row,
+    chain: chain === null ? null : JSON.parse(chain),
+    unsent: unsent === 1,
+  }));
 }
 
 // ── Predictions ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -140,6 +140,8 @@ export const outcomes = sqliteTable(
     foretold: real(),
     context: text(),
     chain: text({ mode: "json" }).$type<string[]>(),
+    // And by 0009_unsent.sql.
+    unsent: integer({ mode: "boolean" }).notNull(),
   },
   (table) => [primaryKey({ columns: [table.workspace, table.atMs, table.outcomeId] })],
 );
@@ -155,6 +157,8 @@ export const outcomeTotals = sqliteTable(
     bytes: integer().notNull(),
     gbSeconds: real("gb_seconds").notNull(),
     savedMs: real("saved_ms").notNull(),
+    // Added by migrations/0009_unsent.sql.
+    unsent: integer().notNull(),
   },
   (table) => [primaryKey({ columns: [table.workspace, table.cluster, table.kind, table.outcome] })],
 );

@@ -1,4 +1,4 @@
-// The tables of migrations/0005_learned.sql, 0006_measures.sql and 0008_scores_by_chain.sql for drizzle; test/edge/schema.test.ts holds both together.
+// The tables of migrations/0005_learned.sql, 0006_measures.sql, 0008_scores_by_chain.sql and 0009_unsent.sql for drizzle; test/edge/schema.test.ts holds both together.
 import { integer, primaryKey, real, sqliteTable, text } from "drizzle-orm/sqlite-core";
 import type { CalibrationRow } from "../../core/calibration.ts";
 import type { Outcome } from "../../protocol.ts";
@@ -27,6 +27,7 @@ export const outcomeHours = sqliteTable(
     bytes: integer().notNull(),
     gbSeconds: real("gb_seconds").notNull(),
     savedMs: real("saved_ms").notNull(),
+    unsent: integer().notNull(),
   },
   (table) => [
     primaryKey({
