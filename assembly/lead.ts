@@ -10,7 +10,7 @@
 
 import { fold } from "./hash";
 import { pathBack, pathLength, pathWhole } from "./path";
-import { claimLine, findLine, LINE_TOTAL, touchLines } from "./table";
+import { claimLine, LINE_TOTAL, touchLines } from "./table";
 
 export const BUCKETS: i32 = 44;
 export const BUCKETS_PER_OCTAVE: f64 = 4;
@@ -50,9 +50,8 @@ let levels: usize = 0;
 const PATH_HASH: usize = memory.data(3 * 8, 16);
 /** Contexts that differ for this path: of a path of one task, the last two are the whole. */
 export let contexts: i32 = CONTEXTS;
-// Set by choose: the context that answers, and its cell, 0 where none knows the symbol.
-let chosen: i32 = 0;
-let chosenCell: usize = 0;
+/** Scratch of leadLearn: the cells that learn, by context. */
+const LEARNING_CELL: usize = memory.data(3 * 4, 16);
 
 export function leadInit(base: usize): void {
   levels = base;
@@ -89,32 +88,30 @@ export function leadTouch(symbol: u32): u32 {
   return touched;
 }
 
-/** Finds the narrowest context with enough, else the broadest. */
-function choose(symbol: u32): void {
-  chosen = 0;
-  chosenCell = findLine(leadHash(0, symbol));
-  if (chosenCell == 0) return;
-  for (let c = 1; c < contexts && load<f32>(chosenCell, LINE_TOTAL) >= ENOUGH; c++) {
-    const cell = findLine(leadHash(c, symbol));
-    if (cell == 0 || !(load<f32>(cell, LINE_TOTAL) >= ENOUGH)) return;
-    chosen = c;
-    chosenCell = cell;
-  }
-}
-
-/** Learns one lead time (NaN: unknown) and how often the task came. */
+/**
+ * Learns one lead time (NaN: unknown) and how often the task came. The cells that learn are those that leads-out.ts asks, broadest
+ * first: while one has enough, a narrower one too. Levels are of the one that would have answered, as it was before.
+ */
 export function leadLearn(symbol: u32, leadMs: f64, multiplicity: i32): void {
   const isKnown = leadMs - leadMs == 0;
   const position = isKnown ? Math.log2(1 + max(0, leadMs) * US_PER_MS) * BUCKETS_PER_OCTAVE : 0;
-  choose(symbol);
-  if (isKnown && chosenCell != 0 && load<i32>(chosenCell, CELL_BASE) != 0) learnLevels(chosenCell, position);
-  for (let c = 0; c < contexts; c++) {
-    const cell = claimLine(leadHash(c, symbol));
-    const isEnough = load<f32>(cell, LINE_TOTAL) >= ENOUGH;
-    addCell(cell, multiplicity, isKnown, <i32>position);
-    // A narrower context would not be asked yet.
-    if (!isEnough) return;
+  let answering = 0;
+  let learning = 0;
+  for (let isEnough = true; isEnough && learning < contexts; learning++) {
+    const cell = claimLine(leadHash(learning, symbol));
+    store<u32>(LEARNING_CELL + (<usize>learning << 2), <u32>cell);
+    isEnough = load<f32>(cell, LINE_TOTAL) >= ENOUGH;
+    if (isEnough) answering = learning;
   }
+  if (isKnown) learnLevels(answering, cellOf(answering), position);
+  // Should one have taken another's line, it counts twice what it begins with: two lines of one symbol seldom share a pair.
+  for (let c = 0; c < learning; c++) addCell(cellOf(c), multiplicity, isKnown, <i32>position);
+}
+
+// @ts-ignore: decorator
+@inline
+function cellOf(context: i32): usize {
+  return <usize>load<u32>(LEARNING_CELL + (<usize>context << 2));
 }
 
 function addCell(cell: usize, multiplicity: i32, isKnown: bool, bucket: i32): void {
@@ -148,9 +145,10 @@ export function levelsOf(context: i32, cell: usize): usize {
 }
 
 /** Moves the levels so that a tenth of the values falls below the low one and above the high one. */
-function learnLevels(cell: usize, position: f64): void {
+function learnLevels(context: i32, cell: usize, position: f64): void {
+  if (load<i32>(cell, CELL_BASE) == 0) return;
   const rank = <f32>rankOf(cell, position);
-  const at = levelsOf(chosen, cell);
+  const at = levelsOf(context, cell);
   const low = load<f32>(at) + LEVEL_RATE * (LOW - f32(rank < load<f32>(at)));
   const high = load<f32>(at, 4) + LEVEL_RATE * (HIGH - f32(rank < load<f32>(at, 4)));
   store<f32>(at, min(0.5, max(LEVEL_MIN, low)));

@@ -35,7 +35,7 @@ export function leadsOut(rows: i32): void {
   for (let row: usize = 0; row < <usize>rows; row++) writeLead(OUT_LEAD_MS + row * 24, v128.load(ROW_POSITIONS + (row << 4)));
 }
 
-/** The narrowest context with enough where the broader ones have enough too, else the broadest; as `choose` in lead.ts. */
+/** The narrowest context with enough where the broader ones have enough too, else the broadest. */
 function chooseCells(rows: i32): void {
   let open = rows;
   for (let i = 0; i < rows; i++) store<u8>(ROW_OPEN + <usize>i, <u8>i);
