@@ -5,6 +5,7 @@ import type { Span, SpanKind } from "../core/spans.ts";
 import { Execution } from "../protocol.ts";
 import { type Columns, type Imported, skipped } from "./format.ts";
 import { durationOf, instantOf, unitOf } from "./instant.ts";
+import { parentHex, spanHex, traceHex } from "./span-ids.ts";
 
 const COLUMNS_TOLD_MAX = 20;
 const COLUMN_CHARACTERS_MAX = 40;
@@ -267,9 +268,9 @@ function spanOfRow(row: SpanRow, cells: Record<string, unknown>): Span {
   const peer = attributes.get("net.peer.name");
   if (peer !== undefined && !attributes.has("peer.service")) attributes.set("peer.service", peer);
   return {
-    traceId: row.run.toLowerCase(),
-    spanId: row.id.toLowerCase(),
-    parentSpanId: row.parent?.toLowerCase() ?? null,
+    traceId: traceHex(row.run),
+    spanId: spanHex(row.id),
+    parentSpanId: row.parent === null ? null : parentHex(row.parent),
     name: row.name,
     kind: row.kind,
     startMs: row.startMs,

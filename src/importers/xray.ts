@@ -5,6 +5,7 @@
 import { type AttributeValue, isObject, type Span, type SpanKind } from "../core/spans.ts";
 import { type Content, type Imported, type Importer, skipped } from "./format.ts";
 import { jsonParts } from "./json-stream.ts";
+import { spanHex, traceHex } from "./span-ids.ts";
 
 interface Segment {
   id: string | undefined;
@@ -105,7 +106,7 @@ function segmentFrom(json: Record<string, unknown>): Segment {
 }
 
 function* spansOfSegments(id: string, found: Segment[]): Generator<Imported> {
-  const traceId = traceHex(id);
+  const traceId = traceHex(digitsOf(id));
   const segments = found.filter(isNamed);
   for (const segment of found) if (!isNamed(segment)) yield skipped(NAMELESS);
   const tree = new Tree(segments);
@@ -217,8 +218,8 @@ function spanOf(segment: Segment, traceId: string, parentSpanId: string | null, 
   const attributes = new Map<string, AttributeValue>();
   return {
     traceId,
-    spanId: segment.id!,
-    parentSpanId,
+    spanId: spanHex(segment.id!),
+    parentSpanId: parentSpanId === null ? null : spanHex(parentSpanId),
     name: segment.name,
     kind,
     startMs: segment.start_time! * 1000,
@@ -232,9 +233,9 @@ function spanOf(segment: Segment, traceId: string, parentSpanId: string | null, 
 }
 
 /** "1-5fbcfc1f-4d2e9bed6dc0c41c39dfdb2f" holds the 32 hex digits that other tracers write. */
-function traceHex(id: string): string {
-  const hex = id.replace(/^1-/, "").replaceAll("-", "").toLowerCase();
-  return /^[0-9a-f]{32}$/.test(hex) ? hex : id;
+function digitsOf(id: string): string {
+  const hex = id.replace(/^1-/, "").replaceAll("-", "");
+  return /^[0-9a-f]{32}$/i.test(hex) ? hex : id;
 }
 
 export const xray: Importer = {

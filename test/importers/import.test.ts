@@ -7,7 +7,7 @@ import { gzipSync } from "node:zlib";
 import { pack } from "tar-stream";
 import { describe, expect, test } from "vitest";
 import { otlpOf } from "../../src/cli/import-upload.ts";
-import { decodeOtlpSpans } from "../../src/core/spans.ts";
+import { decodeOtlpSpans, type Span } from "../../src/core/spans.ts";
 import type { Imported, Importer } from "../../src/importers/format.ts";
 import { instantOf } from "../../src/importers/instant.ts";
 import { jaeger } from "../../src/importers/jaeger.ts";
@@ -246,6 +246,52 @@ test("spans survive the way over the API", () => {
   if ("reason" in decoded) throw new Error(decoded.detail);
   const again = decodeOtlpSpans(otlpOf(decoded.spans), Date.now());
   expect(again).toEqual(decoded);
+});
+
+const ROWS = "trace_id,span_id,parent_span_id,service_name,span_name,span_kind,start_time,end_time\n";
+test.each([
+  [
+    "UUIDs",
+    "1b4e28ba-2fa1-11d2-883f-0016d3cca427",
+    "6fa459ea-ee8a-3ca4-894e-db77e160355e",
+    "16fd2706-8baf-433b-82cb-8c7fada847da",
+  ],
+  ["numbers, a trace 0", "0", "1", "2"],
+  ["base64, told apart by case", "qqqqqqqqqqqqqqqqqqqqqg==", "u7u7u7u7u7s=", "U7U7U7U7U7s="],
+  ["names", "order-17", "order", "pay"],
+])("ids that are %s: the API takes the spans, and the parent is the parent", async (_, trace, root, child) => {
+  const rows = `${trace},${root},,shop,order,2,1700000000,1700000001\n${trace},${child},${root},shop,pay,2,1700000000.5,1700000001\n`;
+  const jaegerSpan = {
+    traceID: trace,
+    startTime: 1_700_000_000_000_000,
+    duration: 100,
+    process: { serviceName: "shop" },
+  };
+  const references = [{ refType: "CHILD_OF", traceID: trace, spanID: root }];
+  const spans = [
+    { ...jaegerSpan, spanID: root, operationName: "order", references: [] },
+    { ...jaegerSpan, spanID: child, operationName: "pay", references },
+  ];
+  const segments = [
+    { trace_id: trace, id: root, name: "order", start_time: 1_700_000_000, end_time: 1_700_000_001 },
+    { trace_id: trace, id: child, parent_id: root, name: "pay", start_time: 1_700_000_000, end_time: 1_700_000_001 },
+  ];
+  const documents = segments.map((segment) => ({ Id: segment.id, Document: JSON.stringify(segment) }));
+  for (const content of [
+    ROWS + rows,
+    JSON.stringify({ data: [{ traceID: trace, spans }] }),
+    JSON.stringify({ Traces: [{ Id: trace, Segments: documents }] }),
+  ]) {
+    const read: Span[] = [];
+    for await (const { items } of readLog(file(content)))
+      for await (const item of items) if (item.kind === "span") read.push(item.span);
+    const decoded = decodeOtlpSpans(otlpOf(read), Date.now());
+    expect(decoded).toMatchObject({ rejected: [] });
+    const [order, pay] = "spans" in decoded ? decoded.spans : [];
+    expect(pay).toMatchObject({ traceId: order?.traceId, parentSpanId: order?.spanId });
+    expect(order?.parentSpanId).toBeNull();
+    expect(pay?.spanId).not.toBe(order?.spanId);
+  }
 });
 
 describe("forechain import", () => {
