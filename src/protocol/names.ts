@@ -19,7 +19,9 @@ export const Probability = z.number().min(0).max(1);
 export const DurationMs = z.number().nonnegative();
 export const InstantMs = z.number().nonnegative();
 export const Bytes = z.number().int().nonnegative();
-export const Scalar = z.union([z.string().max(512), z.number(), z.boolean()]);
+export const Scalar = z.union([z.string().max(512), z.number(), z.boolean()], {
+  error: "expected a text of 512 characters at most, a number, or true or false",
+});
 /** Request parameters by name: what parameterised object URIs are filled with. */
 export const Params = z.record(z.string().max(64), Scalar).refine((params) => Object.keys(params).length <= 32, {
   message: "at most 32 parameters",
