@@ -4,11 +4,11 @@
 // Log-loss and Brier score are proper scores: they cannot be made better by saying anything but what one believes (T. Gneiting, A. Raftery 2007).
 import type { Scores } from "../protocol.ts";
 import { cameOf, DEMANDS, type DemandName, type ExpectedRun } from "./demand-came.ts";
+import { hourOf } from "./hour.ts";
 import type { AssembledRun } from "./profile.ts";
 import { type Foretold, logLossOf } from "./review.ts";
 
 const RELIABILITY_BINS = 10;
-const HOUR_MS = 3_600_000;
 /** Hours of which rows are held: they go on changing until they are over and stored. */
 const HOURS_HELD = 2;
 /** Rows of one hour: beyond half of them chains are no longer told apart, beyond all what comes is counted together. */
@@ -104,7 +104,7 @@ export class Calibration {
   }
 
   #row(atMs: number, cluster: string, task: string, chain: string): CalibrationRow {
-    const hour = Math.floor(atMs / HOUR_MS);
+    const hour = hourOf(atMs);
     let key = keyOf({ hour, cluster, task, chain });
     let row = this.#rows.get(key);
     if (row === undefined) {

@@ -1,9 +1,9 @@
 // Alerts of a workspace, from D1: what became of the last day's prewarms where plans were sent, and, only where users waited for tasks that nothing was sent
 // for, what the latest plans left out of them.
 import { alertsOf, CONFIDENT, type LeftOut, neverPrepared, type TaskCount } from "../core/alerts.ts";
+import { hourOf } from "../core/hour.ts";
 import type { Alert } from "../protocol.ts";
 
-const HOUR_MS = 3_600_000;
 const COUNTED_HOURS = 24;
 const TASKS_MAX = 5_000;
 /** Latest plans that are looked through. */
@@ -15,7 +15,7 @@ export async function alertsIn(db: D1Database, workspace: string, nowMs: number)
       `SELECT task, outcome, sum(count - unsent) AS count FROM outcome_hours
        WHERE workspace = ?1 AND hour >= ?2 AND kind = 'warm' GROUP BY task, outcome LIMIT ${TASKS_MAX}`,
     )
-    .bind(workspace, Math.floor(nowMs / HOUR_MS) - COUNTED_HOURS)
+    .bind(workspace, hourOf(nowMs) - COUNTED_HOURS)
     .all<TaskCount>();
   return alertsOf(counts, neverPrepared(counts).size === 0 ? [] : await leftOutOf(db, workspace));
 }

@@ -2,9 +2,9 @@
 // Out: whether there is budget for more. The operator's budgets are the workspace's, so what other clusters have spent counts.
 
 import type { z } from "zod";
+import { hourOf } from "../../core/hour.ts";
 import type { Budgets } from "../../protocol.ts";
 
-const HOUR_MS = 3_600_000;
 const BYTES_PER_GB = 2 ** 30;
 
 export interface Spent {
@@ -23,7 +23,7 @@ export class HourlySpending {
 
   constructor(sql: SqlStorage, nowMs: number) {
     this.#sql = sql;
-    this.#hour = Math.floor(nowMs / HOUR_MS);
+    this.#hour = hourOf(nowMs);
     const [row] = sql
       .exec<{ bytes: number; gb_seconds: number }>("SELECT bytes, gb_seconds FROM spending WHERE hour = ?", this.#hour)
       .toArray();
@@ -50,7 +50,7 @@ export class HourlySpending {
   }
 
   #turn(nowMs: number): void {
-    const hour = Math.floor(nowMs / HOUR_MS);
+    const hour = hourOf(nowMs);
     if (hour === this.#hour) return;
     [this.#hour, this.#bytes, this.#gbSeconds] = [hour, 0, 0];
     this.#sql.exec("DELETE FROM spending WHERE hour < ?", hour);

@@ -1,8 +1,8 @@
 // Outcomes of one cluster summed by hour, task, chain, kind and outcome. In: the outcomes that a flush brings to D1. Out: the sums as they
 // will be once it has: absolute, so that writing them twice is harmless. They are kept here only when D1 has taken them.
+import { hourOf } from "../../core/hour.ts";
 import type { Outcome } from "../../protocol.ts";
 
-const HOUR_MS = 3_600_000;
 /** Rows of one hour: beyond, chains are no longer told apart, and then tasks. */
 const ROWS_PER_HOUR_MAX = 2_000;
 /** Longer chains are counted as unknown, characters of JSON. */
@@ -34,7 +34,7 @@ export class OutcomeHours {
     const rows = new Map<string, HourRow>();
     const sizes = new Map<number, number>();
     for (const outcome of outcomes) {
-      const hour = Math.floor(outcome.atMs / HOUR_MS);
+      const hour = hourOf(outcome.atMs);
       const size = sizes.get(hour) ?? this.#sizeOf(hour);
       const isFull = size >= ROWS_PER_HOUR_MAX;
       const chain = isFull || outcome.chain === null ? "" : JSON.stringify(outcome.chain);
@@ -75,7 +75,7 @@ export class OutcomeHours {
   }
 
   prune(nowMs: number): void {
-    this.#sql.exec("DELETE FROM outcome_hours WHERE hour < ?", Math.floor(nowMs / HOUR_MS) - KEPT_HOURS);
+    this.#sql.exec("DELETE FROM outcome_hours WHERE hour < ?", hourOf(nowMs) - KEPT_HOURS);
   }
 
   #sizeOf(hour: number): number {

@@ -6,6 +6,7 @@ import { Hono } from "hono";
 import { html } from "hono/html";
 import { HEARTBEAT_STALE_MS } from "../../core/allocate.ts";
 import type { FleetView } from "../../core/fleet.ts";
+import { hourOf } from "../../core/hour.ts";
 import type { RowLimit } from "../../core/rows.ts";
 import { alertsIn } from "../alerts.ts";
 import type { AppEnv } from "../app.ts";
@@ -16,7 +17,6 @@ import { openApi } from "../openapi.ts";
 import { outcomeTotals } from "../schema/control.ts";
 import { ALERT_MS } from "../writer/told.ts";
 
-const HOUR_MS = 3_600_000;
 /** Of the mean scores. */
 const SCORED_HOURS = 24;
 
@@ -118,7 +118,7 @@ async function learningMetrics(db: D1Database, workspace: string, nowMs: number)
         `SELECT sum(predictions) AS predictions, sum(log_loss) AS logLoss, sum(brier) AS brier
          FROM calibration_hours WHERE workspace = ?1 AND hour >= ?2`,
       )
-      .bind(workspace, Math.floor(nowMs / HOUR_MS) - SCORED_HOURS),
+      .bind(workspace, hourOf(nowMs) - SCORED_HOURS),
     db.prepare("SELECT count(*) AS n, max(at_ms) AS latest FROM learning_changes WHERE workspace = ?1").bind(workspace),
   ]);
   const { predictions, logLoss, brier } = scores!.results[0]!;

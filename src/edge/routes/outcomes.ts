@@ -2,6 +2,7 @@
 // were, fresh too: the GraphWriter tells the hours that D1 may not have. Of a window, a task, a cluster; as groups where asked for.
 import { Hono } from "hono";
 import { type CalibrationRow, currentRow, keyOf, scoresOf } from "../../core/calibration.ts";
+import { HOUR_MS, hourOf } from "../../core/hour.ts";
 import {
   type Outcome,
   type OutcomeGroup,
@@ -15,7 +16,6 @@ import { requireScope } from "../auth.ts";
 import type { Env } from "../env.ts";
 import { checkQuery } from "../problem.ts";
 
-const HOUR_MS = 3_600_000;
 /** Up to so long a window is summed from single outcomes, ms. */
 const EXACT_MS_MAX = HOUR_MS;
 /** Scores are of so many hours where no window is asked for. */
@@ -72,7 +72,7 @@ function windowOf({ fromMs, toMs, ...filter }: OutcomesQuery, nowMs: number): Wi
 }
 
 function floorHour(ms: number): number {
-  return Math.floor(ms / HOUR_MS) * HOUR_MS;
+  return hourOf(ms) * HOUR_MS;
 }
 
 /** Table, condition with its bindings from ?1 on, and how a row counts. */
@@ -187,8 +187,7 @@ async function scoredIn(
   window: Window,
 ): Promise<CalibrationRow[]> {
   const toHour = window.toMs === null ? Number.MAX_SAFE_INTEGER : Math.ceil(window.toMs / HOUR_MS);
-  const fromHour =
-    window.fromMs === null ? Math.floor(Date.now() / HOUR_MS) - SCORED_HOURS : Math.floor(window.fromMs / HOUR_MS);
+  const fromHour = window.fromMs === null ? hourOf(Date.now()) - SCORED_HOURS : hourOf(window.fromMs);
   const [stored, live] = await Promise.all([
     env.DB.prepare(
       `SELECT counts FROM calibration_hours WHERE workspace = ?1 AND hour >= ?2 AND hour < ?3 ORDER BY hour DESC LIMIT ${SCORE_ROWS_MAX}`,
