@@ -110,10 +110,12 @@ async function importFile(file: string, flags: ImportFlags, target: Target | nul
   const began = performance.now();
   const progress = progressTeller();
   try {
-    for await (const { format, items } of readLog(file, options)) {
+    for await (const { name, format, items } of readLog(file, options)) {
       if (format !== null) formats.add(format);
       for await (const item of items) {
-        counter.add(item);
+        // The report names the file; of an archive the member that is no log is named.
+        const isMember = format === null && name !== file && item.kind === "skipped";
+        counter.add(isMember ? { ...item, reason: `${name}: ${item.reason}` } : item);
         await uploader?.add(item);
         progress(() => `${file}: ${counter.items} records, ${rate(counter.items, performance.now() - began)}/s`);
       }

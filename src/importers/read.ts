@@ -123,8 +123,7 @@ export async function recordsOf(
     try {
       for await (const { name, format, items } of readLog(path, options)) {
         if (format !== null) formats.add(format);
-        // Of several files the one that is no log is named.
-        const where = format === null && paths.length > 1 ? `${name}: ` : "";
+        const where = format === null ? `${name}: ` : "";
         for await (const item of items) {
           if (item.kind === "skipped") skip(where + item.reason, item.count);
           const record = recordOf(item);

@@ -141,7 +141,8 @@ describe("formats, told by the content", () => {
   });
 
   test("binary data is told as such", async () => {
-    expect((await told([file("\u0001\u0000\u0000 case,activity")])).skipped).toEqual({ "binary data, not a log": 1 });
+    const log = file("\u0001\u0000\u0000 case,activity");
+    expect((await told([log])).skipped).toEqual({ [`${log}: binary data, not a log`]: 1 });
   });
 
   test("an archive's members are read one after the other, each by its own format; unknown ones are told", async () => {
@@ -152,12 +153,13 @@ describe("formats, told by the content", () => {
     tar.finalize();
     const chunks: Buffer[] = [];
     for await (const chunk of tar) chunks.push(chunk as Buffer);
-    const { formats, runs, skipped } = await told([file(gzipSync(Buffer.concat(chunks)))]);
+    const archive = file(gzipSync(Buffer.concat(chunks)));
+    const { formats, runs, skipped } = await told([archive]);
     expect([formats, runs]).toEqual([
       ["otlp", "csv"],
       [`${TRACE}: shop/order shop/pay`, "7: Order"],
     ]);
-    expect(skipped).toEqual({ "not a format that is known": 1 });
+    expect(skipped).toEqual({ [`${archive}:README: not a format that is known`]: 1 });
   });
 
   test("the same file gives the same ids, another file others", async () => {

@@ -467,8 +467,9 @@ describe("encodings and packings", () => {
     tar.finalize();
     const chunks: Buffer[] = [];
     for await (const chunk of tar) chunks.push(chunk as Buffer);
-    const { runs, skipped } = await told([file(gzipSync(Buffer.concat(chunks)))]);
-    expect([runs, skipped]).toEqual([[SHOP, "7: prüfen"], { "the file is empty": 1 }]);
+    const archive = file(gzipSync(Buffer.concat(chunks)));
+    const { runs, skipped } = await told([archive]);
+    expect([runs, skipped]).toEqual([[SHOP, "7: prüfen"], { [`${archive}:logs/empty: the file is empty`]: 1 }]);
   });
 
   test.each([
@@ -476,15 +477,17 @@ describe("encodings and packings", () => {
     ["packed with bzip2", "BZh91AY"],
     ["a Parquet file", "PAR1"],
   ])("%s is told as such", async (what, head) => {
-    expect(Object.keys((await told([file(`${head},case,activity`)])).skipped)).toEqual([
-      `${what}: unpack it first; .gz, .zst and .tar are read as they are`,
+    const packed = file(`${head},case,activity`);
+    expect(Object.keys((await told([packed])).skipped)).toEqual([
+      `${packed}: ${what}: unpack it first; .gz, .zst and .tar are read as they are`,
     ]);
   });
 
   test("a file that holds itself ends", async () => {
     let packed: Buffer = Buffer.from(csv);
     for (let layer = 0; layer < 6; layer++) packed = gzipSync(packed);
-    expect(await told([file(packed)])).toMatchObject({ runs: [], skipped: { "binary data, not a log": 1 } });
+    const log = file(packed);
+    expect(await told([log])).toMatchObject({ runs: [], skipped: { [`${log}: binary data, not a log`]: 1 } });
   });
 
   test.each([
