@@ -30,6 +30,7 @@ interface Watch {
 export interface Change {
   /** First task of the runs that changed. */
   root: string;
+  /** When the run ended that made it certain: of an imported log this is history, and no news. */
   atMs: number;
   /** Mean log-loss per prediction, nats: usual until then, and of the run that made it a change. */
   usualLoss: number;
@@ -38,7 +39,7 @@ export interface Change {
 
 export interface DriftState {
   watches: Record<string, Watch>;
-  /** Newest last. */
+  /** Youngest last. */
   changes: Change[];
 }
 
@@ -51,7 +52,7 @@ export class DriftDetector {
     this.#changes = structuredClone(state?.changes ?? []);
   }
 
-  /** The change that this run makes certain; else null. */
+  /** The change that this run, which ended at `atMs`, makes certain; else null. */
   note(review: Review, atMs: number): Change | null {
     if (review.foretold.length === 0) return null;
     const loss = lossOf(review);
@@ -64,6 +65,8 @@ export class DriftDetector {
     if (watch.sum > THRESHOLD) {
       const change = { root: review.root, atMs, usualLoss: watch.mean, loss };
       this.#changes.push(change);
+      // Runs are sealed in the order in which they came: an import brings old ones after young ones.
+      this.#changes.sort((a, b) => a.atMs - b.atMs);
       if (this.#changes.length > CHANGES_MAX) this.#changes.shift();
       // What is usual now has to be learned anew.
       Object.assign(watch, { runs: 0, mean: 0, variance: 0, sum: 0 });
@@ -78,7 +81,7 @@ export class DriftDetector {
     return null;
   }
 
-  /** Newest last. */
+  /** Youngest last. */
   changes(): readonly Change[] {
     return this.#changes;
   }

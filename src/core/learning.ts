@@ -44,10 +44,10 @@ export class Learning {
   sealed(
     run: AssembledRun,
     model: Pick<Model, "engine" | "tasks" | "taskIds">,
-    atMs: number,
+    nowMs: number,
   ): { review: Review; change: Change | null } {
     const review = reviewRun(run, model);
-    const change = this.drift.note(review, atMs);
+    const change = this.drift.note(review, endedMs(run, nowMs));
     if (change !== null) this.fade(KEPT_AFTER_CHANGE);
     for (const { context, task, probability, happened, lead, leadMs } of review.foretold) {
       if (probability > 0) this.gate.age(context, task, probability);
@@ -73,4 +73,14 @@ export class Learning {
       drift: this.drift.state(),
     };
   }
+}
+
+/** When its last execution ended; now where no time is known, or where a clock is ahead of ours. */
+function endedMs({ executions }: AssembledRun, nowMs: number): number {
+  let lastMs = Number.NEGATIVE_INFINITY;
+  for (const { startMs, endMs } of executions) {
+    const atMs = Number.isNaN(endMs) ? startMs : endMs;
+    if (atMs > lastMs) lastMs = atMs;
+  }
+  return lastMs === Number.NEGATIVE_INFINITY ? nowMs : Math.min(nowMs, Math.round(lastMs));
 }

@@ -41,7 +41,7 @@ export const Scores = z.object({
 });
 export type Scores = z.infer<typeof Scores>;
 
-/** A change of the workflow that drift detection found. Losses: mean log-loss per prediction, nats. */
+/** A change of the workflow that drift detection found; `atMs`: when the run ended that made it certain. Losses: mean log-loss per prediction, nats. */
 export const WorkflowChange = z.object({ root: z.string(), atMs: InstantMs, usualLoss: z.number(), loss: z.number() });
 export type WorkflowChange = z.infer<typeof WorkflowChange>;
 

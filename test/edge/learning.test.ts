@@ -136,12 +136,15 @@ test("a GraphWriter that is away costs neither outcomes nor what they teach", as
 });
 
 /** Run n of task a, then `then`; ended just now. */
-async function sequence(n: number, then: string, rest: Partial<Execution> = {}): Promise<void> {
+const sequence = (n: number, then: string, rest: Partial<Execution> = {}) => send(executionsOf(n, then, rest));
+function executionsOf(n: number, then: string, rest: Partial<Execution> = {}): Execution[] {
   const startMs = Date.now() - 2_000;
   const run = { runId: `seq-${n}`, status: "ok" as const, cluster: CLUSTER, vm: VM, ...rest };
   const first = { ...run, executionId: `a of ${n}`, task: "a", startMs, endMs: startMs + 50 };
   const second = { ...run, executionId: `x of ${n}`, task: then, links: [first.executionId] };
-  const executions = [first, { ...second, startMs: startMs + 100, endMs: startMs + 150 }];
+  return [first, { ...second, startMs: startMs + 100, endMs: startMs + 150 }];
+}
+async function send(executions: Execution[]): Promise<void> {
   expect((await world.call("POST", "/v1/executions", { executions }, agentKey)).status).toBe(202);
 }
 const learning = async (): Promise<LearningAnswer> => {
@@ -238,6 +241,27 @@ describe("what sealed runs teach", () => {
     clock.aheadMs += 3_700_000;
     expect((await learning()).drift.alert).toBe(false);
     expect((await world.call("GET", "/metrics")).body).toContain("forechain_workflow_changed 0");
+  });
+
+  test("a change within an imported log is listed with its own time, and is no alert", async () => {
+    const YEAR_MS = 365 * 86_400_000;
+    const nowMs = Date.now();
+    // As far back as the log is long: the younger half runs c instead of b.
+    for (let n = 0; n < 90; n++) {
+      clock.aheadMs = n * 60_000 - YEAR_MS;
+      const sent = executionsOf(n, n < 60 ? "b" : "c");
+      clock.aheadMs = 0;
+      await send(sent);
+      if (n % 15 === 14) await pass(11_000);
+    }
+    await pass(11_000);
+    const { drift } = await learning();
+    expect(drift).toMatchObject({ alert: false, changes: [{ root: "a" }] });
+    expect(drift.changes[0]!.atMs).toBeGreaterThan(nowMs - YEAR_MS + 60 * 60_000 - 10_000);
+    expect(drift.changes[0]!.atMs).toBeLessThan(nowMs - YEAR_MS + 90 * 60_000);
+    const lines = (await world.call("GET", "/metrics")).body.split("\n");
+    expect(lines).toContain("forechain_workflow_changes_total 1");
+    expect(lines).toContain("forechain_workflow_changed 0");
   });
 
   test("what a placement's terms came to, where the whole run was there", async () => {

@@ -21,6 +21,10 @@ const STREAM_MS = 300_000;
 const ROWS_MAX = 100;
 /** The GraphWriter's rows reach D1 within it (writer/state.ts), ms. */
 const FLUSHED_WITHIN_MS = 300_000;
+/** Older changes are history: as for the alert (writer/told.ts). */
+const CHANGE_IS_NEWS_MS = 3_600_000;
+
+const changeId = ({ root, atMs }: { root: string; atMs: number }) => `${atMs} ${root}`;
 
 export const eventRoutes = new Hono<AppEnv>();
 
@@ -50,8 +54,8 @@ class Reader {
   /** Outcomes come with the time at which they happened, in any order: told by id. */
   #told: Set<string> | null = null;
   #fleet = "";
-  /** A flush may be minutes behind the change. */
-  #changedMs = Date.now() - FLUSHED_WITHIN_MS;
+  /** Changes come with the time at which the run ended that showed them, in any order too. */
+  #toldChanges: Set<string> | null = null;
 
   constructor(db: Env["DB"], workspace: string, after: string, stream: SSEStreamingApi) {
     this.#db = db;
@@ -94,16 +98,20 @@ class Reader {
     }
   }
 
-  /** Changes of the workflow: told some seconds after the run that makes them certain. */
+  /** Changes of the workflow: told some seconds or, where a run was long open, minutes after the run that makes them certain. */
   async changes(): Promise<void> {
+    const nowMs = Date.now();
     const rows = await drizzle(this.#db)
       .select()
       .from(learningChanges)
-      .where(and(eq(learningChanges.workspace, this.#workspace), gt(learningChanges.atMs, this.#changedMs)))
-      .orderBy(asc(learningChanges.atMs))
+      .where(and(eq(learningChanges.workspace, this.#workspace), gt(learningChanges.atMs, nowMs - CHANGE_IS_NEWS_MS)))
+      .orderBy(desc(learningChanges.atMs))
       .limit(ROWS_MAX);
-    for (const { workspace: _, ...change } of rows) {
-      this.#changedMs = change.atMs;
+    const told = this.#toldChanges;
+    this.#toldChanges = new Set(rows.map(changeId));
+    for (const { workspace: _, ...change } of rows.toReversed()) {
+      // What is there when the stream begins may have been flushed while nobody listened; older ones were told before.
+      if (told === null ? change.atMs <= nowMs - FLUSHED_WITHIN_MS : told.has(changeId(change))) continue;
       await this.#stream.writeSSE({ event: "change", data: JSON.stringify(change) });
     }
   }
