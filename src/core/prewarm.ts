@@ -93,7 +93,9 @@ export function weighWarm(task: TaskDemand, root: string, timing: Timing, vm: nu
   for (const share of instances) {
     // What is prepared beyond the need is not used, and says nothing of whether the task comes.
     const foretold = task.probability * share * usedShare;
-    const probability = (input.adjustments?.gate?.probability(root, task.task, foretold) ?? foretold) / usedShare;
+    const believed = input.adjustments?.gate?.probability(root, task.task, foretold) ?? foretold;
+    // The gate may believe more than was foretold: what is needed is no surer than certain.
+    const probability = Math.min(1, believed / usedShare);
     const netMs = probability * (savedMs + sparedMs * idlePerMs) - (1 - probability) * wasteMs - idleMs;
     if (netMs <= 0 || probability < ACT_FLOOR) {
       // Further ones are less likely still: one line tells it.

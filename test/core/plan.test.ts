@@ -368,6 +368,28 @@ describe("plan of a fan-out", () => {
     expect((await plan(table)).plan).toHaveLength(6);
   });
 
+  it("what is believed to be used more often than was foretold is no surer than certain", async () => {
+    const table: TableModel = {
+      next: {},
+      reach: { "A B": { C: { probability: 1, leadMs: [900, 1_000, 1_100] } } },
+      profiles: {
+        A: { successors: [{ task: "B", probability: 1, fanOut: [{ count: 400, share: 1 }] }] },
+        B: { successors: [{ task: "C", probability: 1 }] },
+        C: { perRun: 400, atOnce: 0.1 },
+      },
+    };
+    const model = { ...modelOf(table), adjustments: { gate: { probability: () => 0.99 } } };
+    const warm = fleetOf([clusterOf("c", { vms: [vmOf("vm", { warm: { A: 1, B: 1 } })] })]);
+    const probabilities: number[] = [];
+    for (let i = 0; i < 100; i++) {
+      const asked = requestOf({ task: "B", path: ["A"], executionId: `part-${i}`, runId: "run" });
+      const answer = await serve(asked, model, new FleetIndex(warm), portsOf().ports);
+      if (answer.kind === "allocated") probabilities.push(...answer.plan.map(({ probability }) => probability));
+    }
+    expect(probabilities.length).toBeGreaterThan(0);
+    expect(Math.max(...probabilities)).toBe(1);
+  });
+
   it.each([
     ["several joins of a run: each is a branch", 3, "join-2"],
     ["one join: the trunk", 1, null],
