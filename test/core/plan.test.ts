@@ -202,8 +202,15 @@ describe("plan", () => {
   it("asks for one object once where two tasks read it", async () => {
     const objects = [{ uri: "https://store/shared", bytes: 1000, probability: 1, producer: null }];
     const table = { ...LINEAR, profiles: { ...LINEAR.profiles, B: { objects }, C: { objects } } };
-    const { plan: commands } = await plan(table);
-    expect(commands.filter((command) => command.kind === "prefetch")).toHaveLength(1);
+    const prefetches = async (asked: TableModel) =>
+      (await plan(asked)).plan.filter((command) => command.kind === "prefetch");
+    const shared = await prefetches(table);
+    expect(shared).toHaveLength(1);
+    // In time for the earlier of the two.
+    const [alone] = await prefetches({ ...LINEAR, profiles: { ...LINEAR.profiles, B: { objects } } });
+    const [later] = await prefetches({ ...LINEAR, profiles: { ...LINEAR.profiles, C: { objects } } });
+    expect(shared[0]).toMatchObject({ notBeforeMs: alone!.notBeforeMs, deadlineMs: alone!.deadlineMs });
+    expect(alone!.deadlineMs).toBeLessThan(later!.deadlineMs);
   });
 
   it.each([

@@ -81,7 +81,9 @@ describe("triggers", () => {
 
 describe("faults of other systems", () => {
   test("1: prewarm starts that come back as logs count nothing, nor does what they called", () => {
-    const speculative = record("p:a < o 5-6", { speculative: true });
+    // As an agent posts it: the mark has to come through from the wire.
+    const times = { startMs: BASE_MS + 5, endMs: BASE_MS + 6 };
+    const speculative = execution({ executionId: "p", parentId: "o", task: "a", ...times, speculative: true });
     const assembled = run("o 0-100", "a < o 10-20", speculative, "q:b < p 5-6");
     expect(counts(assembled)).toEqual({ a: 1, o: 1 });
   });
