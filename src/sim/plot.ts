@@ -18,8 +18,17 @@ const ZERO_GAP = 60;
 const Y_TICKS = 6;
 /** The one that the page is about is drawn last and stronger. */
 const STRONG = "forechain";
-/** Names of lines are kept so far apart, px. */
+/** Height of a name, and about the width of its bold characters, px. */
 const NAME_GAP = 15;
+const NAME_CHARACTER = 7.2;
+const DOT = 4;
+/** How far a name may stand above (first) or below its line's end, nearest first, px. */
+const NAME_STEPS = [0, ...Array.from({ length: 20 }, (_, i) => 6 * (i + 1)).flatMap((step) => [-step, step])];
+
+interface Point {
+  x: number;
+  y: number;
+}
 
 export function plotSvg(series: Series[], axes: { x: string; y: string }): string {
   const points = series.flatMap((line) => line.points);
@@ -68,26 +77,57 @@ function xAxis(low: number, high: number, px: (x: number) => number): string {
   return svg;
 }
 
-/** Where each name stands: beside its line's last point, moved up until it covers no other. */
-function namesOf(series: Series[], px: (x: number) => number, py: (y: number) => number): { x: number; y: number }[] {
-  const wanted = series.map((line, s) => {
-    const last = line.points.reduce((a, b) => (b.x > a.x ? b : a));
-    return { s, x: px(last.x) + 8, y: py(last.y) + 4 };
+/**
+ * Where each name stands: right of its line's last point, as near as no other name, line or dot is covered; where all is full, as near as
+ * no name is.
+ */
+function namesOf(series: Series[], px: (x: number) => number, py: (y: number) => number): Point[] {
+  const lines = series.map(({ points }) =>
+    points.toSorted((a, b) => a.x - b.x).map(({ x, y }) => ({ x: px(x), y: py(y) })),
+  );
+  const placed: Box[] = [];
+  return series.map(({ name }, s) => {
+    const end = lines[s]!.at(-1)!;
+    const boxAt = (y: number): Box => ({ left: end.x + 8, right: end.x + 8 + NAME_CHARACTER * name.length, middle: y });
+    const free = NAME_STEPS.map((step) => boxAt(end.y + step)).filter(
+      (box) => box.middle > TOP && box.middle < HEIGHT - BOTTOM - NAME_GAP / 2 && !placed.some(overlaps(box)),
+    );
+    const box = free.find((candidate) => !lines.some((line) => isCrossed(candidate, line))) ?? free[0] ?? boxAt(end.y);
+    placed.push(box);
+    return { x: box.left, y: box.middle + 4 };
   });
-  wanted.sort((a, b) => b.y - a.y);
-  const placed: { s: number; x: number; y: number }[] = [];
-  for (const name of wanted) {
-    let { y } = name;
-    for (const other of placed) if (Math.abs(other.x - name.x) < 130 && y > other.y - NAME_GAP) y = other.y - NAME_GAP;
-    placed.push({ ...name, y });
+}
+
+/** What a name takes. */
+interface Box {
+  left: number;
+  right: number;
+  middle: number;
+}
+
+const overlaps = (a: Box) => (b: Box) =>
+  a.left < b.right && b.left < a.right && Math.abs(a.middle - b.middle) < NAME_GAP;
+
+/** Whether a line's part above the name's width comes within its height. */
+function isCrossed({ left, right, middle }: Box, line: Point[]): boolean {
+  for (const [i, to] of line.entries()) {
+    const from = line[Math.max(0, i - 1)]!;
+    if (to.x + DOT < left || from.x - DOT > right) continue;
+    const at = (x: number) =>
+      to.x === from.x
+        ? to.y
+        : from.y + ((Math.min(to.x, Math.max(from.x, x)) - from.x) / (to.x - from.x)) * (to.y - from.y);
+    const ends = to.x === from.x ? [from.y, to.y] : [at(left), at(right)];
+    const half = NAME_GAP / 2;
+    if (Math.max(...ends) > middle - half && Math.min(...ends) < middle + half) return true;
   }
-  return placed.sort((a, b) => a.s - b.s);
+  return false;
 }
 
 function lineSvg(
   { name, points }: Series,
   s: number,
-  at: { x: number; y: number },
+  at: Point,
   px: (x: number) => number,
   py: (y: number) => number,
 ): string {

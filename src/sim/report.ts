@@ -175,8 +175,12 @@ function ablationTable(ablation: PolicyResult[][]): string {
 
 function placementTable(placement: PlacementResult[][]): string {
   const rows = (placement[0] ?? []).map(({ way }, r) => {
-    const told = (read: (result: PlacementResult) => number, digits: number, unit = "") =>
-      cell(interval(intervalOf(placement.map((results) => read(results[r]!))), digits, unit));
+    const told = (read: (result: PlacementResult) => number, digits: number, unit = "") => {
+      const found = intervalOf(placement.map((results) => read(results[r]!)));
+      // Each seed draws other clusters: of a few the mean tells nothing.
+      if (found.half !== null && found.half > Math.abs(found.mean)) return cell("<small>too few seeds</small>");
+      return cell(interval(found, digits, unit));
+    };
     return [
       `<th scope="row">${escapeHtml(way)}</th>`,
       told((result) => result.beforeMs, 0),

@@ -156,7 +156,8 @@ describe("report", () => {
     const workload = workloadOfSteps(NESTED, 20);
     const ablation = await ablate(workload, { ...spec, runs: 20 }, 20);
     expect(ablation.map(({ name }) => name)[0]).toBe("all parts");
-    const html = reportHtml({
+    const placed = await placements(workload, 5, 20, spec.module);
+    const input = {
       workload: {
         files: ["/logs/<script>alert(1).csv", ...Array.from({ length: 999 }, (_, i) => `/logs/${i}.csv`)],
         formats: ["csv"],
@@ -172,13 +173,18 @@ describe("report", () => {
       },
       seeds: [simulation.results, simulation.results],
       ablation: [ablation],
-      placement: [await placements(workload, 5, 20, spec.module)],
+      placement: [placed],
       dial: 20,
-    });
+    };
+    const html = reportHtml(input);
     expect(/<script|<b>|https?:\/\//.exec(html)).toBeNull();
     expect(html.includes("&#60;script&#62;alert(1).csv")).toBe(true);
     expect(/<svg[^>]*role="img"/.test(html)).toBe(true);
     expect(html.includes("NaN")).toBe(false);
     expect(html).toContain("10.csv and 988 more");
+    // An interval wider than its mean is no number to show.
+    expect(html).not.toContain("too few seeds");
+    const other = placed.map((result) => ({ ...result, share: -result.share }));
+    expect(reportHtml({ ...input, placement: [placed, other] })).toContain("too few seeds");
   });
 });
