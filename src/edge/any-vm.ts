@@ -3,7 +3,7 @@ import { HEARTBEAT_STALE_MS } from "../core/allocate.ts";
 import { type FleetView, freeMemoryBytes, type VmView } from "../core/fleet.ts";
 import { RETRY_AFTER_MS, type Served, type TaskRequest, type Unsuitable } from "../core/pipeline.ts";
 import type { Prediction } from "../protocol.ts";
-import { isUnreachable, type Target } from "./forward.ts";
+import { isBackAt, isUnreachable, type Target } from "./forward.ts";
 
 /** An allocation of the task alone: nothing is predicted, held or prepared. */
 export function serveBare(
@@ -49,6 +49,8 @@ const NO_DEMAND = { cpuMs: 0, peakMemoryBytes: 0, networkBytes: 0, prefetch: [] 
 
 /** A call through a hub's queue is slower than any other: such VMs come last. */
 const QUEUED_PENALTY = 3;
+/** An agent that is heard and was not reached may be behind a closed port still: after all that were reached. */
+const BACK_PENALTY = 6;
 
 /** An agent that was replaced may have another URL: that is another address of the same VM. */
 export function addressOf({ cluster, vm, url }: Pick<Target, "cluster" | "vm" | "url">): string {
@@ -60,7 +62,7 @@ export function anyVm(
   workspace: string,
   task: string,
   fleet: FleetView,
-  tried: Set<string>,
+  tried: ReadonlySet<string>,
   nowMs: number,
 ): Target | null {
   let best: Target | null = null;
@@ -68,9 +70,12 @@ export function anyVm(
   for (const { cluster, draining, vms } of fleet.clusters) {
     if (draining) continue;
     for (const vm of vms) {
-      if (!canRun(vm, task, nowMs) || isUnreachable(vm.url)) continue;
+      if (!canRun(vm, task, nowMs)) continue;
+      const isBack = isBackAt(vm.url, vm.lastHeartbeatMs);
+      if (isUnreachable(vm.url) && !isBack) continue;
       if (tried.has(addressOf({ cluster, vm: vm.vm, url: vm.url }))) continue;
-      const rank = (vm.warm[task] ? 1 : 0) - vm.cpuLoad - (vm.url === null ? QUEUED_PENALTY : 0);
+      const penalty = isBack ? BACK_PENALTY : vm.url === null ? QUEUED_PENALTY : 0;
+      const rank = (vm.warm[task] ? 1 : 0) - vm.cpuLoad - penalty;
       if (rank > bestRank) [best, bestRank] = [{ workspace, cluster, vm: vm.vm, url: vm.url }, rank];
     }
   }

@@ -11,6 +11,7 @@ import { type Call, type Forwarded, forward, isUnreachable, type Target } from "
 
 /** VMs tried for one call. */
 const TRIES_MAX = 3;
+const NONE_TRIED: ReadonlySet<string> = new Set();
 
 /** Where the call goes: what the pipeline allocated, or a VM found without it. */
 export interface Placed {
@@ -42,7 +43,9 @@ export async function place(
     return { kind: "placed", allocationId, workspace, task, cluster, vm, url, vms, branch, served };
   }
   // Reservations are for runs to come; a VM that has room now takes a call that is here now.
-  const target = anyVm(workspace, task, fleet, new Set(), nowMs);
+  const target =
+    anyVm(workspace, task, fleet, NONE_TRIED, nowMs) ??
+    (served.kind === "allocated" ? await movedVm(env, { workspace, task }, NONE_TRIED, nowMs) : null);
   if (target !== null) {
     const branch = request.branch ?? null;
     const allocated = served.kind === "allocated" ? served : null;
@@ -85,7 +88,12 @@ export async function send(env: Env, placed: Placed, call: Call, fleet: FleetVie
 }
 
 /** The view is up to a second old: an agent that was replaced may already be at another address. */
-async function movedVm(env: Env, placed: Placed, tried: Set<string>, nowMs: number): Promise<Target | null> {
-  const fleet = await fleetViewAnew(env, placed.workspace, nowMs);
-  return fleet && anyVm(placed.workspace, placed.task, fleet, tried, nowMs);
+async function movedVm(
+  env: Env,
+  { workspace, task }: Pick<Placed, "workspace" | "task">,
+  tried: ReadonlySet<string>,
+  nowMs: number,
+): Promise<Target | null> {
+  const fleet = await fleetViewAnew(env, workspace, nowMs);
+  return fleet && anyVm(workspace, task, fleet, tried, nowMs);
 }

@@ -12,7 +12,7 @@ import { within } from "./within.ts";
 const FRESH_MS = 1_000;
 /** The one request that begins a refresh waits so long for it, ms: what was just prepared is worth more than that. */
 const REFRESH_WAIT_MS = 20;
-/** An agent that has just joined is seen after this, ms; unknown tasks cost one call to Fleet in it. */
+/** An agent that has just joined is seen after this, ms; unknown tasks, and VMs that are not where they were, cost one call to Fleet in it. */
 const BELIEVED_MS = 100;
 /** Older than this: waited for, ms. Below the age at which an agent counts as silent. */
 const STALE_MS = 10_000;
@@ -27,6 +27,8 @@ interface Cached {
   view: FleetView;
   fetchedMs: number;
   refreshStartedMs: number;
+  /** When a request last asked for a newer one than it had. */
+  anewMs: number;
 }
 
 const views = new Map<string, Cached>();
@@ -68,8 +70,16 @@ export async function fleetViewForTask(
   return fetchView(env, workspace, nowMs).catch(() => view);
 }
 
-/** A VM was not where the view has it: the view as it is now, for this request and those after it; null while Fleet is away. */
-export function fleetViewAnew(env: FleetSources, workspace: string, nowMs: number): Promise<FleetView | null> {
+/**
+ * A VM was not where the view has it: the view as it is now, or was a moment ago if another request asked for it then: calls to a
+ * VM that stays away do not load Fleet. Null while Fleet is away.
+ */
+export async function fleetViewAnew(env: FleetSources, workspace: string, nowMs: number): Promise<FleetView | null> {
+  const cached = views.get(workspace);
+  if (cached !== undefined) {
+    if (nowMs - cached.anewMs < BELIEVED_MS) return cached.view;
+    cached.anewMs = nowMs;
+  }
   return fetchView(env, workspace, nowMs).catch(() => null);
 }
 
@@ -107,7 +117,8 @@ async function withoutFleet(env: FleetSources, workspace: string, nowMs: number,
 }
 
 function keep(workspace: string, view: FleetView, nowMs: number): FleetView {
-  remember(views, workspace, { view, fetchedMs: nowMs, refreshStartedMs: nowMs }, VIEWS_MAX);
+  const anewMs = views.get(workspace)?.anewMs ?? 0;
+  remember(views, workspace, { view, fetchedMs: nowMs, refreshStartedMs: nowMs, anewMs }, VIEWS_MAX);
   return view;
 }
 

@@ -35,7 +35,8 @@ const UNREACHABLE_MS = 5_000;
 const EXECUTE_BODY_BYTES_MAX = 1024 * 1024;
 
 const signatures = new LRUCache<string, string>({ max: 10_000, ttl: SIGNATURE_REUSED_MS });
-const unreachable = new LRUCache<string, true>({ max: 10_000, ttl: UNREACHABLE_MS });
+/** URL → when that was found. */
+const unreachable = new LRUCache<string, number>({ max: 10_000, ttl: UNREACHABLE_MS });
 
 export interface Target {
   workspace: string;
@@ -90,7 +91,7 @@ async function forwardTo(secret: string, target: Target, url: string, call: Call
     if (call.signal.aborted) throw error;
     const soon = Date.now() - nowMs <= REFUSED_WITHIN_MS;
     const closed = soon && !(await listens(url));
-    if (closed) unreachable.set(url, true);
+    if (closed) unreachable.set(url, Date.now());
     return {
       ok: false,
       reason: closed ? "not-begun" : "lost",
@@ -151,6 +152,12 @@ async function wholeBody(body: Call["body"]): Promise<Uint8Array | null> {
 /** Could not be reached a moment ago from here. */
 export function isUnreachable(url: string | null): boolean {
   return url !== null && unreachable.has(url);
+}
+
+/** Could not be reached, and its agent was heard since then: one that was started again is at the same address. */
+export function isBackAt(url: string | null, lastHeartbeatMs: number | null): boolean {
+  const foundMs = url === null ? undefined : unreachable.get(url);
+  return foundMs !== undefined && lastHeartbeatMs !== null && lastHeartbeatMs > foundMs;
 }
 
 /** What of an agent's answer is the caller's. */

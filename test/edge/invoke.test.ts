@@ -262,6 +262,37 @@ describe("another VM is tried", () => {
     expect(seen.map(({ url }) => new URL(url).hostname.slice(0, 3))).toEqual(["one", "one", "two"]);
   });
 
+  test.each([
+    ["under another URL", "two"],
+    ["where it was", "one"],
+  ])("at once where an agent died, a call came, and then its successor joined %s", async (_, place) => {
+    // A name of its own: that a URL was not reached is remembered for some seconds.
+    const urlOf = (name: string) => `http://${name}.${world.workspace}.agents.test`;
+    const join = (name: string, instanceId: string) =>
+      world.heartbeat("paris", "vm", ["a"], { url: urlOf(name), instanceId });
+    let nowMs = Date.now();
+    vi.spyOn(Date, "now").mockImplementation(() => nowMs);
+    await world.call("PUT", "/v1/clusters/paris", { approvedHosts: ["*.agents.test"] });
+    agents[new URL(urlOf("one")).hostname] = ok;
+    await join("one", "first");
+    expect(await world.call("GET", "/v1/invoke/a")).toMatchObject({ status: 200 });
+    agents = {};
+    const { Fleet } = await import("../../src/edge/fleet.ts");
+    const asked = vi.spyOn(Fleet.prototype, "view");
+    for (let call = 0; call < 5; call++) {
+      expect(await world.call("GET", "/v1/invoke/a")).toMatchObject({ status: 503 });
+      nowMs += 10;
+    }
+    // By the call that found it dead; those after it within a moment do not ask.
+    expect(asked).toHaveBeenCalledTimes(1);
+    nowMs += 200;
+    agents[new URL(urlOf(place)).hostname] = ok;
+    await join(place, "second");
+    seen = [];
+    expect(await world.call("GET", "/v1/invoke/a")).toMatchObject({ status: 200 });
+    expect(seen.map(({ url }) => new URL(url).hostname.slice(0, 3))).toEqual([place]);
+  });
+
   test("not when there is none", async () => {
     await cluster("paris", ["a"], stopping);
     expect(await world.call("POST", "/v1/invoke/a", {})).toMatchObject({
