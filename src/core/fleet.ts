@@ -234,18 +234,17 @@ export class FleetIndex {
   }
 }
 
-const indexes = new WeakMap<FleetView, FleetIndex>();
+const INDEX = Symbol("index");
 
 /**
- * For who keeps a view for many requests: it is indexed once. A view of one request alone is better off without: a weak map holds what it
- * has until the whole heap is collected.
+ * For who keeps a view for many requests: it is indexed once. The view itself holds the index, hidden from copies of it: a weak map would
+ * hold both until the whole heap is collected (docs/decisions/0053).
  */
-export function indexOf(view: FleetView): FleetIndex {
-  let index = indexes.get(view);
-  if (!index) {
-    index = new FleetIndex(view);
-    indexes.set(view, index);
-  }
+export function indexOf(view: FleetView & { [INDEX]?: FleetIndex }): FleetIndex {
+  const known = view[INDEX];
+  if (known) return known;
+  const index = new FleetIndex(view);
+  Object.defineProperty(view, INDEX, { value: index });
   return index;
 }
 

@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { engineModule } from "../../src/cli/build.ts";
 import { HEARTBEAT_STALE_MS } from "../../src/core/allocate.ts";
-import { FleetIndex } from "../../src/core/fleet.ts";
+import { FleetIndex, indexOf } from "../../src/core/fleet.ts";
 import { serve } from "../../src/core/pipeline.ts";
 import { WasmPlacer } from "../../src/core/place.ts";
 import { clusterOf, declared, fleetOf, LINEAR, MIB, modelOf, NOW_MS, portsOf, requestOf, vmOf } from "./knowledge.ts";
@@ -142,5 +142,17 @@ describe("allocate", () => {
       plan: [],
       prediction: { modelVersion: 0, next: [] },
     });
+  });
+});
+
+describe("indexOf", () => {
+  it("indexes a view once; a copy with other clusters, and one that crossed a call, have none of it", () => {
+    const view = fleetOf([clusterOf("c")]);
+    const index = indexOf(view);
+    expect(indexOf(view)).toBe(index);
+    const other = { ...view, clusters: [clusterOf("d"), clusterOf("e")] };
+    expect([...indexOf(other).clusterIds.keys()]).toEqual(["d", "e"]);
+    expect(indexOf(structuredClone(view))).not.toBe(index);
+    expect(JSON.stringify(view)).toBe(JSON.stringify(fleetOf([clusterOf("c")])));
   });
 });
