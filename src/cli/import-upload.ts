@@ -15,6 +15,8 @@ const TIMEOUT_MS = 60_000;
 export interface Uploaded {
   /** Reasons of records that the server did not take, with counts. */
   rejected: Map<string, number>;
+  /** Records that it took, now or before. */
+  taken: number;
   /** Records that were there already; null where only spans were sent, for OTLP's answer does not tell. */
   duplicates: number | null;
 }
@@ -24,7 +26,7 @@ export class Uploader {
   #executions: Execution[] = [];
   #spans: Span[] = [];
   #hasAnswered = false;
-  readonly result: Uploaded = { rejected: new Map(), duplicates: null };
+  readonly result: Uploaded = { rejected: new Map(), taken: 0, duplicates: null };
 
   constructor(target: Target) {
     this.#target = target;
@@ -53,12 +55,15 @@ export class Uploader {
     for (const { reason } of answer.rejected ?? []) this.#reject(reason, 1);
     // Not one of them was taken: the problem names each field.
     if (status === 422) for (const { detail } of answer.errors ?? []) this.#reject(detail, 1);
+    else this.result.taken += executions.length - (answer.rejected?.length ?? 0);
   }
 
   async #sendSpans(): Promise<void> {
-    const { body } = await this.#post("/v1/traces", otlpOf(this.#spans.splice(0)));
+    const spans = this.#spans.splice(0);
+    const { body } = await this.#post("/v1/traces", otlpOf(spans));
     const { partialSuccess } = body as { partialSuccess?: { rejectedSpans?: string; errorMessage?: string } };
     const count = Number(partialSuccess?.rejectedSpans ?? 0);
+    this.result.taken += spans.length - count;
     if (count > 0) this.#reject(partialSuccess?.errorMessage ?? "not taken", count);
   }
 

@@ -49,6 +49,8 @@ interface ImportFlags {
 interface FileReport extends Counted {
   file: string;
   format: FormatName | null;
+  /** Records that the worker has now; absent in a dry run. */
+  taken?: number;
   /** Taken before: an earlier import, or the exporter's own delivery. */
   duplicates?: number;
 }
@@ -91,10 +93,19 @@ export function importCommand(): Command {
       const reports: FileReport[] = [];
       for (const file of files.flatMap(filesOf)) reports.push(await importFile(file, flags, target));
       if (flags.json === true) process.stdout.write(`${JSON.stringify({ files: reports })}\n`);
-      const empty = reports.filter(({ runs }) => runs === 0);
-      if (empty.length === 0) return;
-      process.stderr.write(`forechain: no run was found in ${filesNamed(empty.map(({ file }) => file))}\n`);
-      process.exitCode = 1;
+      const fail = (what: string, failed: FileReport[]) => {
+        if (failed.length === 0) return;
+        process.stderr.write(`forechain: ${what} ${filesNamed(failed.map(({ file }) => file))}\n`);
+        process.exitCode = 1;
+      };
+      fail(
+        "no run was found in",
+        reports.filter(({ runs }) => runs === 0),
+      );
+      fail(
+        "the worker took nothing of",
+        reports.filter(({ runs, taken }) => runs > 0 && taken === 0),
+      );
     });
 }
 
@@ -128,6 +139,7 @@ async function importFile(file: string, flags: ImportFlags, target: Target | nul
   await uploader?.finish();
   for (const [reason, count] of uploader?.result.rejected ?? []) counter.skip(reason, count);
   const report: FileReport = { file, format: [...formats][0] ?? null, ...counter.result() };
+  if (uploader !== null) report.taken = uploader.result.taken;
   const duplicates = uploader?.result.duplicates ?? null;
   if (duplicates !== null) report.duplicates = duplicates;
   tell(report, formats, performance.now() - began, target);

@@ -1,6 +1,8 @@
 // Every format as a small text: told by its content, read to the same executions whatever the size of the chunks.
 import { execFile } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { gzipSync } from "node:zlib";
@@ -326,6 +328,33 @@ describe("forechain import", () => {
     expect(none.code).toBe(1);
     expect(JSON.parse(none.stdout).files[0]).toMatchObject({ format: null, runs: 0 });
     expect((await forechain(good, "--url", "http://127.0.0.1:1")).code).toBe(1);
+  });
+
+  test("a worker that takes nothing: exit 1, and it is said", async () => {
+    // What the importers pass is taken by a worker of the same version: only another one refuses all of it.
+    const refusal = { duplicates: 0, rejected: [{ reason: "not of this version" }, { reason: "not of this version" }] };
+    const server = createServer((_, response) => response.end(JSON.stringify(refusal)));
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    try {
+      const { port } = server.address() as AddressInfo;
+      const good = file("case,activity,time\n7,Order,2024-01-01\n7,Pay,2024-01-02\n");
+      const { code, stdout, stderr } = await forechain(
+        good,
+        "--url",
+        `http://127.0.0.1:${port}`,
+        "--key",
+        "k",
+        "--json",
+      );
+      expect(code).toBe(1);
+      expect(stderr).toContain(`the worker took nothing of ${good}`);
+      expect(JSON.parse(stdout).files[0]).toMatchObject({
+        taken: 0,
+        skipped: [{ reason: "not of this version", count: 2 }],
+      });
+    } finally {
+      server.close();
+    }
   });
 });
 
