@@ -9,6 +9,7 @@ import { pipeline } from "node:stream/promises";
 import { createGunzip } from "node:zlib";
 import { extract } from "tar-stream";
 import type { TaskConfig } from "./config.ts";
+import { isBelow } from "./folders.ts";
 import type { TaskObjects } from "./objects.ts";
 import type { Runtime } from "./runtime.ts";
 
@@ -197,9 +198,7 @@ async function unpackInto(path: string, folder: string, bytesMax: number): Promi
 
 function targetOf(folder: string, name: string): string {
   const target = normalize(join(folder, name));
-  if (target !== folder && !target.startsWith(folder + sep) && target !== `${folder}${sep}`) {
-    throw new BadBundle(`${name} leads out of the bundle`);
-  }
+  if (target !== folder && !isBelow(target, folder)) throw new BadBundle(`${name} leads out of the bundle`);
   if (name.startsWith("/") || name.split("/").includes("..")) throw new BadBundle(`${name} leads out of the bundle`);
   return target;
 }

@@ -5,7 +5,7 @@ import { resolve } from "node:path";
 import { isNode, LineCounter, parseDocument } from "yaml";
 import { z } from "zod";
 import { PlaceName, TaskName, Uri, Version, VmUrl } from "../protocol.ts";
-import { folderFault } from "./folders.ts";
+import { folderFault, isBelow } from "./folders.ts";
 
 const UNIT_BYTES: Record<string, number> = { "": 1, B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30, TiB: 2 ** 40 };
 
@@ -232,24 +232,21 @@ export async function parseConfig(
     detail,
   });
   // What lies in the cache's folder and is none of its own goes when the agent starts.
-  const root = config.objects.fileRoots.find((root) => isWithin(resolve(root), config.cache.folder));
+  const { folder } = config.cache;
+  const root = config.objects.fileRoots.find((root) => resolve(root) === folder || isBelow(resolve(root), folder));
   if (root !== undefined) {
-    const detail = `${config.cache.folder} holds the file root ${root}, whose files the cache would remove`;
+    const detail = `${folder} holds the file root ${root}, whose files the cache would remove`;
     return { ok: false, reason: "invalid_config", faults: [faultAt(["cache", "folder"], detail)] };
   }
   const folderFaults = async () => {
     const folders: [string[], string][] = [
       [["stateFolder"], config.stateFolder],
-      [["cache", "folder"], config.cache.folder],
+      [["cache", "folder"], folder],
     ];
     const details = await Promise.all(folders.map(([, folder]) => folderFault(folder)));
     return folders.flatMap(([path], index) => (details[index] ? [faultAt(path, details[index])] : []));
   };
   return { ok: true, config, folderFaults };
-}
-
-function isWithin(path: string, folder: string): boolean {
-  return path === folder || path.startsWith(folder.endsWith("/") ? folder : `${folder}/`);
 }
 
 /** Reads and checks a file; errors of reading it come back as a fault without a line. */

@@ -1,7 +1,7 @@
 // Folders that the agent writes to. In: their paths. Out: they are there and take a file, or the reason in an operator's words.
 // They are made one by one: Node's own recursive mkdir never returns where a parent exists that refuses children with ENOENT (/proc).
 import { mkdir, stat, unlink, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { dirname, join, sep } from "node:path";
 
 const REASONS: Record<string, string> = {
   EACCES: "no permission",
@@ -12,6 +12,11 @@ const REASONS: Record<string, string> = {
   EEXIST: "a file is in its place",
   ENAMETOOLONG: "its name is too long",
 };
+
+/** Whether an absolute path leads below a folder; the folder itself does not. */
+export function isBelow(path: string, folder: string): boolean {
+  return path.startsWith(folder.endsWith(sep) ? folder : folder + sep);
+}
 
 /** Makes an absolute folder and those above it. Errors: those of `mkdir`; ENOTDIR where a file is in the way. */
 export async function makeFolder(folder: string): Promise<void> {

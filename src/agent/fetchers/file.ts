@@ -1,8 +1,8 @@
 // Objects from the VM's own disk, or a mounted one. In: a file URL and the folders that may be read. Out: a Source.
 import { createReadStream } from "node:fs";
 import { realpath, stat } from "node:fs/promises";
-import { sep } from "node:path";
 import { fileURLToPath } from "node:url";
+import { isBelow } from "../folders.ts";
 import { FetchError, fetchError, type Source } from "./source.ts";
 
 export async function openFile(url: URL, roots: readonly string[]): Promise<Source> {
@@ -24,6 +24,6 @@ export async function openFile(url: URL, roots: readonly string[]): Promise<Sour
 }
 
 function mustBeWithin(path: string, roots: readonly string[]): void {
-  if (roots.some((root) => path.startsWith(root.endsWith(sep) ? root : root + sep))) return;
+  if (roots.some((root) => isBelow(path, root))) return;
   throw new FetchError("refused", "the file is outside the allowed folders");
 }
