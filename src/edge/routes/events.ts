@@ -13,6 +13,7 @@ import { fleetViewFor } from "../fleet-cache.ts";
 import { timePrefix } from "../ids.ts";
 import { allocations, outcomes } from "../schema/control.ts";
 import { learningChanges } from "../schema/learning.ts";
+import { ALERT_MS } from "../writer/told.ts";
 
 const LOOK_EVERY_MS = 1_000;
 /** A stream's life, ms: the reader opens it again with the last id, and nothing is left behind where it does not. */
@@ -21,8 +22,6 @@ const STREAM_MS = 300_000;
 const ROWS_MAX = 100;
 /** The GraphWriter's rows reach D1 within it (writer/state.ts), ms. */
 const FLUSHED_WITHIN_MS = 300_000;
-/** Older changes are history: as for the alert (writer/told.ts). */
-const CHANGE_IS_NEWS_MS = 3_600_000;
 
 const changeId = ({ root, atMs }: { root: string; atMs: number }) => `${atMs} ${root}`;
 
@@ -104,7 +103,7 @@ class Reader {
     const rows = await drizzle(this.#db)
       .select()
       .from(learningChanges)
-      .where(and(eq(learningChanges.workspace, this.#workspace), gt(learningChanges.atMs, nowMs - CHANGE_IS_NEWS_MS)))
+      .where(and(eq(learningChanges.workspace, this.#workspace), gt(learningChanges.atMs, nowMs - ALERT_MS)))
       .orderBy(desc(learningChanges.atMs))
       .limit(ROWS_MAX);
     const told = this.#toldChanges;

@@ -5,7 +5,7 @@ import type { State } from "./state.ts";
 
 /** Of one list. */
 const LISTED_MAX = 1_000;
-/** A change is an alert for so long, ms. */
+/** A change is news for so long, ms: an alert, and an event. */
 export const ALERT_MS = 3_600_000;
 
 /** Everything but the holds, which the hubs learn. */
