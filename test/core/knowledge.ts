@@ -1,4 +1,5 @@
 // A small world for the core's tests, written out by hand: a model whose engine answers from a table, and a fleet.
+import type { Adjustments } from "../../src/core/adjustments.ts";
 import type { NextPrediction, ReachPrediction } from "../../src/core/chain-engine.ts";
 import type { ClusterView, FleetView, VmView } from "../../src/core/fleet.ts";
 import type { Model, TaskProfile } from "../../src/core/graph.ts";
@@ -19,6 +20,8 @@ export interface TableModel {
   next: Record<string, Record<string, number>>;
   reach: Record<string, Record<string, Reached>>;
   profiles: Record<string, Partial<TaskProfile>>;
+  /** What was learned of the outcomes; absent: nothing. */
+  adjustments?: Adjustments;
 }
 
 export function modelOf(table: TableModel): Model {
@@ -50,7 +53,8 @@ export function modelOf(table: TableModel): Model {
     },
   };
   const profiles = new Map(tasks.map((task) => [task, profileOf(task, table.profiles[task]!)]));
-  return { version: 7, engine, tasks, taskIds: new Map(tasks.map((task, i) => [task, i])), profiles };
+  const { adjustments = {} } = table;
+  return { version: 7, engine, tasks, taskIds: new Map(tasks.map((task, i) => [task, i])), profiles, adjustments };
 }
 
 function profileOf(task: string, known: Partial<TaskProfile>): TaskProfile {

@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { FleetIndex, type FleetView, type VmView } from "../../src/core/fleet.ts";
 import { serve } from "../../src/core/pipeline.ts";
+import type { PlannedCommand } from "../../src/core/planned.ts";
 import { Policy } from "../../src/protocol.ts";
 import {
   clusterOf,
@@ -30,15 +31,28 @@ async function plan(
   return { ...answer, offers };
 }
 
-/** Runtimes of C that the plans of so many executions of B, all of one run, prepare together. */
-async function preparedBy(table: TableModel, executions: number): Promise<number> {
+/** What the plans of so many executions of B, all of one run, prepare together: each distinct thing once. */
+async function preparedBy(table: TableModel, executions: number): Promise<PlannedCommand[]> {
   const warm = fleetOf([clusterOf("c", { vms: [vmOf("vm", { warm: { A: 1, B: 1 } })] })]);
-  const keys = new Set<string>();
+  const commands = new Map<string, PlannedCommand>();
   for (let i = 0; i < executions; i++) {
     const known = { task: "B", path: ["A"], executionId: `part-${i}`, runId: "run" };
-    for (const { key } of (await plan(table, warm, known)).plan) keys.add(key);
+    for (const command of (await plan(table, warm, known)).plan) commands.set(command.key, command);
   }
-  return keys.size;
+  return [...commands.values()];
+}
+
+/** A triggers 400 of B at once, and each of these one C, so large a share of which runs at one time. */
+function branchesOf(atOnce: number): TableModel {
+  return {
+    next: {},
+    reach: { "A B": { C: { probability: 1, leadMs: [900, 1_000, 1_100] } } },
+    profiles: {
+      A: { successors: [{ task: "B", probability: 1, fanOut: [{ count: 400, share: 1 }] }] },
+      B: { successors: [{ task: "C", probability: 1 }] },
+      C: { perRun: 400, atOnce },
+    },
+  };
 }
 
 describe("plan", () => {
@@ -345,25 +359,17 @@ describe("plan of a fan-out", () => {
       },
     };
     // A hundred executions join by fives, a run of forty has eight joins: the plans know no run's size.
-    expect(await preparedBy(table, 100)).toBeGreaterThan(10);
-    expect(await preparedBy(table, 100)).toBeLessThan(32);
-    expect(await preparedBy(table, 40)).toBeLessThan(16);
+    const { length: ofHundred } = await preparedBy(table, 100);
+    expect(ofHundred).toBeGreaterThan(10);
+    expect(ofHundred).toBeLessThan(32);
+    expect((await preparedBy(table, 40)).length).toBeLessThan(16);
   });
 
   it.each([
     ["all at one time: each for itself", 1, 400, 400],
     ["a tenth at one time: a tenth and two deviations of it", 0.1, 40, 80],
   ])("of executions that run %s", async (_, atOnce, least, most) => {
-    const table: TableModel = {
-      next: {},
-      reach: { "A B": { C: { probability: 1, leadMs: [900, 1_000, 1_100] } } },
-      profiles: {
-        A: { successors: [{ task: "B", probability: 1, fanOut: [{ count: 400, share: 1 }] }] },
-        B: { successors: [{ task: "C", probability: 1 }] },
-        C: { perRun: 400, atOnce },
-      },
-    };
-    const prepared = await preparedBy(table, 400);
+    const { length: prepared } = await preparedBy(branchesOf(atOnce), 400);
     expect(prepared).toBeGreaterThanOrEqual(least);
     expect(prepared).toBeLessThanOrEqual(most);
   });
@@ -376,23 +382,8 @@ describe("plan of a fan-out", () => {
   });
 
   it("what is believed to be used more often than was foretold is no surer than certain", async () => {
-    const table: TableModel = {
-      next: {},
-      reach: { "A B": { C: { probability: 1, leadMs: [900, 1_000, 1_100] } } },
-      profiles: {
-        A: { successors: [{ task: "B", probability: 1, fanOut: [{ count: 400, share: 1 }] }] },
-        B: { successors: [{ task: "C", probability: 1 }] },
-        C: { perRun: 400, atOnce: 0.1 },
-      },
-    };
-    const model = { ...modelOf(table), adjustments: { gate: { probability: () => 0.99 } } };
-    const warm = fleetOf([clusterOf("c", { vms: [vmOf("vm", { warm: { A: 1, B: 1 } })] })]);
-    const probabilities: number[] = [];
-    for (let i = 0; i < 100; i++) {
-      const asked = requestOf({ task: "B", path: ["A"], executionId: `part-${i}`, runId: "run" });
-      const answer = await serve(asked, model, new FleetIndex(warm), portsOf().ports);
-      if (answer.kind === "allocated") probabilities.push(...answer.plan.map(({ probability }) => probability));
-    }
+    const table: TableModel = { ...branchesOf(0.1), adjustments: { gate: { probability: () => 0.99 } } };
+    const probabilities = (await preparedBy(table, 100)).map(({ probability }) => probability);
     expect(probabilities.length).toBeGreaterThan(0);
     expect(Math.max(...probabilities)).toBe(1);
   });
