@@ -3,14 +3,18 @@ import { execFileSync } from "node:child_process";
 import { existsSync, mkdtempSync, openSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ROOT } from "../../src/cli/build.ts";
 
 const SHARED = join(ROOT, "../shared");
 const TO_OTLP = join(SHARED, "tools/nezha-to-otlp.mjs");
 const isThere = existsSync(join(SHARED, "data/nezha")) && existsSync(TO_OTLP);
 
-const folder = mkdtempSync(join(tmpdir(), "forechain-traces-"));
+let folder: string;
+// Not at once: where all tests are skipped, nothing would remove it.
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "forechain-traces-"));
+});
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 function evaluateReach(application: string, ...flags: string[]) {
