@@ -94,6 +94,8 @@ export const AllocationRecord = AllocationAnswer.partial().extend({
   task: z.string(),
   state: AllocationState,
   createdMs: InstantMs,
+  /** When the answer of the call began; absent where the caller dispatches it. */
+  answeredMs: InstantMs.optional(),
   outcome: z.enum(["warm", "cold", "failed"]).nullable(),
 });
 export type AllocationRecord = z.infer<typeof AllocationRecord>;

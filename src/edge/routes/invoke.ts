@@ -95,7 +95,7 @@ invokeRoutes.all("/v1/invoke/:task/*", requireScope("invoke"), async (c) => {
   };
   const sent = await send(c.env, placed, call, fleet);
   release(c, request, placed);
-  return answer(c, request, placed, sent, continuation, fleet);
+  return answer(c, request, placed, sent, continuation, fleet, nowMs);
 });
 
 /** Capacity held for this run is free again when nothing more is expected, or when the call that began it is answered. */
@@ -113,8 +113,9 @@ function answer(
   { target, forwarded }: Sent,
   continuation: string,
   fleet: FleetView,
+  nowMs: number,
 ): Response {
-  logAllocation(c.env.DB, c.executionCtx, placed.workspace, recordOf(request, placed, target, forwarded, fleet));
+  logAllocation(c.env.DB, c.executionCtx, placed.workspace, recordOf(request, placed, target, forwarded, fleet, nowMs));
   const own: Record<string, string> = {
     [ALLOCATION_HEADER]: placed.allocationId,
     [CLUSTER_HEADER]: target.cluster,
@@ -158,6 +159,7 @@ function recordOf(
   target: Target,
   forwarded: Sent["forwarded"],
   fleet: FleetView,
+  nowMs: number,
 ): AllocationRecord {
   const { allocationId, served } = placed;
   const explained: Partial<AllocationAnswer> = served ? answerOf(served, fleet, "") : { allocationId };
@@ -166,8 +168,8 @@ function recordOf(
   const coldStart = forwarded.ok ? forwarded.response.headers.get(COLD_START_HEADER) : null;
   const outcome = !ran ? "failed" : coldStart === null ? null : Number(coldStart) > 0 ? "cold" : "warm";
   const explanation = { ...explained, allocationId } as AllocationAnswer;
-  const record = recordOfAnswer(explanation, request, ran ? "executed" : "failed", outcome, Date.now());
-  return { ...record, cluster, vm, url };
+  const record = recordOfAnswer(explanation, request, ran ? "executed" : "failed", outcome, nowMs);
+  return { ...record, cluster, vm, url, answeredMs: Date.now() };
 }
 
 function contextOf(request: TaskRequest, placed: Placed, links: string[], fleet: FleetView): Call["context"] {

@@ -108,7 +108,7 @@ export const allocations = sqliteTable(
     outcome: text().$type<NonNullable<AllocationRecord["outcome"]>>(),
     cluster: text(),
     vm: text(),
-    answer: text({ mode: "json" }).$type<Partial<AllocationAnswer>>().notNull(),
+    answer: text({ mode: "json" }).$type<Partial<AllocationAnswer> & Pick<AllocationRecord, "answeredMs">>().notNull(),
     createdMs: integer("created_ms").notNull(),
   },
   (table) => [primaryKey({ columns: [table.workspace, table.allocationId] })],
