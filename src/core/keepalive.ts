@@ -80,7 +80,6 @@ export interface LearnedHold {
 }
 
 export class KeepAlive {
-  frozen: boolean;
   /** Of memory, while holds and preparations are weighed. */
   readonly price: MemoryPrice;
   readonly #options: KeepAliveOptions;
@@ -89,9 +88,18 @@ export class KeepAlive {
   /** `state` from `state()`; absent: nothing is known yet. */
   constructor(options: KeepAliveOptions, state?: KeepAliveState) {
     this.#options = options;
-    this.frozen = state?.frozen ?? false;
     this.price = new MemoryPrice(options.msPerGbSecond, state?.price);
+    this.frozen = state?.frozen ?? false;
     this.#tasks = new Map(Object.entries(state?.tasks ?? {}).map(([task, stored]) => [task, restored(stored)]));
+  }
+
+  /** Together with the price: it is told of preparations by whoever sees them end. */
+  get frozen(): boolean {
+    return this.price.frozen;
+  }
+
+  set frozen(frozen: boolean) {
+    this.price.frozen = frozen;
   }
 
   /**

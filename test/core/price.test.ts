@@ -51,6 +51,18 @@ it("stays where it is frozen, survives storage, turns with the dial", () => {
   expect(price.msPerGbSecond).toBe(DIAL);
 });
 
+it("is frozen with the holds, for what was prepared too", () => {
+  const holds = new KeepAlive({ msPerGbSecond: DIAL, fixedMs: 60_000 });
+  holds.price.prepared(60);
+  holds.frozen = true;
+  const frozen = holds.state();
+  holds.price.prepared(60);
+  expect(holds.state()).toEqual(frozen);
+  const again = new KeepAlive({ msPerGbSecond: DIAL, fixedMs: 60_000 }, { ...frozen, frozen: false });
+  again.price.prepared(60);
+  expect(again.price.state()).toMatchObject({ frozen: false, heldGbMs: 120 });
+});
+
 it("lets holds reach further where others have become shorter than the keep-alive", () => {
   const holds = new KeepAlive({ msPerGbSecond: DIAL, fixedMs: 60_000 });
   const hidden = { expectedMs: 0, atMostMs: 0 };
