@@ -27,6 +27,8 @@ import { checkWritable } from "./failure.ts";
 import { COLUMN_HELP, columnOption } from "./import.ts";
 import { readTelling } from "./progress.ts";
 
+/** Each run is held in memory: some 100 bytes of results and arrivals. */
+const RUNS_MAX = 10_000_000;
 /** Seeds behind the confidence intervals of the report. */
 const REPORT_SEEDS = 10;
 /** Runs of the report's scenario of placement. */
@@ -78,7 +80,7 @@ export function simulateCommand(): Command {
     .addOption(
       new Option("--runs <n>", "drawn with replacement; all runs with trace")
         .default(RUNS_DEFAULT)
-        .argParser(atLeast(2)),
+        .argParser(atLeast(2, RUNS_MAX)),
     )
     .addOption(new Option("--seed <n>", "of every draw").default(1).argParser(atLeast(0)))
     .addOption(
@@ -93,11 +95,13 @@ export function simulateCommand(): Command {
     .action(run);
 }
 
-function atLeast(least: number) {
+function atLeast(least: number, most = Number.MAX_SAFE_INTEGER) {
   return (text: string): number => {
     const value = Number(text);
-    if (!Number.isInteger(value) || value < least)
-      throw new InvalidArgumentError(`want a whole number of at least ${least}`);
+    if (!Number.isInteger(value) || value < least || value > most) {
+      const bound = most === Number.MAX_SAFE_INTEGER ? "" : ` and at most ${most}`;
+      throw new InvalidArgumentError(`want a whole number of at least ${least}${bound}`);
+    }
     return value;
   };
 }
@@ -168,7 +172,7 @@ function coldStartsFrom(text: string): SimulationSpec["coldStarts"] {
   if (text === "log") return { kind: "log" };
   if (text.startsWith("lambda-perf:")) return { kind: "lambda-perf", rows: readLambdaPerf(text.slice(12)) };
   const ms = Number(text);
-  if (text === "" || !(ms >= 0))
+  if (text === "" || !(ms >= 0 && Number.isFinite(ms)))
     throw new Error(`cold starts: got ${JSON.stringify(text)}, expected log, lambda-perf:FILE or ms`);
   return { kind: "fixed", ms };
 }

@@ -77,11 +77,19 @@ function poisson(spec: string, runs: number, seed: number): number[] {
 function azureLlm(file: string, runs: number): number[] {
   const bytes = readFileSync(file);
   const text = (file.endsWith(".gz") ? gunzipSync(bytes) : bytes).toString();
-  const rows = parse(text, { columns: true, skip_empty_lines: true, to: runs }) as Record<string, string>[];
-  const atMs = rows.map((row) => Date.parse(`${(row.TIMESTAMP ?? "").replace(" ", "T").slice(0, 23)}Z`));
+  const atMs = rowsOf(text, runs).map((row) => Date.parse(`${(row.TIMESTAMP ?? "").replace(" ", "T").slice(0, 23)}Z`));
   if (atMs.length === 0 || atMs.some(Number.isNaN)) {
     throw new Error(`${file} is not an Azure LLM trace: expected a column TIMESTAMP with instants`);
   }
   const sorted = atMs.sort((a, b) => a - b);
   return sorted.map((ms) => ms - sorted[0]!);
+}
+
+/** None where the text is no table: what the parser says of it would quote all of its first line. */
+function rowsOf(text: string, count: number): Record<string, string>[] {
+  try {
+    return parse(text, { columns: true, skip_empty_lines: true, to: count });
+  } catch {
+    return [];
+  }
 }

@@ -105,14 +105,15 @@ export interface Simulation {
 /** `poisson:30`, `fixed:60` …: a name alone asks for its whole sweep. Throws with what is wrong. */
 export function policyAsks(text: string): PolicyAsk[] {
   return text.split(",").flatMap((part) => {
-    const [name, dial] = part.trim().split(":");
+    const [name, ...dials] = part.trim().split(":");
     if (!POLICY_NAMES.includes(name as PolicyName)) {
       throw new Error(`unknown policy ${JSON.stringify(name)}: one of ${POLICY_NAMES.join(", ")}`);
     }
-    if (dial === undefined)
+    if (dials.length === 0)
       return DIALS[name as PolicyName].map((value) => ({ name: name as PolicyName, dial: value }));
+    const dial = dials.join(":");
     const value = Number(dial);
-    if (dial === "" || !(value >= 0))
+    if (dial === "" || !(value >= 0 && Number.isFinite(value)))
       throw new Error(`dial of ${name}: got ${JSON.stringify(dial)}, expected a number of at least 0`);
     return [{ name: name as PolicyName, dial: value }];
   });

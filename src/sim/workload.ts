@@ -57,7 +57,7 @@ export interface Workload {
 
 export type WorkloadFault =
   | { reason: "empty" }
-  | { reason: "single-run" }
+  | { reason: "single-run"; untimed: number }
   | { reason: "no-times"; runs: number }
   | { reason: "no-repeats"; runs: number }
   | { reason: "overlapping-ids"; executionId: string; count: number };
@@ -69,8 +69,11 @@ export function workloadFault(fault: WorkloadFault): string {
   switch (fault.reason) {
     case "empty":
       return "the log holds no executions: there is nothing to simulate";
-    case "single-run":
-      return "the log holds a single run: one half has to train and the other to be replayed, so at least two are needed";
+    case "single-run": {
+      const needed = "one half has to train and the other to be replayed, so at least two are needed";
+      if (fault.untimed === 0) return `the log holds a single run: ${needed}`;
+      return `a single one of the ${fault.untimed + 1} runs has start times: ${needed}`;
+    }
     case "no-times":
       return `none of the ${fault.runs} runs has start times: overhead is a difference of times, and none can be told`;
     case "no-repeats":
@@ -92,7 +95,7 @@ export function workloadOf(records: Iterable<RunRecord>, memoryBytes = MEMORY_UN
     }
     const known = run.get(record.executionId);
     if (known === undefined) run.set(record.executionId, record);
-    else if (known.task !== record.task) {
+    else if (known.task !== record.task || isApart(known, record)) {
       overlapping ??= { executionId: record.executionId, count: 0 };
       overlapping.count++;
     } else if ((record.endMs ?? 0) > (known.endMs ?? 0)) run.set(record.executionId, record);
@@ -106,8 +109,15 @@ export function workloadOf(records: Iterable<RunRecord>, memoryBytes = MEMORY_UN
   if (assembled.length === 0) return { reason: "empty" };
   const timed = assembled.filter(({ run }) => run.executions.every(({ startMs }) => !Number.isNaN(startMs)));
   if (timed.length === 0) return { reason: "no-times", runs: assembled.length };
-  if (timed.length === 1) return { reason: "single-run" };
+  if (timed.length === 1) return { reason: "single-run", untimed: assembled.length - 1 };
   return build(timed, assembled.length - timed.length, memoryBytes);
+}
+
+/** One ended before the other began, and they are no attempts of one: a record that corrects another is of the same time. */
+function isApart(known: RunRecord, record: RunRecord): boolean {
+  if (known.startMs === null || record.startMs === null || known.rest.attempt !== record.rest.attempt) return false;
+  const [first, second] = known.startMs <= record.startMs ? [known, record] : [record, known];
+  return first.endMs !== null && first.endMs < second.startMs!;
 }
 
 function build(

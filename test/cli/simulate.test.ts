@@ -147,6 +147,13 @@ it.each([
     ["--arrivals", "poisson:1", "--runs", "5"],
     /every run would overlap/,
   ],
+  [
+    "cold starts without end",
+    () => file("endless.ndjson", runs(0, 4)),
+    ["--cold-starts", "Infinity"],
+    /cold starts: got "Infinity"/,
+  ],
+  ["more runs than memory holds", () => file("many.ndjson", runs(0, 4)), ["--runs", "1e9"], /at most 10000000/],
   ["an unknown policy", () => file("known.ndjson", runs(0, 4)), ["--policies", "magic"], /unknown policy "magic"/],
 ] as const)("%s: told in one line, without numbers, exit code 1", (_, log, args, reason) => {
   const { status, stdout, stderr } = simulate(log(), ...args);

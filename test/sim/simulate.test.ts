@@ -125,6 +125,8 @@ describe("what is asked for", () => {
     ]);
     expect(() => policyAsks("magic")).toThrow(/unknown policy "magic"/);
     expect(() => policyAsks("fixed:soon")).toThrow(/dial of fixed: got "soon"/);
+    expect(() => policyAsks("fixed:60:7")).toThrow(/dial of fixed: got "60:7"/);
+    expect(() => policyAsks("fixed:Infinity")).toThrow(/dial of fixed: got "Infinity"/);
   });
 
   it("is refused where every run overlaps with every other", async () => {

@@ -1,6 +1,7 @@
 // Logs as workloads: which are refused with which reason, what a replayed run keeps of the log, and when runs arrive.
+import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
-import { arrivalsOf } from "../../src/sim/arrivals.ts";
+import { arrivalsOf, checkArrivals } from "../../src/sim/arrivals.ts";
 import { workloadFault, workloadOf } from "../../src/sim/workload.ts";
 import { NESTED, recordsOf, workloadOfSteps } from "./logs.ts";
 
@@ -12,7 +13,11 @@ const told = (records: Parameters<typeof workloadOf>[0]) => {
 describe("logs that cannot be simulated are refused with the reason", () => {
   it("nothing, a single run", () => {
     expect(told([])).toMatch(/no executions/);
-    expect(told(recordsOf(NESTED, 1))).toMatch(/single run/);
+    expect(told(recordsOf(NESTED, 1))).toMatch(/the log holds a single run/);
+    const untimed = recordsOf(NESTED, 4).map((record) =>
+      record.runId === "run-2" ? record : { ...record, startMs: null, endMs: null },
+    );
+    expect(told(untimed)).toMatch(/a single one of the 4 runs has start times/);
   });
 
   it("without times", () => {
@@ -29,6 +34,17 @@ describe("logs that cannot be simulated are refused with the reason", () => {
     const records = recordsOf(NESTED, 4);
     const clash = { ...records[1]!, executionId: records[0]!.executionId };
     expect(told([...records, clash])).toMatch(/1 execution ids stand for different executions \(first: "0-A"\)/);
+  });
+
+  it("with ids that begin anew: the same ids and tasks at another time", () => {
+    const records = recordsOf(NESTED, 4);
+    const later = (ms: number) =>
+      records.map((record) => ({ ...record, startMs: record.startMs! + ms, endMs: record.endMs! + ms }));
+    expect(told([...records, ...later(86_400_000)])).toMatch(/12 execution ids stand for different executions/);
+    // A clock that was set right, and another attempt of the same.
+    expect(told([...records, ...later(5)])).toBeNull();
+    const again = later(86_400_000).map((record) => ({ ...record, rest: { ...record.rest, attempt: 2 } }));
+    expect(told([...records, ...again])).toBeNull();
   });
 });
 
@@ -76,5 +92,7 @@ describe("arrivals", () => {
   it("that nobody can read are refused", () => {
     expect(() => arrivalsOf(workload, "poisson:0", 10, 1)).toThrow(/expected trace, poisson:SECONDS or azure-llm:FILE/);
     expect(() => arrivalsOf(workload, "hourly", 10, 1)).toThrow(/got "hourly"/);
+    const noTable = fileURLToPath(new URL("../../build/engine.wasm", import.meta.url));
+    expect(() => checkArrivals(`azure-llm:${noTable}`)).toThrow(/^.*engine\.wasm is not an Azure LLM trace: [^\n]*$/);
   });
 });
