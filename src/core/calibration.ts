@@ -5,14 +5,17 @@
 import type { Scores } from "../protocol.ts";
 import { cameOf, DEMANDS, type DemandName, type ExpectedRun } from "./demand-came.ts";
 import { hourOf } from "./hour.ts";
+import { REACH_FLOOR } from "./predict.ts";
 import type { AssembledRun } from "./profile.ts";
-import { type Foretold, logLossOf } from "./review.ts";
+import type { Foretold } from "./review.ts";
 
 const RELIABILITY_BINS = 10;
 /** Hours of which rows are held: they go on changing until they are over and stored. */
 const HOURS_HELD = 2;
 /** Rows of one hour: beyond half of them chains are no longer told apart, beyond all what comes is counted together. */
 const ROWS_PER_HOUR_MAX = 1_024;
+/** Bounds the loss where something that was foretold as certain did not come. */
+const CHANCE_MIN = 1e-6;
 /** Longer chains are counted as unknown, characters of JSON: as in outcomes. */
 const CHAIN_CHARACTERS_MAX = 1_000;
 const OTHERS = "*";
@@ -65,7 +68,8 @@ export class Calibration {
       const row = this.#row(atMs, clusterOf(one.execution), one.context, chain);
       const { probability, happened, lead, leadMs } = one;
       row.predictions++;
-      row.logLoss += logLossOf(probability, happened);
+      // What was not foretold at all had less than the least that predictions tell.
+      row.logLoss -= Math.log(happened ? Math.max(REACH_FLOOR, probability) : Math.max(CHANCE_MIN, 1 - probability));
       row.brier += (probability - (happened ? 1 : 0)) ** 2;
       const bin = row.bins[Math.min(RELIABILITY_BINS - 1, Math.floor(probability * RELIABILITY_BINS))]!;
       bin[0]++;

@@ -4,7 +4,7 @@
 // when it passes a threshold. One surprising run counts for little: several in a row make a change.
 // State is plain JSON.
 import { remember } from "./remember.ts";
-import { logLossOf, type Review } from "./review.ts";
+import type { Review } from "./review.ts";
 
 /** Runs before the usual is known. */
 const RUNS_MIN = 20;
@@ -16,6 +16,8 @@ const EXCESS_MAX = 4;
 const THRESHOLD = 8;
 /** Losses this close are the same, nats: keeps the spread of a workflow without any surprise from being zero. */
 const SPREAD_MIN = 0.02;
+/** So sure is nobody: bounds what one prediction counts. */
+const PROBABILITY_MIN = 0.01;
 const ROOTS_MAX = 1_024;
 /** Changes remembered for people. */
 export const CHANGES_MAX = 64;
@@ -99,6 +101,9 @@ export class DriftDetector {
 /** Mean log-loss of the yes-or-no predictions, nats. */
 function lossOf({ foretold }: Review): number {
   let sum = 0;
-  for (const { probability, happened } of foretold) sum += logLossOf(probability, happened);
+  for (const { probability, happened } of foretold) {
+    const p = Math.min(1 - PROBABILITY_MIN, Math.max(PROBABILITY_MIN, probability));
+    sum -= Math.log(happened ? p : 1 - p);
+  }
   return sum / Math.max(1, foretold.length);
 }

@@ -10,8 +10,6 @@ import type { AssembledRun } from "./profile.ts";
 const REVIEWED_MAX = 32;
 /** Predictions of one execution that are looked at. */
 const PREDICTED_MAX = 32;
-/** So sure is nobody: bounds the loss of one prediction. */
-const PROBABILITY_MIN = 0.01;
 
 export interface Foretold {
   /** Position in the run of the execution that was asked about. */
@@ -42,12 +40,6 @@ export function reviewRun(run: AssembledRun, model: Pick<Model, "engine" | "task
     if (model.taskIds.has(executions[i]!.task)) foretold.push(...reviewExecution(i, run, model));
   }
   return { root: executions[0]?.task ?? "", foretold };
-}
-
-/** Of one prediction, nats. */
-export function logLossOf(probability: number, happened: boolean): number {
-  const p = Math.min(1 - PROBABILITY_MIN, Math.max(PROBABILITY_MIN, probability));
-  return -Math.log(happened ? p : 1 - p);
 }
 
 function reviewExecution(i: number, run: AssembledRun, model: Pick<Model, "engine" | "tasks" | "taskIds">): Foretold[] {
