@@ -1,19 +1,22 @@
-// What commands tell people on standard error: how far long work has come, every two seconds at most, so that short work says
-// nothing; and what was read of logs and what not.
+// What commands tell people on standard error: how far long work has come, seldom enough that short work says nothing; and what
+// was read of logs and what not.
 import { type LogRecords, type ReadOptions, recordsOf } from "../importers/read.ts";
 
-/** How often progress is told, ms. */
+/** How often progress is told to somebody who watches, ms. */
 const PROGRESS_MS = 2_000;
+/** The same where it goes to a file or a CI job's log: alive, and not a flood of lines. */
+const PROGRESS_LOGGED_MS = 10_000;
 const FILES_NAMED_MAX = 3;
 /** Of a folder each file may have a reason of its own. */
 const REASONS_TOLD = 10;
 
 /** Of one piece of work. What it returns is called as often as one likes; the text is only made when it is told. */
 export function progressTeller(): (text: () => string) => void {
+  const everyMs = process.stderr.isTTY ? PROGRESS_MS : PROGRESS_LOGGED_MS;
   let toldMs = performance.now();
   return (text) => {
     const nowMs = performance.now();
-    if (nowMs - toldMs < PROGRESS_MS) return;
+    if (nowMs - toldMs < everyMs) return;
     toldMs = nowMs;
     process.stderr.write(`${text()}\n`);
   };

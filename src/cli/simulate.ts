@@ -8,7 +8,7 @@ import { filesOf } from "../importers/source.ts";
 import type { PolicyResult } from "../sim/accounting.ts";
 import { checkArrivals, RUNS_DEFAULT } from "../sim/arrivals.ts";
 import { readLambdaPerf } from "../sim/cold-starts.ts";
-import { placements } from "../sim/placement.ts";
+import { type PlacementResult, placements } from "../sim/placement.ts";
 import { reportHtml } from "../sim/report.ts";
 import {
   ablate,
@@ -25,7 +25,7 @@ import { type Workload, workloadFault, workloadOf } from "../sim/workload.ts";
 import { engineModule } from "./build.ts";
 import { checkWritable } from "./failure.ts";
 import { COLUMN_HELP, columnOption } from "./import.ts";
-import { readTelling } from "./progress.ts";
+import { progressTeller, readTelling } from "./progress.ts";
 
 /** Each run is held in memory: some 100 bytes of results and arrivals. */
 const RUNS_MAX = 10_000_000;
@@ -121,9 +121,10 @@ async function run(paths: string[], flags: Flags): Promise<void> {
     storeBytesPerSecond: flags.store === undefined ? null : flags.store * BYTES_PER_MB,
     policies,
     module: await engineModule(),
-    progress: (text) => void (process.stderr.isTTY && process.stderr.write(`${text}\n`)),
+    progress: progressTeller(),
   };
-  const simulation = await simulated(workload, spec);
+  const seeds = flags.html === undefined ? 1 : (flags.seeds ?? REPORT_SEEDS);
+  const simulation = await simulated(workload, seeded(spec, 0, seeds));
   const notes = [...workload.notes, ...simulation.notes];
   const described = {
     files,
@@ -139,20 +140,32 @@ async function run(paths: string[], flags: Flags): Promise<void> {
     notes,
   };
   if (flags.html !== undefined) {
-    const seeds = [simulation.results];
-    const ablation = [await ablate(workload, spec, DIAL_DEFAULT)];
-    const placement = [await placements(workload, flags.seed, PLACED_RUNS, spec.module)];
-    for (let s = 1; s < (flags.seeds ?? REPORT_SEEDS); s++) {
-      const other = { ...spec, seed: flags.seed + s };
-      seeds.push((await simulated(workload, other)).results);
-      ablation.push(await ablate(workload, other, DIAL_DEFAULT));
-      placement.push(await placements(workload, other.seed, PLACED_RUNS, spec.module));
-    }
-    writeFileSync(flags.html, reportHtml({ workload: described, seeds, ablation, placement, dial: DIAL_DEFAULT }));
+    const parts = await reportParts(workload, spec, seeds, simulation.results);
+    writeFileSync(flags.html, reportHtml({ workload: described, ...parts, dial: DIAL_DEFAULT }));
   }
   if (flags.json === true)
     process.stdout.write(`${JSON.stringify({ workload: described, policies: simulation.results })}\n`);
   else process.stdout.write(`${textOf(simulation.results, notes)}\n`);
+}
+
+/** The draw after `s` others; which one it is, where there are several, stands before its progress. */
+function seeded(spec: SimulationSpec, s: number, seeds: number): SimulationSpec {
+  const which = seeds > 1 ? `seed ${s + 1} of ${seeds}: ` : "";
+  return { ...spec, seed: spec.seed + s, progress: (text) => spec.progress(() => `${which}${text()}`) };
+}
+
+/** What the report is made of, seed by seed; the first one's policies were simulated before. */
+async function reportParts(workload: Workload, spec: SimulationSpec, count: number, first: PolicyResult[]) {
+  const seeds = [first];
+  const ablation: PolicyResult[][] = [];
+  const placement: PlacementResult[][] = [];
+  for (let s = 0; s < count; s++) {
+    const draw = seeded(spec, s, count);
+    if (s > 0) seeds.push((await simulated(workload, draw)).results);
+    ablation.push(await ablate(workload, draw, DIAL_DEFAULT));
+    placement.push(await placements(workload, draw.seed, PLACED_RUNS, draw.module));
+  }
+  return { seeds, ablation, placement };
 }
 
 async function simulated(workload: Workload, spec: SimulationSpec): Promise<Simulation> {

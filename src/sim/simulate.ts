@@ -13,7 +13,7 @@ import { greedyDual } from "./policies/greedy-dual.ts";
 import { hybridHistogram } from "./policies/hybrid-histogram.ts";
 import { mostLikelyPath } from "./policies/most-likely-path.ts";
 import { halves, type ReplayRun, type Workload } from "./workload.ts";
-import { type Policy, World } from "./world.ts";
+import { type Policy, World, type WorldInput } from "./world.ts";
 
 export const POLICY_NAMES = [
   "fixed",
@@ -74,8 +74,8 @@ export interface SimulationSpec {
   policies: PolicyAsk[];
   /** The compiled engine. */
   module: WebAssembly.Module;
-  /** Told before each policy. */
-  progress(text: string): void;
+  /** Called after each run that was learned or simulated; the text is only made where it is told. */
+  progress(text: () => string): void;
 }
 
 export type SimulationFault =
@@ -122,15 +122,14 @@ export function policyAsks(text: string): PolicyAsk[] {
 export async function simulate(workload: Workload, spec: SimulationSpec): Promise<Simulation | SimulationFault> {
   const prepared = prepare(workload, spec);
   if ("reason" in prepared) return prepared;
-  const { arrivals, coldStarts, notes } = prepared;
-  const { seed, storeBytesPerSecond } = spec;
-  const input = { workload, arrivals, coldStarts, seed, storeBytesPerSecond };
-  const baseline = await new World({ ...input, policy: fixed(BASELINE_SECONDS) }).simulate();
+  const { arrivals, notes } = prepared;
+  const baseline = await baselineOf(workload, spec, prepared);
   const results: PolicyResult[] = [];
   for (const { name, dial } of spec.policies) {
-    spec.progress(`seed ${spec.seed}: ${name} ${dial}`);
-    const policy = policyOf(name, dial, workload, spec, {});
-    results.push(await resultFor({ ...input, policy }, baseline));
+    const what = `${name} ${dial}`;
+    const policy = policyOf(name, dial, workload, spec, {}, what);
+    const input = worldInput(workload, spec, prepared, policy, what);
+    results.push(await resultFor(input, baseline));
   }
   return { arrivals, results, executions: baseline.executions, notes };
 }
@@ -139,20 +138,34 @@ export async function simulate(workload: Workload, spec: SimulationSpec): Promis
 export async function ablate(workload: Workload, spec: SimulationSpec, dial: number): Promise<PolicyResult[]> {
   const prepared = prepare(workload, spec);
   if ("reason" in prepared) return [];
-  const { arrivals, coldStarts } = prepared;
-  const { seed, storeBytesPerSecond } = spec;
-  const input = { workload, arrivals, coldStarts, seed, storeBytesPerSecond };
-  const baseline = await new World({ ...input, policy: fixed(BASELINE_SECONDS) }).simulate();
+  const baseline = await baselineOf(workload, spec, prepared);
   const results: PolicyResult[] = [];
   for (const { name, without } of ABLATIONS) {
-    spec.progress(`seed ${spec.seed}: ablation, ${name}`);
-    const policy = policyOf("forechain", dial, workload, spec, without);
-    results.push({ ...(await resultFor({ ...input, policy }, baseline)), name });
+    const what = `ablation, ${name}`;
+    const policy = policyOf("forechain", dial, workload, spec, without, what);
+    const input = worldInput(workload, spec, prepared, policy, what);
+    results.push({ ...(await resultFor(input, baseline)), name });
   }
   return results;
 }
 
-async function resultFor(input: ConstructorParameters<typeof World>[0], baseline: Accounts): Promise<PolicyResult> {
+function baselineOf(workload: Workload, spec: SimulationSpec, prepared: Prepared): Promise<Accounts> {
+  const policy = fixed(BASELINE_SECONDS);
+  return new World(worldInput(workload, spec, prepared, policy, "the baseline")).simulate();
+}
+
+function worldInput(
+  workload: Workload,
+  { seed, storeBytesPerSecond, progress }: SimulationSpec,
+  { arrivals, coldStarts }: Prepared,
+  policy: Policy,
+  what: string,
+): WorldInput {
+  const told = (runs: number) => progress(() => `${what}, ${runs} of ${arrivals.runs.length} runs`);
+  return { workload, arrivals, coldStarts, seed, storeBytesPerSecond, policy, progress: told };
+}
+
+async function resultFor(input: WorldInput, baseline: Accounts): Promise<PolicyResult> {
   const accounts = await new World(input).simulate();
   return resultOf(input.policy.name, input.policy.dial, accounts, baseline);
 }
@@ -196,6 +209,7 @@ function policyOf(
   workload: Workload,
   spec: SimulationSpec,
   without: Partial<ForechainOptions>,
+  what: string,
 ): Policy {
   const { train } = halves(workload.runs);
   switch (name) {
@@ -214,7 +228,7 @@ function policyOf(
     case "clairvoyant":
       return clairvoyant();
     case "forechain":
-      return forechainOf(dial, train, workload, spec, without);
+      return forechainOf(dial, train, workload, spec, without, what);
   }
 }
 
@@ -224,6 +238,7 @@ function forechainOf(
   workload: Workload,
   spec: SimulationSpec,
   without: Partial<ForechainOptions>,
+  what: string,
 ): Forechain {
   const options: ForechainOptions = {
     msPerGbSecond: dial,
@@ -243,7 +258,10 @@ function forechainOf(
     ...without,
   };
   const learner = new Learner(spec.module, options);
-  for (const run of train) learner.learn(run.assembled);
+  for (const [i, run] of train.entries()) {
+    learner.learn(run.assembled);
+    spec.progress(() => `${what}, learned ${i + 1} of ${train.length} runs`);
+  }
   learner.publish();
   return new Forechain(learner, workload.taskNames, options);
 }

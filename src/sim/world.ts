@@ -59,6 +59,8 @@ export interface WorldInput {
   policy: Policy;
   /** Of the link to the store, bytes per second; null: objects cost no time. */
   storeBytesPerSecond: number | null;
+  /** How many runs have ended, after each. */
+  progress(runs: number): void;
 }
 
 export class World {
@@ -73,6 +75,8 @@ export class World {
   readonly #policy: Policy;
   readonly #seed: number;
   readonly #startsAhead: Uint32Array;
+  readonly #progress: WorldInput["progress"];
+  #runsEnded = 0;
   readonly #memory = { gb: 0 };
 
   constructor(input: WorldInput) {
@@ -80,6 +84,7 @@ export class World {
     this.coldStarts = input.coldStarts;
     this.#arrivals = input.arrivals;
     this.#policy = input.policy;
+    this.#progress = input.progress;
     this.#seed = seedFor(input.seed, "cold starts");
     this.accounts = new Accounts(input.arrivals.runs.length);
     this.pools = Array.from(
@@ -267,6 +272,7 @@ export class World {
     if (--run.left > 0) return;
     this.accounts.overheadMs[run.number] = Math.max(0, nowMs - run.arrivedMs - run.replay.makespanMs);
     this.#policy.runEnded?.(run, nowMs);
+    this.#progress(++this.#runsEnded);
     if (this.cache === null) return;
     for (const object of run.replay.produced.keys()) this.cache.drop(this.objectKey(run, object));
   }

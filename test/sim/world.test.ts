@@ -18,7 +18,7 @@ const GB = 0.25;
 async function run(
   workload: Workload,
   policy: Policy,
-  known: { gapSeconds?: number; runs?: number; store?: number } = {},
+  known: { gapSeconds?: number; runs?: number; store?: number; progress?: (runs: number) => void } = {},
 ): Promise<Accounts> {
   return new World({
     workload,
@@ -27,8 +27,15 @@ async function run(
     seed: 7,
     policy,
     storeBytesPerSecond: known.store ?? null,
+    progress: known.progress ?? (() => {}),
   }).simulate();
 }
+
+it("tells how many runs have ended, after each", async () => {
+  const told: number[] = [];
+  await run(workloadOfSteps(NESTED, 4), fixed(60), { runs: 4, progress: (runs) => told.push(runs) });
+  expect(told).toEqual([1, 2, 3, 4]);
+});
 
 describe("waits", () => {
   it("add up along a chain, and synchronous callers wait for their callees", async () => {
