@@ -65,11 +65,12 @@ describe("scores", () => {
       foretold(0.8, true, 10),
       foretold(0.8, true, 30),
       foretold(0.8, true, 31),
+      foretold(0.8, true, 300),
       foretold(0.8, true),
       foretold(0.8, false),
       foretold(0, true, 20),
     );
-    expect(leadTimes).toEqual({ count: 4, early: 0.25, covered: 0.5, late: 0.25 });
+    expect(leadTimes).toEqual({ count: 5, early: 0.2, covered: 0.4, late: 0.4 });
   });
 
   it("tell how far off the demand of runs was that tell all of it: of network nobody did", () => {

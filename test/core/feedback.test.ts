@@ -43,6 +43,10 @@ describe("feedback", () => {
     expect(waste).toMatchObject({ outcome: "waste", gbSeconds: 2, bytes: 10, reason: "expired", runId: "planned-for" });
   });
 
+  it("wastes what the command loaded, where its end tells less: an object that others had brought is no bytes of its end", () => {
+    expect(settleEnd({ ...command, bytes: 500 }, end)).toMatchObject({ bytes: 500 });
+  });
+
   it("an end after a use settles nothing twice", () => {
     expect(settleEnd(command, { ...end, used: true })).toBeNull();
   });

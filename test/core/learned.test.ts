@@ -1,7 +1,10 @@
 // What outcomes teach, whoever tells them and however often.
 import { describe, expect, it } from "vitest";
 import { Learned } from "../../src/core/learned.ts";
+import { LearnedExport } from "../../src/core/learned-export.ts";
 import type { Outcome } from "../../src/protocol.ts";
+import { modelOf } from "./knowledge.ts";
+import { BASE_MS, record, run } from "./run.ts";
 
 const outcome = (changes: Partial<Outcome>): Outcome => ({
   outcomeId: "c1",
@@ -69,4 +72,79 @@ it("stored and restored it is the same", () => {
   expect(JSON.stringify(restored.text())).toBe(text);
   expect(restored.starts.learned()).toEqual(learned.starts.learned());
   expect(restored.knows("near", [{ seq: 300 }])).toBe(true);
+});
+
+describe("a sealed run", () => {
+  const model = modelOf({
+    next: {},
+    reach: { a: { b: { probability: 0.95, leadMs: [10, 20, 30] } } },
+    profiles: { a: {}, b: {} },
+  });
+  const EXPECTED_TERMS = { servicesMs: 0, transferMs: 100, coldStartMs: 200, queueMs: 0, hopsMs: 0, priceMs: 0 };
+  const placed = (...lines: Parameters<typeof run>) => {
+    const learned = new Learned();
+    learned.placed([{ runId: "run", cluster: "near", expectedTerms: EXPECTED_TERMS }]);
+    learned.sealed(run(...lines), model, BASE_MS + 1_000);
+    return learned.learning.placement.state();
+  };
+
+  it("tells what its placement came to, each wait once: of a start without its queue and its objects", () => {
+    const { clusters } = placed(record("a 0-900", { cluster: "near", coldStartMs: 350, queueMs: 50, fetchMs: 100 }));
+    // As expected: 100 ms of transfer and 200 ms of start.
+    expect(clusters.near).toMatchObject({ count: 2, factors: [1, 1, 1, 1, 1] });
+  });
+
+  it("says nothing of its placement where parts of it ran elsewhere", () => {
+    const far = record("b < a 10-60", { cluster: "far", fetchMs: 900 });
+    expect(placed(record("a 0-100", { cluster: "near", fetchMs: 900 }), far).clusters).toEqual({});
+  });
+
+  const surprised = (learned: Learned) => {
+    for (let i = 0; i < 40; i++) learned.sealed(run("a 0-100", "b < a 20-60"), model, BASE_MS + 1_000);
+    for (let i = 0; i < 10; i++) learned.sealed(run("a 0-100"), model, BASE_MS + 1_000);
+    return learned;
+  };
+
+  it("that shows a change of the workflow makes what was learned before weigh a tenth, but for what is frozen", () => {
+    const taught = (frozen: boolean) => {
+      const learned = new Learned();
+      for (let seq = 1; seq <= 100; seq++)
+        learned.take("near", [{ seq, outcome: outcome({ context: "x", task: "y" }) }], () => true);
+      if (frozen) learned.freeze(["gate"]);
+      return surprised(learned).learning.gate.learned()[0]!.observations;
+    };
+    expect(taught(false)).toBeCloseTo(10, 6);
+    expect(taught(true)).toBe(100);
+  });
+
+  it("ages what outcomes taught of each prediction: half of it after 140", () => {
+    const learned = new Learned();
+    const used = outcome({ context: "a", task: "b", foretold: 0.95 });
+    for (let seq = 1; seq <= 100; seq++) learned.take("near", [{ seq, outcome: used }], () => true);
+    for (let i = 0; i < 139; i++) learned.sealed(run("a 0-100", "b < a 20-60"), model, BASE_MS + 1_000);
+    expect(learned.learning.gate.learned()[0]!.observations).toBeCloseTo(50, 0);
+  });
+
+  it("has a change at its own end, and not later than now where its clock is ahead", () => {
+    expect(surprised(new Learned()).learning.drift.changes()[0]!.atMs).toBe(BASE_MS + 100);
+    const ahead = new Learned();
+    for (let i = 0; i < 40; i++) ahead.sealed(run("a 0-100", "b < a 20-60"), model, BASE_MS + 50);
+    for (let i = 0; i < 10; i++) ahead.sealed(run("a 0-100"), model, BASE_MS + 50);
+    expect(ahead.learning.drift.changes()[0]!.atMs).toBe(BASE_MS + 50);
+  });
+
+  it("changes go with the model: reset and taken over with it, and with no other part", () => {
+    const learned = surprised(new Learned());
+    const from = LearnedExport.shape.learned.parse(JSON.parse(JSON.stringify(learned.text())));
+    const changes = [...learned.learning.drift.changes()];
+    expect(changes).toHaveLength(1);
+    learned.reset("gate");
+    expect(learned.learning.drift.changes()).toEqual(changes);
+    learned.reset("model");
+    expect(learned.learning.drift.changes()).toEqual([]);
+    learned.adopt(["gate"], from);
+    expect(learned.learning.drift.changes()).toEqual([]);
+    learned.adopt(["model"], from);
+    expect(learned.learning.drift.changes()).toEqual(changes);
+  });
 });

@@ -1,7 +1,7 @@
 // The learners of outcomes one by one: gate, margins, placement, drift; each with what it must find and what it must leave.
 import { describe, expect, it } from "vitest";
 import { CORRECTED_TERMS, corrected, FACTOR_MAX, PlacementCorrections } from "../../src/core/corrections.ts";
-import { DriftDetector } from "../../src/core/drift.ts";
+import { CHANGES_MAX, DriftDetector } from "../../src/core/drift.ts";
 import { GateBeliefs } from "../../src/core/gate.ts";
 import { Learning } from "../../src/core/learning.ts";
 import { LeadMargins } from "../../src/core/margins.ts";
@@ -84,6 +84,20 @@ describe("beliefs of the gate", () => {
   });
 });
 
+it("what is remembered of pairs and transitions is bounded: the one noted longest ago makes room", () => {
+  const gate = new GateBeliefs();
+  const margins = new LeadMargins();
+  for (let i = 0; i < 8_200; i++) {
+    gate.note("A", "kept", 0.5, true);
+    gate.note("A", `B${i}`, 0.5, true);
+    margins.note("A", `B${i}`, { p10: 1, p50: 2, p90: 3 }, 2);
+  }
+  expect(gate.learned()).toHaveLength(8_192);
+  expect(gate.learned().some(({ task }) => task === "B0")).toBe(false);
+  expect(gate.learned().some(({ task }) => task === "kept")).toBe(true);
+  expect(margins.learned()).toHaveLength(8_192);
+});
+
 describe("margins of lead times", () => {
   const lead = { p10: 90, p50: 100, p90: 110 };
 
@@ -107,6 +121,14 @@ describe("margins of lead times", () => {
     expect(margins.correct("A", "B", lead)).toEqual({ p10: 360, p50: 400, p90: 440 });
     margins.note("A", "B", lead, Number.NaN);
     expect(margins.learned()[0]!.observations).toBe(3_005);
+  });
+
+  it("keep p10, p50 and p90 in order, whatever is to be corrected", () => {
+    const margins = new LeadMargins();
+    for (let i = 0; i < 100; i++) margins.note("A", "B", lead, 100);
+    const { p10, p50, p90 } = margins.correct("A", "B", { p10: 900, p50: 100, p90: 1 });
+    expect(p10).toBe(p50);
+    expect(p90).toBe(p50);
   });
 
   it("survive storage, and are frozen and reset", () => {
@@ -225,6 +247,20 @@ describe("drift", () => {
     const random = seededRandom(SEED);
     for (let i = 0; i < 10_000; i++) drift.note(run(0.7, random() < 0.7), i);
     expect(drift.changes().length).toBeLessThan(10);
+  });
+
+  it("keeps the latest changes in the order of their time, whatever order runs come in", () => {
+    const drift = new DriftDetector();
+    const changed = (atMs: number) => {
+      for (let i = 0; i < 40; i++) drift.note(run(0.95, true), atMs);
+      while (drift.note(run(0.95, false), atMs) === null);
+    };
+    changed(1_000);
+    changed(500);
+    expect(drift.changes().map(({ atMs }) => atMs)).toEqual([500, 1_000]);
+    for (let at = 0; at < CHANGES_MAX; at++) changed(2_000 + at);
+    expect(drift.changes()).toHaveLength(CHANGES_MAX);
+    expect(drift.changes()[0]!.atMs).toBe(2_000);
   });
 
   it("is not told of one surprising run", () => {
