@@ -225,6 +225,63 @@ describe("plan", () => {
     const [later] = await prefetches({ ...LINEAR, profiles: { ...LINEAR.profiles, C: { objects } } });
     expect(shared[0]).toMatchObject({ notBeforeMs: alone!.notBeforeMs, deadlineMs: alone!.deadlineMs });
     expect(alone!.deadlineMs).toBeLessThan(later!.deadlineMs);
+    // Kept for the later, and as likely as for the likelier: what is asked first is seldom read by B, nearly always by C.
+    const seldom = [{ ...objects[0]!, probability: 0.3 }];
+    const [both] = await prefetches({
+      ...LINEAR,
+      profiles: { ...LINEAR.profiles, B: { objects: seldom }, C: { objects } },
+    });
+    expect(both).toMatchObject({ deadlineMs: alone!.deadlineMs, probability: 0.9 });
+    expect(both!.expiresMs).toBeGreaterThan(alone!.expiresMs);
+  });
+
+  describe("an object of a later task", () => {
+    const large = { uri: "https://store/large", bytes: 500e6, probability: 1, producer: null };
+    const table: TableModel = {
+      ...LINEAR,
+      reach: { A: { B: { probability: 0.9, leadMs: [30_000, 31_000, 32_000] } } },
+      profiles: { A: {}, B: { objects: [large] } },
+    };
+    const fleet = (known: object) =>
+      fleetOf(
+        [
+          clusterOf("c", {
+            vms: [vmOf("vm", { warm: { A: 1 } })],
+            proximity: { store: { latencyMs: 50, bandwidthBytesPerSecond: 50e6 } },
+          }),
+        ],
+        { services: { store: { hosts: ["store"] } }, ...policy(known) },
+      );
+    const fetched = async (known: object) => {
+      const { plan: commands, skipped } = await plan(table, fleet(known));
+      const reasons = skipped.filter(({ uri }) => uri === large.uri).map(({ reason }) => reason);
+      return { fetch: commands.find(({ uri }) => uri === large.uri), reasons };
+    };
+
+    it("is there before it is read, and its load of 10 s does not begin at once where it has 30", async () => {
+      const { fetch } = await fetched({});
+      expect(fetch!.notBeforeMs).toBeGreaterThan(NOW_MS + 12_000);
+      expect(fetch!.notBeforeMs + 10_050).toBeLessThan(fetch!.deadlineMs);
+    });
+
+    it("is left where moving it in vain would cost more than it saves, and is told so", async () => {
+      // 0.9 × 10 s saved against 0.1 × 0.47 GB at 200 s a GB: just below, and at 190 just above.
+      const dear = await fetched({ msPerGb: 200_000 });
+      expect(dear.fetch).toBeUndefined();
+      expect(dear.reasons).toEqual([expect.stringMatching(/^below the gate: 0\.90 × 10050\.0 ms saved is not more/)]);
+      expect((await fetched({ msPerGb: 190_000 })).fetch).toMatchObject({ task: "B" });
+    });
+  });
+
+  it("believes what outcomes taught the gate: what is never used where it was foretold is no longer prepared", async () => {
+    const asked: string[] = [];
+    const probability = (context: string, task: string, foretold: number) => {
+      asked.push(`${context} ${task} ${foretold}`);
+      return task === "B" ? 0.001 : foretold;
+    };
+    const { plan: commands } = await plan({ ...LINEAR, adjustments: { gate: { probability } } });
+    expect(commands.map(({ task }) => task)).toEqual(["C"]);
+    expect(asked).toEqual(["A B 1", "A C 0.9"]);
   });
 
   it.each([

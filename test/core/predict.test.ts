@@ -44,6 +44,13 @@ describe("predict", () => {
     ]);
   });
 
+  it("takes into the tree what is more likely to execute than not", () => {
+    const seldom = { probability: 0.49, leadMs: [90, 100, 120] as [number, number, number] };
+    const reach = { A: { ...LINEAR.reach.A, C: seldom } };
+    const { chains } = predictionOf(ask("A"), modelOf({ ...LINEAR, reach }));
+    expect(chains[0]).toEqual({ shape: "tree", tasks: ["A", "B"], probability: 1 });
+  });
+
   it("invents nothing for a task it has never seen", () => {
     const prediction = predictionOf(ask("unseen"), modelOf(LINEAR));
     expect(prediction).toMatchObject({ modelVersion: 7, next: [], reach: [] });

@@ -216,6 +216,10 @@ describe("alerts", () => {
     await plan("active", 0.95, "already warm on vm-1");
     expect(await alerts()).toEqual([]);
     await plan("active", 0.95, "budget of 0 commands in flight");
+    // What runs waited for that no plan was sent for is nobody's lack.
+    await testEnv.DB.prepare("UPDATE outcome_hours SET unsent = 1 WHERE workspace = ?1").bind(world.workspace).run();
+    expect(await alerts()).toEqual([]);
+    await testEnv.DB.prepare("UPDATE outcome_hours SET unsent = 0 WHERE workspace = ?1").bind(world.workspace).run();
     expect(await alerts()).toEqual(["never_prepared b 10"]);
     expect((await ask("?limit=0")).alerts[0]!.detail).toContain("budget of 0 commands in flight");
     await settled("paris", "b", "hit");
