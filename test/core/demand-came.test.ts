@@ -1,8 +1,9 @@
 // What a run came to, of each resource that is known of all of it.
 import { expect, test } from "vitest";
-import { cameOf } from "../../src/core/demand-came.ts";
+import { cameOf, expectedOf } from "../../src/core/demand-came.ts";
 import { assembleRun } from "../../src/core/profile.ts";
 import type { RunRecord } from "../../src/core/records.ts";
+import { LINEAR, modelOf } from "./knowledge.ts";
 
 const record = (
   executionId: string,
@@ -54,4 +55,19 @@ test.each<[string, RunRecord[], object]>([
   ],
 ])("%s", (_, records, expected) => {
   expect(cameOf(assembleRun(records))).toEqual(expected);
+});
+
+test("expected is as the first task's allocation would have it: the whole tree, and the end of its latest likely task", () => {
+  const seldom = { probability: 0.3, leadMs: [900, 900, 900] as [number, number, number] };
+  const model = modelOf({
+    ...LINEAR,
+    reach: { A: { ...LINEAR.reach.A, D: seldom } },
+    profiles: { ...LINEAR.profiles, C: { durationMs: { p10: 300, p50: 300, p90: 300 } } },
+  });
+  const { chain, demand } = expectedOf(assembleRun([record("A", null, 0, 400)]), model)!;
+  expect(chain).toEqual(["A", "B", "C"]);
+  // C comes after 100 ms and takes 300; D comes in three of ten runs only: the tree does without it.
+  expect(demand.durationMs).toBe(400);
+  expect(demand.cpuMs).toBeCloseTo(20 * (1 + 1 + 0.9), 9);
+  expect(expectedOf(assembleRun([record("unknown", null, 0, 400)]), model)).toBeNull();
 });
