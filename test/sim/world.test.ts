@@ -1,13 +1,14 @@
 // The simulated world by itself: waits, instances and memory of single runs that can be worked out by hand.
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { Accounts } from "../../src/sim/accounting.ts";
+import { Accounts } from "../../src/sim/accounting.ts";
 import { arrivalsOf } from "../../src/sim/arrivals.ts";
 import { fixedColdStarts } from "../../src/sim/cold-starts.ts";
 import { clairvoyant, runClairvoyant } from "../../src/sim/policies/clairvoyant.ts";
 import { fixed } from "../../src/sim/policies/fixed.ts";
 import { greedyDual } from "../../src/sim/policies/greedy-dual.ts";
 import { hybridHistogram } from "../../src/sim/policies/hybrid-histogram.ts";
+import { Pool } from "../../src/sim/pool.ts";
 import type { Workload } from "../../src/sim/workload.ts";
 import { type Policy, World } from "../../src/sim/world.ts";
 import { NESTED, PARALLEL, type Step, workloadOfSteps } from "./logs.ts";
@@ -71,6 +72,14 @@ describe("waits", () => {
     // All three arrive within a second of each other and a run takes a tenth of it.
     const accounts = await run(workloadOfSteps(twice, 4), fixed(60), { gapSeconds: 0.001 });
     expect(accounts.coldExecutions).toBe(6);
+  });
+
+  it("for a start under way are taken only where a start of one's own would take longer", () => {
+    const pool = new Pool(0, GB, new Accounts(1), { gb: 0 });
+    const ahead = pool.bear(0, 500, "starting");
+    expect(pool.take(100, 400)).toBeNull();
+    expect(pool.take(100, 401)).toBe(ahead);
+    expect(pool.take(100, 401)).toBeNull();
   });
 });
 
