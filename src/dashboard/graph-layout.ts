@@ -31,7 +31,7 @@ export interface Point {
 export interface Drawing {
   width: number;
   height: number;
-  /** Upper left corners. */
+  /** Upper left corners; in reading order, which is the order of the Tab key. */
   nodes: { task: Task; at: Point }[];
   /** From the source's border over bends to the target's border; `shareAt` is the middle of its number, if it has one. */
   edges: { transition: Transition; points: Point[]; shareAt: Point | null }[];
@@ -102,10 +102,12 @@ function layOutPart(tasks: Task[], transitions: Transition[]): Drawing {
   return {
     width,
     height,
-    nodes: tasks.map((task) => {
-      const { x, y } = graph.node(task.task) as Point;
-      return { task, at: { x: x - NODE_WIDTH / 2, y: y - NODE_HEIGHT / 2 } };
-    }),
+    nodes: tasks
+      .map((task) => {
+        const { x, y } = graph.node(task.task) as Point;
+        return { task, at: { x: x - NODE_WIDTH / 2, y: y - NODE_HEIGHT / 2 } };
+      })
+      .sort((a, b) => a.at.x - b.at.x || a.at.y - b.at.y),
     edges: transitions.map((transition) => {
       const drawn = graph.edge(transition.source, transition.target, transition.kind);
       const { points, x, y } = drawn as Point & { points: Point[] };

@@ -1,7 +1,8 @@
 // The graph as a picture and, for whoever cannot see it, as a table. A task links to what follows it.
-import type { GraphAnswer } from "../protocol.ts";
+import type { ChainsAnswer, GraphAnswer } from "../protocol.ts";
 import {
   bytes,
+  counted,
   el,
   fitted,
   ms,
@@ -15,16 +16,15 @@ import {
   textWidth,
   type View,
 } from "./dom.ts";
+import { bestChains, type Choice, isLarge, mostFrequent } from "./graph-choice.ts";
 import { layOut, NODE_HEIGHT, NODE_WIDTH, type Point, type Task, type Transition } from "./graph-layout.ts";
 
-/** The most frequent ones: beyond, a picture tells nothing. */
-const TASKS_DRAWN_MAX = 60;
-const TRANSITIONS_DRAWN_MAX = 160;
 const TRANSITIONS_LISTED_MAX = 300;
 /** Left and right of a name in its box, px. */
 const PADDING = 8;
 
-export function graphView(graph: GraphAnswer): View {
+/** `asksFrequent`: of a large graph the most frequent tasks, instead of the best chains. */
+export function graphView(graph: GraphAnswer, chains: ChainsAnswer, asksFrequent: boolean): View {
   if (graph.tasks.length === 0)
     return [
       quiet(
@@ -32,23 +32,27 @@ export function graphView(graph: GraphAnswer): View {
       ),
       el("pre", {}, "npm run -s forechain -- import FILE…"),
     ];
-  const tasks = [...graph.tasks].sort((a, b) => b.count - a.count).slice(0, TASKS_DRAWN_MAX);
-  const drawn = new Set(tasks.map((task) => task.task));
-  const transitions = graph.transitions
-    .filter((transition) => drawn.has(transition.source) && drawn.has(transition.target))
-    .sort((a, b) => b.count - a.count)
-    .slice(0, TRANSITIONS_DRAWN_MAX);
-  const left = graph.tasks.length - tasks.length + graph.transitions.length - transitions.length;
+  const best = isLarge(graph) && !asksFrequent ? bestChains(graph, chains) : null;
+  const choice = best !== null && best.tasks.length > 0 ? best : mostFrequent(graph);
   return [
     el(
       "div",
       { class: "scroll", tabindex: 0, role: "region", "aria-label": "Picture of the graph" },
-      picture(tasks, transitions),
+      picture(choice.tasks, choice.transitions),
     ),
     quiet("Numbers are probabilities; a line without one is nearly always taken. A task leads to what follows it."),
-    left > 0 ? quiet(`The most frequent are drawn; ${number(left)} tasks and transitions are not.`) : null,
+    leftOut(graph, choice),
     el("details", { id: "graph-table" }, el("summary", {}, "As a table"), transitionTable(graph)),
   ];
+}
+
+function leftOut(graph: GraphAnswer, { tasks, transitions, chains }: Choice): HTMLElement | null {
+  if (tasks.length === graph.tasks.length && transitions.length === graph.transitions.length) return null;
+  const whose = chains === null ? "The most frequent" : `${counted(chains, "chain")} where preparation pays most`;
+  return quiet(
+    `${whose}: ${number(tasks.length)} of ${counted(graph.tasks.length, "task")} and ` +
+      `${number(transitions.length)} of ${counted(graph.transitions.length, "transition")} are drawn. GET /v1/graph?format=dot has all.`,
+  );
 }
 
 function picture(tasks: Task[], transitions: Transition[]): SVGElement {
@@ -90,7 +94,7 @@ function node({ task, count }: Task, { x, y }: Point): SVGElement {
   return svg(
     "a",
     { href: taskLink(task) },
-    svg("title", {}, `${task}: ${number(count)} executions`),
+    svg("title", {}, `${task}: ${counted(count, "execution")}`),
     svg("rect", { x, y, width: NODE_WIDTH, height: NODE_HEIGHT, rx: 6 }),
     svg("text", { x: x + PADDING, y: y + 17 }, fitted(operation, room, 12)),
     svg("text", { x: x + PADDING, y: y + 32, class: "quiet" }, below),

@@ -15,6 +15,7 @@ import { chainView } from "./chain-view.ts";
 import { clusterView } from "./cluster-view.ts";
 import { counted, el, quiet, taskLink, type View } from "./dom.ts";
 import { forecastView } from "./forecast-view.ts";
+import { isLarge } from "./graph-choice.ts";
 import { graphView } from "./graph-view.ts";
 import { learningView, scoresView } from "./learning-view.ts";
 import { headlineView, outcomeView } from "./outcome-view.ts";
@@ -36,8 +37,8 @@ let timer = 0;
 /** When everything that is shown was read last; 0: never. */
 let freshMs = 0;
 let graphKnown: { graph: GraphAnswer; atMs: number } | null = null;
-/** Of the graph whose chains are shown. */
-let chainsVersion = -1;
+/** Of the graph version that is shown: mining them costs more than the other answers. */
+let chainsKnown: { chains: ChainsAnswer; version: number } | null = null;
 /** First task of the chain with the highest score: its forecast is shown while nobody has asked for another. */
 let worthiest = "";
 /** Version and task of the forecast that is shown; "" where none was answered. */
@@ -81,14 +82,10 @@ async function refresh(key: string): Promise<void> {
   const { starts, holds, placement, drift, frozen } = learning;
   draw("learning", [starts, holds, placement, drift, frozen], () => learningView(learning));
   draw("clusters", fleet.clusters, () => clusterView(fleet.clusters, Date.now()));
-  draw("graph", graph, () => graphView(graph));
-  if (graph.version !== chainsVersion) {
-    // Mining costs more than the other answers: only for a new version.
-    const chains = await ask<ChainsAnswer>(`/v1/chains?limit=${CHAINS_SHOWN}`, key);
-    draw("chains", chains, () => chainView(chains));
-    worthiest = chains.chains[0]?.tasks[0] ?? "";
-    chainsVersion = graph.version;
-  }
+  const chains = await chainsOf(key, graph.version);
+  drawGraph();
+  draw("chains", chains, () => chainView(chains));
+  worthiest = chains.chains[0]?.tasks[0] ?? "";
   await forecast(key, graph.version);
   draw("known", graph.tasks.length, () => options(graph));
   draw("allocations", recent.allocations, () => allocationView(recent.allocations));
@@ -100,6 +97,23 @@ async function graphOf(key: string, version: number): Promise<GraphAnswer> {
     graphKnown = { graph: await ask<GraphAnswer>("/v1/graph", key), atMs: Date.now() };
   }
   return graphKnown!.graph;
+}
+
+async function chainsOf(key: string, version: number): Promise<ChainsAnswer> {
+  if (chainsKnown?.version !== version) {
+    chainsKnown = { chains: await ask<ChainsAnswer>(`/v1/chains?limit=${CHAINS_SHOWN}`, key), version };
+  }
+  return chainsKnown.chains;
+}
+
+/** Of what was read last: also when somebody asks for another picture of it. */
+function drawGraph(): void {
+  if (graphKnown === null || chainsKnown === null) return;
+  const { graph } = graphKnown;
+  const { chains } = chainsKnown;
+  const asksFrequent = (byId("frequent") as HTMLInputElement).checked;
+  byId("frequent-choice").hidden = !isLarge(graph) || chains.chains.length === 0;
+  draw("graph", [graph, isLarge(graph) ? chains : null, asksFrequent], () => graphView(graph, chains, asksFrequent));
 }
 
 /** Of the time that was chosen; all of it: no window. */
@@ -150,11 +164,21 @@ function draw(id: string, data: unknown, view: () => View): void {
   const section = byId(id);
   const open = new Set([...section.querySelectorAll("details[open]")].map((details) => details.id));
   const scrolled = section.querySelector(".scroll")?.scrollLeft ?? 0;
-  const focused = document.activeElement?.closest("details")?.id;
+  const focused = document.activeElement;
+  const again = section.contains(focused) ? selectorOf(focused!) : null;
   section.replaceChildren(...view().filter((node) => node !== null));
   for (const details of section.querySelectorAll("details")) details.open = open.has(details.id);
   section.querySelector(".scroll")?.scrollTo({ left: scrolled });
-  if (focused) section.querySelector<HTMLElement>(`#${CSS.escape(focused)} > summary`)?.focus();
+  if (again !== null) section.querySelector<HTMLElement | SVGElement>(again)?.focus();
+}
+
+/** Finds what had the focus, in the same section drawn anew; null: nothing like it would be there. */
+function selectorOf(element: Element): string | null {
+  const href = element.getAttribute("href");
+  if (href !== null) return `a[href="${CSS.escape(href)}"]`;
+  const details = element.closest("details")?.id;
+  if (details) return `#${CSS.escape(details)} > summary`;
+  return element.matches(".scroll") ? ".scroll" : null;
 }
 
 function show(signedIn: boolean): void {
@@ -178,7 +202,10 @@ async function poll(): Promise<void> {
   let againMs = POLL_MS;
   try {
     await refresh(key);
+    const isEntering = byId("enter").contains(document.activeElement);
     show(true);
+    // What was pressed is hidden by now: whoever has no mouse goes on at the top, not after the place where the form was.
+    if (isEntering) byId("summary").focus();
     freshMs = Date.now();
     byId("status").textContent = "";
   } catch (error) {
@@ -199,7 +226,7 @@ byId("enter").addEventListener("submit", (event) => {
   input.value = "";
   // It may be another workspace's.
   graphKnown = null;
-  chainsVersion = -1;
+  chainsKnown = null;
   worthiest = "";
   forecastOf = "";
   freshMs = 0;
@@ -215,6 +242,7 @@ window.addEventListener("hashchange", () => {
   void poll();
 });
 byId("window").addEventListener("change", () => void poll());
+byId("frequent").addEventListener("change", drawGraph);
 byId("leave").addEventListener("click", () => {
   sessionStorage.removeItem(KEY_ITEM);
   location.reload();

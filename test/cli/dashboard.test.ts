@@ -339,6 +339,59 @@ describe.skipIf(missing !== "")(`the first page${missing}`, () => {
     await page.close();
   });
 
+  it("leads by keyboard from the key to every part, in reading order, with the focus to be seen", async () => {
+    const page = await browser.newPage();
+    await page.goto(url);
+    await page.getByLabel(/A key with scope/).focus();
+    await page.keyboard.type(KEY);
+    await page.keyboard.press("Enter");
+    await page.locator("svg.graph").waitFor();
+    await page.locator("#summary:focus").waitFor();
+    const passed: string[] = [];
+    for (let press = 0; press < 40 && !passed.includes("graph-table"); press++) {
+      await page.keyboard.press("Tab");
+      const [name, outline] = (await page.evaluate(`(() => {
+        const at = document.activeElement;
+        return [at.id || at.parentElement.id || at.getAttribute("aria-label") || at.getAttribute("href"), getComputedStyle(at).outlineStyle];
+      })()`)) as [string, string];
+      expect(outline, name).toBe("solid");
+      passed.push(name);
+    }
+    expect(passed.slice(0, 3)).toEqual(["leave", "fit", "graph"]);
+    const boxes = await page
+      .locator("svg.graph a rect")
+      .evaluateAll((rects) => rects.map((rect) => Number(rect.getAttribute("x"))));
+    expect(passed).toHaveLength(3 + boxes.length + 1);
+    expect(boxes).toEqual(boxes.toSorted((a, b) => a - b));
+    await page.close();
+  });
+
+  it("draws the best chains of a large graph, and the most frequent tasks when asked", async () => {
+    const { "/v1/graph": small } = ANSWERS;
+    const tasks = Array.from({ length: 2_000 }, (_, i) => ({ task: `t${i}`, count: 3_000 - i }));
+    const hub = tasks.slice(1, 60).flatMap(({ task }) => [transition("t0", task, 0.1), transition(task, "t0", 0.2)]);
+    const chain = ["check", HOSTILE, "confirm"];
+    ANSWERS["/v1/graph"] = {
+      ...(small as object),
+      tasks: [...tasks, ...chain.map((task) => ({ task, count: 1 }))],
+      transitions: [...hub, transition("check", HOSTILE, 0.75), transition(HOSTILE, "confirm", 1)],
+    };
+    try {
+      const page = await signedIn();
+      await page.getByText("1 chain where preparation pays most: 3 of 2,003 tasks and 2 of 120 transitions").waitFor();
+      expect(await page.locator("svg.graph a title").allTextContents()).toEqual(
+        chain.map((task) => `${task}: 1 execution`),
+      );
+      expect(await page.locator("svg.graph > g > path").count()).toBe(2);
+      await page.getByLabel("Most frequent tasks instead of the best chains").check();
+      await page.getByText("The most frequent: 60 of 2,003 tasks and 80 of 120 transitions").waitFor();
+      expect(await page.locator("svg.graph a").count()).toBe(60);
+      await page.close();
+    } finally {
+      ANSWERS["/v1/graph"] = small;
+    }
+  });
+
   it("fits a phone in the dark, without scrolling sideways", async () => {
     const page = await signedIn({ viewport: { width: 360, height: 740 }, colorScheme: "dark" });
     await page.locator("svg.time-line").waitFor();
