@@ -1,5 +1,9 @@
 // Logs as workloads: which are refused with which reason, what a replayed run keeps of the log, and when runs arrive.
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
 import { arrivalsOf, checkArrivals } from "../../src/sim/arrivals.ts";
 import { workloadFault, workloadOf } from "../../src/sim/workload.ts";
@@ -87,6 +91,26 @@ describe("arrivals", () => {
     const arrivals = arrivalsOf(workload, "trace", 3_000, 1);
     expect([...arrivals.runs]).toEqual([5, 6, 7, 8, 9]);
     expect(arrivals.meanGapMs).toBe(60_000);
+  });
+
+  it("of a file of requests begin with its first, in order, and are no more than it has", () => {
+    const folder = mkdtempSync(join(tmpdir(), "forechain-arrivals-"));
+    try {
+      const file = join(folder, "requests.csv.gz");
+      const rows = [
+        "2023-11-16 18:17:05.0000000,1,2",
+        "2023-11-16 18:17:03.9799600,1,2",
+        "2023-11-16 18:18:03.9799600,1,2",
+      ];
+      writeFileSync(file, gzipSync(["TIMESTAMP,ContextTokens,GeneratedTokens", ...rows].join("\n")));
+      const { atMs, runs, meanGapMs } = arrivalsOf(workload, `azure-llm:${file}`, 10, 1);
+      expect([...atMs]).toEqual([0, 1_021, 60_000]);
+      expect([...runs].every((run) => run >= 5)).toBe(true);
+      expect(meanGapMs).toBe(30_000);
+      expect(arrivalsOf(workload, `azure-llm:${file}`, 2, 1).atMs).toHaveLength(2);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
   });
 
   it("that nobody can read are refused", () => {

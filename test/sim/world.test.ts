@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Accounts } from "../../src/sim/accounting.ts";
 import { arrivalsOf } from "../../src/sim/arrivals.ts";
+import { Cache } from "../../src/sim/cache.ts";
 import { fixedColdStarts } from "../../src/sim/cold-starts.ts";
 import { clairvoyant, runClairvoyant } from "../../src/sim/policies/clairvoyant.ts";
 import { fixed } from "../../src/sim/policies/fixed.ts";
@@ -170,6 +171,17 @@ describe("objects", () => {
     // 30 MB at 10 MB/s in the first run; what the run itself wrote is new in the second, the given object is still there.
     expect(accounts.fetchWaitMs).toBeCloseTo(4_000, 0);
     expect(accounts.demandBytes).toBe(40e6);
+  });
+
+  it("that are still on their way are waited for by whoever reads them, and are no waste", () => {
+    const accounts = new Accounts(1);
+    const cache = new Cache(accounts, 1_000_000);
+    cache.prefetch(1, 500_000, 0);
+    expect(cache.read(1, 500_000, 200)).toBe(500);
+    expect(cache.read(1, 500_000, 700)).toBe(700);
+    cache.prefetch(2, 1_000, 700);
+    cache.close();
+    expect(accounts).toMatchObject({ prefetchBytes: 501_000, usedPrefetchBytes: 500_000, wastedBytes: 1_000 });
   });
 
   it("cost the run-clairvoyant no wait where there is time", async () => {
