@@ -172,6 +172,42 @@ describe("learned holds", () => {
     expect(holds.holdMs("T")).toBeGreaterThanOrEqual(100_000);
   });
 
+  it("stay as they are while frozen, whatever comes", () => {
+    const holds = new KeepAlive({ msPerGbSecond: 20, fixedMs: 60_000 });
+    const call = (at: number) => {
+      holds.called("T", at * 200_000, { expectedMs: 0, atMostMs: 0 }, 1, GB);
+      holds.released("T", at * 200_000 + 100, GB);
+    };
+    for (let at = 0; at < 50; at++) call(at);
+    expect(holds.holdMs("T")).toBe(0);
+    holds.frozen = true;
+    const frozen = holds.state();
+    call(50);
+    holds.missed("T", 1);
+    holds.fade(0.1);
+    holds.price.prepared(1_000);
+    expect(holds.state()).toEqual(frozen);
+  });
+
+  it("are no longer than a tenth of what was watched before a change", () => {
+    const holds = new KeepAlive({ msPerGbSecond: 0.01, fixedMs: 60_000 });
+    for (let at = 0; at < 100; at++) {
+      holds.called("T", at * 90_000, { expectedMs: 5_000, atMostMs: 5_000 }, 1, GB);
+      holds.released("T", at * 90_000, GB);
+    }
+    const { sinceMs, untilMs } = holds.state().tasks.T!;
+    holds.fade(0.1);
+    expect(holds.state().tasks.T).toMatchObject({ sinceMs: untilMs - 0.1 * (untilMs - sinceMs), untilMs });
+  });
+
+  it("watch so many idle runtimes of a task at most: the one that was released longest ago is given up", () => {
+    const holds = new KeepAlive({ msPerGbSecond: 20, fixedMs: 60_000 });
+    for (let at = 0; at < 4_100; at++) holds.released("T", at, GB);
+    const { releasesMs } = holds.state().tasks.T!;
+    expect(releasesMs).toHaveLength(4_096);
+    expect(releasesMs[0]).toBe(4);
+  });
+
   it("tell what was learned", () => {
     const holds = new KeepAlive({ msPerGbSecond: 20, fixedMs: 60_000 });
     holds.released("T", 0, GB);

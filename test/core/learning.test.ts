@@ -189,6 +189,23 @@ describe("corrections of the placement terms", () => {
     expect(Math.abs(corrections.factors("a").coldStartMs - 1)).toBeLessThan(0.5);
   });
 
+  it("learn nothing of a wait that nobody measured, or of a term that was not expected", () => {
+    const corrections = new PlacementCorrections();
+    const state = corrections.state();
+    corrections.note("near", "root", "servicesMs", 100, Number.NaN);
+    corrections.note("near", "root", "servicesMs", 100, -1);
+    corrections.note("near", "root", "servicesMs", 0, 100);
+    expect(corrections.state()).toEqual(state);
+  });
+
+  it("remember so many clusters and chains: the one noted longest ago makes room", () => {
+    const corrections = new PlacementCorrections();
+    for (let i = 0; i < 8_200; i++) corrections.note(`c${i}`, `root ${i}`, "servicesMs", 100, 100);
+    expect(corrections.learned()).toHaveLength(4_096);
+    expect(Object.keys(corrections.state().offsets)).toHaveLength(8_192);
+    expect(corrections.learned().some(({ cluster }) => cluster === "c8199")).toBe(true);
+  });
+
   it("try only what is within a few percent of the best, and of that what is known least", () => {
     const corrections = new PlacementCorrections();
     for (let i = 0; i < 50; i++) note(corrections, "known", 1);

@@ -29,6 +29,15 @@ it("falls while less is held, to a bound, and rises again to the dial", () => {
   expect(priceAfter(300, 10_000, price)).toBe(DIAL);
 });
 
+it("moves at most once in ten seconds, however many idle times end", () => {
+  const burst = new MemoryPrice(DIAL);
+  const once = new MemoryPrice(DIAL);
+  for (let i = 0; i < 1_000; i++) burst.held(100, 10, 10_000 + i);
+  once.held(100, 10, 10_000);
+  expect(burst.msPerGbSecond).toBe(once.msPerGbSecond);
+  expect(once.msPerGbSecond).toBeLessThan(DIAL);
+});
+
 it("counts what was prepared", () => {
   const price = new MemoryPrice(DIAL);
   for (let i = 0; i < 5_000; i++) {
