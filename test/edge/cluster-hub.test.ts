@@ -93,6 +93,21 @@ describe("a report in the wrong state changes nothing", () => {
       ({ commandId, leaseId }) => report({ results: [{ commandId, leaseId, state: "failed" }] }, "vm-2"),
       "unknown command",
     ],
+    [
+      "use that another VM tells of",
+      ({ commandId }) =>
+        report({ uses: [{ commandId, runId: "r", executionId: "e", usedMs: 1, waitedMs: 0, savedMs: 9e9 }] }, "vm-2"),
+      "unknown command",
+    ],
+    [
+      "end that another VM tells of",
+      ({ commandId }) =>
+        report(
+          { ends: [{ commandId, endedMs: 1, used: false, reason: "expired", heldMs: 9e9, memoryBytes: 1, bytes: 0 }] },
+          "vm-2",
+        ),
+      "unknown command",
+    ],
   ])("%s", async (_, repeat, reason) => {
     const first = await leased();
     await done(first);
