@@ -10,7 +10,7 @@ import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
-import type { Command, Heartbeat, HeartbeatAnswer } from "../protocol.ts";
+import { type Command, HEARTBEAT_CALLS_MAX, type Heartbeat, type HeartbeatAnswer } from "../protocol.ts";
 import { Bundles, TaskCode } from "./bundles.ts";
 import { ObjectCache } from "./cache.ts";
 import { HubClock } from "./clock.ts";
@@ -106,7 +106,7 @@ async function assemble(config: AgentConfig, log: Log) {
   const declared = (task: string): HeartbeatAnswer["tasks"][string] | undefined => hub.answer?.tasks[task];
 
   const spool = await ExecutionSpool.open(config.stateFolder, (records) => sendExecutions(link, records, log), log);
-  const reports = createReports(link, log);
+  const reports = createReports(link, log, (results) => commands.told(results));
   const held = await openObjects(config, clock, reports, log);
   const { cache, containers, store, prepared, objects } = held;
   const reaper = startReaper();
@@ -116,7 +116,7 @@ async function assemble(config: AgentConfig, log: Log) {
   const timeoutMs = (task: string) => declared(task)?.timeoutMs ?? TIMEOUT_MS_DEFAULT;
   const record = (execution: Parameters<typeof spool.add>[0]) => spool.add(execution);
   const invoker = new Invoker({ cluster, vm, tasks, clock, pool, objects, prepared, timeoutMs, record });
-  const commands = new Commands({
+  const commands: Commands = new Commands({
     tasks,
     clock,
     objects: store,
@@ -151,6 +151,7 @@ async function assemble(config: AgentConfig, log: Log) {
       load: loadOf(cpuLoad(), pool, invoker),
       probes: probes.list(),
       released: idle.take(),
+      ...callsOf(commands),
     }),
   });
   const server = createAgentServer({
@@ -170,6 +171,12 @@ async function assemble(config: AgentConfig, log: Log) {
 function loadOf(cpu: number, pool: RuntimePool, invoker: Invoker): Heartbeat["load"] {
   const [memoryBytes, idleMemoryBytes] = [pool.memoryUsedBytes(), pool.memoryIdleBytes()];
   return { cpu, memoryBytes, idleMemoryBytes, executions: invoker.running() };
+}
+
+/** All of them or none: those that are not named count as lost. */
+function callsOf(commands: Commands): Pick<Heartbeat, "calls"> {
+  const calls = commands.calls();
+  return calls.length > HEARTBEAT_CALLS_MAX ? {} : { calls };
 }
 
 /** What is loaded, and what was prepared of it. */
@@ -250,7 +257,7 @@ function describe(
   port: number,
   capacity: Capacity,
   parts: { pool: RuntimePool; cache: ObjectCache; containers: Containers | null; clock: HubClock },
-): Omit<Heartbeat, "agentVersion" | "instanceId" | "load" | "probes" | "released" | "leaving"> {
+): Omit<Heartbeat, "agentVersion" | "instanceId" | "load" | "probes" | "released" | "calls" | "leaving"> {
   const url = config.announceUrl === "auto" ? `http://${hostOf(config.listen.host)}:${port}` : config.announceUrl;
   const { pool, cache, containers, clock } = parts;
   const uris = bounded([...(containers?.uris() ?? []), ...cache.uris(HEARTBEAT_URIS_MAX)]);

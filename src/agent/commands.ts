@@ -46,6 +46,8 @@ export class Commands {
   readonly #stopping = new AbortController();
   readonly #warmQueue: { deadlineMs: number; begin: () => void }[] = [];
   #warming = 0;
+  /** `execute` commands until the hub has their results. */
+  readonly #calls = new Set<string>();
   /** A `drain` has come: nothing new is prepared. */
   drained = false;
   readonly totals: Record<string, number> = {};
@@ -63,6 +65,7 @@ export class Commands {
     }
     const fresh: Known = { leaseId: command.leaseId, attempt: command.attempt, outcome: null };
     this.#known.set(command.commandId, fresh);
+    if (command.kind === "execute") this.#calls.add(command.commandId);
     void this.#carryOutSafely(command).then((outcome) => {
       fresh.outcome = outcome;
       const counter = `${command.kind} ${outcome.state}`;
@@ -78,6 +81,16 @@ export class Commands {
   /** The hub heard that it failed and asks again; nothing was left behind that a second try could double. */
   #isRetry(known: Known, command: Command): boolean {
     return known.outcome?.state === "failed" && command.attempt > known.attempt && command.kind !== "execute";
+  }
+
+  /** Calls under way, and those whose results the hub does not have yet. */
+  calls(): string[] {
+    return [...this.#calls];
+  }
+
+  /** The hub has these results, or will never have them. */
+  told(results: { commandId: string }[]): void {
+    for (const { commandId } of results) this.#calls.delete(commandId);
   }
 
   stop(): void {

@@ -19,17 +19,27 @@ const REPORTS_MAX = 10_000;
 /** The Worker takes 8 MiB; only answers of `execute` commands make a report large. */
 const BATCH_BYTES_MAX = 6 * 2 ** 20;
 
-export function createReports(link: Link, log: (line: string) => void): Reports {
+/** `onTold`: these results are accepted, or given up. */
+export function createReports(
+  link: Link,
+  log: (line: string) => void,
+  onTold: (results: CommandResult[]) => void,
+): Reports {
   return new Outbox<ReportItem>({
     lingerMs: LINGER_MS,
     batchMax: BATCH_MAX,
     batchBytesMax: BATCH_BYTES_MAX,
     bytesOf: ({ list, item }) => (list === "results" ? (item.response?.body.length ?? 0) : 0),
     itemsMax: REPORTS_MAX,
-    onDropped: (items, detail) => log(`${items.length} reports dropped: ${detail}`),
+    onDropped: (items, detail) => {
+      onTold(grouped(items).results);
+      log(`${items.length} reports dropped: ${detail}`);
+    },
     send: async (items) => {
-      const answer = await link.report(grouped(items));
+      const report = grouped(items);
+      const answer = await link.report(report);
       if (!answer.ok) return { ok: false, retry: retryable(answer), detail: answer.detail };
+      onTold(report.results);
       for (const { commandId, reason } of answer.answer.refused)
         log(`report on command ${commandId} refused: ${reason}`);
       return { ok: true };

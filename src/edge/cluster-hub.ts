@@ -11,7 +11,7 @@ import type { KeepAliveState } from "../core/keepalive-state.ts";
 import type { Admission, Offer } from "../core/pipeline.ts";
 import type { AgentReport, AgentReportAnswer, CommandsAnswer, Heartbeat } from "../protocol.ts";
 import type { Env } from "./env.ts";
-import { Admissions, policyOf, prefetchOf } from "./hub/admission.ts";
+import { Admissions, isPaused, policyOf, prefetchOf } from "./hub/admission.ts";
 import { HubAlarm, nextDueMs, SILENT_AFTER_MS } from "./hub/alarm.ts";
 import { HourlySpending } from "./hub/budget.ts";
 import { Calls, type ExecuteCall, type Executed, executeCommandOf, executedOf } from "./hub/calls.ts";
@@ -25,6 +25,7 @@ import {
   type HeartbeatResult,
   type HubConfig,
   type HubSummary,
+  superseded,
   type WrittenOutputs,
   withNames,
 } from "./hub/messages.ts";
@@ -65,7 +66,7 @@ export class ClusterHub extends DurableObject<Env> {
   readonly #holds: Holds;
   readonly #sockets: Sockets;
   readonly #delivery: Delivery;
-  readonly #calls = new Calls();
+  readonly #calls: Calls;
   readonly #fleet: FleetLink;
   readonly #alarm: HubAlarm;
   #identity: Identity | null;
@@ -84,6 +85,7 @@ export class ClusterHub extends DurableObject<Env> {
     this.#queue = new CommandQueue(this.#sql);
     this.#book = new OutcomeBook(this.#sql);
     this.#vms = new Vms(this.#sql, nowMs);
+    this.#calls = new Calls(this.#queue, this.#vms);
     this.#capacity = new Capacity(this.#sql, this.#vms, nowMs);
     this.#spending = new HourlySpending(this.#sql, nowMs);
     this.#admissions = new Admissions(this.#queue, this.#capacity, this.#vms, this.#spending);
@@ -91,11 +93,11 @@ export class ClusterHub extends DurableObject<Env> {
     this.#settlement = new Settlement(this.#queue, this.#book, this.#spending, this.#runs, this.#holds);
     this.#teaching = new Teaching(env, this.#sql, this.#book, this.#runs, this.#holds);
     this.#sockets = new Sockets(ctx);
-    this.#delivery = new Delivery(this.#queue, this.#sockets, this.#alarm, () => this.#isPaused());
+    this.#delivery = new Delivery(this.#queue, this.#sockets, this.#alarm, () => isPaused(this.#config));
     this.#fleet = new FleetLink(ctx, () => this.#summarise());
     // An alarm that was overdue when the object was evicted may never fire (workerd #3138): set again what is needed.
     if (this.#book.unflushed > 0) this.#flushAtMs = nowMs;
-    this.#alarm.by(Math.min(nextDueMs(this.#queue), this.#flushAtMs ?? Number.POSITIVE_INFINITY));
+    this.#alarm.by(Math.min(nextDueMs(this.#queue, this.#calls), this.#flushAtMs ?? Number.POSITIVE_INFINITY));
   }
 
   // ── From the Worker ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -155,7 +157,7 @@ export class ClusterHub extends DurableObject<Env> {
     const origin = { runId: call.runId, context: null, chain: null };
     this.#queue.enqueue(command, origin, nowMs, JSON.stringify(call.request));
     this.#delivery.deliver([call.vm], nowMs);
-    this.#changed(nowMs, command.expiresMs);
+    this.#changed(nowMs, Math.min(command.expiresMs, this.#calls.silentAtMs({ vm: call.vm, state: "queued" })));
     return executed;
   }
 
@@ -164,11 +166,9 @@ export class ClusterHub extends DurableObject<Env> {
   async heartbeat(workspace: string, cluster: string, vm: string, heartbeat: Heartbeat): Promise<HeartbeatResult> {
     const nowMs = Date.now();
     this.#know(workspace, cluster);
+    const before = this.#vms.get(vm);
     const met = this.#vms.receive(vm, heartbeat, nowMs);
-    if (met === "superseded") {
-      const detail = `Another agent process has taken over VM ${vm}; this one must stop.`;
-      return { ok: false, reason: "superseded", detail };
-    }
+    if (met === "superseded") return superseded(vm);
     // A poll that the process before left behind must not be given commands.
     if (met === "restarted" || met === "new") this.#delivery.dismiss(vm);
     if (met === "restarted" || heartbeat.leaving)
@@ -177,6 +177,7 @@ export class ClusterHub extends DurableObject<Env> {
       this.#vms.remove(vm);
       this.#giveUp(this.#queue.cancelQueued("refused: its agent left", nowMs, { vm, calls: true }), nowMs);
     }
+    this.#giveUp(this.#calls.endUnknown(vm, before, heartbeat, nowMs), nowMs);
     const { everyMs } = this.#vms;
     this.#holds.heard(heartbeat, everyMs, nowMs);
     this.#changed(nowMs, this.#holds.storeAtMs ?? Number.POSITIVE_INFINITY);
@@ -191,7 +192,7 @@ export class ClusterHub extends DurableObject<Env> {
       if (row.kind === "warm") this.#settlement.waste(this.#identity!.cluster, row, reason, nowMs);
     this.#queue.releaseLeases(vm, nowMs);
     // One that leaves finishes its calls first, and tells of them.
-    if (reason === "crashed") this.#giveUp(this.#queue.endCalls(vm, "its agent ended at work", nowMs), nowMs);
+    if (reason === "crashed") this.#giveUp(this.#calls.endAt(vm, nowMs), nowMs);
   }
 
   #giveUp(given: Given[], nowMs: number): void {
@@ -323,9 +324,7 @@ export class ClusterHub extends DurableObject<Env> {
     writeMeta(this.#sql, "config", config);
     this.#holds.configure(config);
     // On the way out too: what was put back meanwhile is the backlog that resuming must not send.
-    if (config.policy.mode !== before?.policy.mode && [config.policy.mode, before?.policy.mode].includes("paused")) {
-      this.#queue.cancelQueued("paused", nowMs);
-    }
+    if (isPaused(config) !== isPaused(before)) this.#queue.cancelQueued("paused", nowMs);
     for (const [task, { version }] of Object.entries(config.tasks)) {
       if (version === undefined || before?.tasks[task]?.version === version) continue;
       this.#queue.cancelQueued(`superseded by version ${version}`, nowMs, { task, keepVersion: version });
@@ -366,7 +365,7 @@ export class ClusterHub extends DurableObject<Env> {
   override async alarm(): Promise<void> {
     const nowMs = Date.now();
     this.#alarm.fired();
-    this.#giveUp(this.#queue.sweep(nowMs), nowMs);
+    this.#giveUp([...this.#queue.sweep(nowMs), ...this.#calls.endSilent(nowMs)], nowMs);
     // Without an identity nothing was ever asked of this hub.
     const cluster = this.#identity?.cluster ?? "";
     for (const kind of ["warm", "prefetch"] as const) {
@@ -381,7 +380,7 @@ export class ClusterHub extends DurableObject<Env> {
       this.#book.prune(nowMs - KEPT_MS);
     }
     this.#delivery.deliver(new Set([...this.#queue.dueVms(nowMs), ...this.#delivery.waiting()]), nowMs);
-    this.#changed(nowMs, Math.min(nextDueMs(this.#queue), this.#queue.nextDueMs(null) ?? Number.POSITIVE_INFINITY));
+    this.#changed(nowMs, nextDueMs(this.#queue, this.#calls, nowMs));
   }
 
   /** After every change: a summary to Fleet within a second, and the alarm if what happened is due before it. */
@@ -395,9 +394,5 @@ export class ClusterHub extends DurableObject<Env> {
     if (this.#identity) return;
     this.#identity = { workspace, cluster };
     writeMeta(this.#sql, "identity", this.#identity);
-  }
-
-  #isPaused(): boolean {
-    return policyOf(this.#config).mode === "paused";
   }
 }

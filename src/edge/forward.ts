@@ -58,7 +58,8 @@ export interface Call {
   /** For the task's own follow-up calls. */
   continuation: string;
   signal: AbortSignal;
-  timeoutMs: number;
+  /** When the task's time is over. */
+  endsMs: number;
 }
 
 export type Forwarded =
@@ -121,7 +122,7 @@ async function executeAt(hubs: Env["CLUSTER_HUB"], target: Target, call: Call, n
     executionId: call.context.executionId,
     vm,
     task: call.task,
-    timeoutMs: call.timeoutMs,
+    timeoutMs: Math.max(0, call.endsMs - nowMs),
     request: { method: call.method, path, headers, body: toBase64(body) },
   });
   const answer = await executed.catch((error: unknown) => ({

@@ -5,6 +5,9 @@ import { VmUrl } from "./declarations.ts";
 import { Bytes, DurationMs, Id, InstantMs, PlaceName, Probability, TaskName, Uri, Version } from "./names.ts";
 
 export const RuntimeState = z.enum(["starting", "ready", "busy"]);
+/** An agent that has more calls than this names none: they then last until their time is over. */
+export const HEARTBEAT_CALLS_MAX = 1_000;
+
 export const Heartbeat = z.strictObject({
   agentVersion: z.string().max(64),
   /** The agent's clock; the hub answers with its own, and the agent works with the difference. */
@@ -69,6 +72,8 @@ export const Heartbeat = z.strictObject({
     )
     .max(256)
     .optional(),
+  /** `execute` commands that this process has and whose results are not accepted yet: what the hub gave it and is not here is lost. */
+  calls: z.array(Id).max(HEARTBEAT_CALLS_MAX).optional(),
   /** True in the last heartbeat of a graceful stop. */
   leaving: z.boolean().optional(),
 });

@@ -314,4 +314,30 @@ describe("commands", () => {
   });
 });
 
+describe("heartbeats name the calls that came as commands", () => {
+  it("from when they came until the hub has their results", async () => {
+    const gate = await Gate.start();
+    const { hub } = await startTestAgent();
+    const headers = await hub.invokeHeaders("echo", { executionId: "e1" });
+    const path = `/wait?gate=${encodeURIComponent(gate.url)}`;
+    const call = hub.send({ kind: "execute", task: "echo", request: { method: "GET", path, headers, body: "" } });
+    // A command that is no call is not named.
+    await hub.result(hub.send({ kind: "warm", task: "echo" }));
+    await gate.untilHeld(1);
+    const saysNext = (calls: string[]) => {
+      const seen = hub.heartbeats.length;
+      return hub.until(() => hub.heartbeats.slice(seen).some((beat) => String(beat.calls) === String(calls)));
+    };
+    await saysNext([call]);
+    // The hub is away when the result comes: it is still this agent's to tell.
+    hub.failures.results = Array(4).fill(503);
+    gate.open();
+    await hub.until(() => hub.failures.results.length === 2);
+    expect(hub.results.some(({ commandId }) => commandId === call)).toBe(false);
+    await saysNext([call]);
+    expect(await hub.result(call)).toMatchObject({ state: "done" });
+    await saysNext([]);
+  });
+});
+
 type TestHubSend = Awaited<ReturnType<typeof startTestAgent>>["hub"]["send"];

@@ -7,10 +7,13 @@ export class Gate {
   readonly #server: Server;
   readonly #held: ServerResponse[] = [];
   #open = false;
+  /** Who has asked, ever. */
+  asked = 0;
   #watchers: (() => void)[] = [];
 
   private constructor() {
     this.#server = createServer((_request, response) => {
+      this.asked++;
       if (this.#open) response.end();
       else this.#held.push(response);
       for (const look of this.#watchers.splice(0)) look();

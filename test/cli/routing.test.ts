@@ -232,6 +232,23 @@ describe.skipIf(!HAS_PROC)(`a call through worker and agent${HAS_PROC ? "" : " (
     expect((await invoke("by%20command/x")).status).toBe(200);
   });
 
+  it("that a dead agent never had runs on another VM, once", { timeout: WITHIN_MS }, async () => {
+    const gate = await Gate.start();
+    agents.queued!.signal("SIGKILL");
+    await agents.queued!.exited;
+    // Nobody has noticed yet.
+    const call = invoke(`by%20command/wait?gate=${encodeURIComponent(gate.url)}`);
+    await startAgent("other", "by command");
+    await gate.untilHeld(1);
+    gate.open();
+    const answer = await call;
+    expect([answer.status, await answer.text(), gate.asked]).toEqual([200, "waited", 1]);
+    agents.queued = await startAgent("queued", "by command");
+    const commands = JSON.parse((await place.call("GET", "/v1/clusters/here/commands")).text);
+    expect(commands).toMatchObject({ states: { cancelled: 1 } });
+    expect(commands.states.queued).toBeUndefined();
+  });
+
   it("goes to the newer of two agents of one VM; the older one ends, with code 3", { timeout: WITHIN_MS }, async () => {
     await startAgent("reached", "direct", "reached-again");
     expect(await agents.reached!.exited).toBe(3);

@@ -17,6 +17,10 @@ export function policyOf(config: HubConfig | null): Policy {
   return config?.policy ?? POLICY_DEFAULT;
 }
 
+export function isPaused(config: HubConfig | null): boolean {
+  return policyOf(config).mode === "paused";
+}
+
 export interface Admitted {
   admission: Admission;
   /** VMs that were given commands, and when the first of these expires. */
@@ -68,8 +72,8 @@ export class Admissions {
   }
 
   #refusalOf(command: PlannedCommand, config: HubConfig | null, bytesInFlight: number, nowMs: number): string | null {
-    const { mode, budgets } = policyOf(config);
-    if (mode === "paused") return "paused";
+    if (isPaused(config)) return "paused";
+    const { budgets } = policyOf(config);
     const own = this.#spending.current(nowMs);
     const spent: Spent = {
       inFlight: this.#queue.inFlight + this.spentElsewhere.inFlight,

@@ -33,7 +33,10 @@ export class Delivery {
       const nowMs = Date.now();
       const commands = this.#lease(vm, max, nowMs);
       if (commands.length > 0 || nowMs >= untilMs) return { nowMs, commands };
-      const stillFirst = await this.#waiters.wait(vm, Math.min(untilMs, this.#queue.nextDueMs(vm) ?? untilMs) - nowMs);
+      const stillFirst = await this.#waiters.wait(
+        vm,
+        Math.min(untilMs, this.#queue.nextDueMs(vm, nowMs) ?? untilMs) - nowMs,
+      );
       if (!stillFirst) return { nowMs: Date.now(), commands: [] };
     }
   }
@@ -50,7 +53,8 @@ export class Delivery {
   push(vm: string, nowMs: number): void {
     const commands = this.#lease(vm, PUSHED_MAX, nowMs);
     if (commands.length > 0) this.#sockets.send(vm, { type: "commands", answer: { nowMs, commands } });
-    this.#alarm.by(this.#queue.nextDueMs(vm) ?? Number.POSITIVE_INFINITY);
+    const isMore = commands.length === PUSHED_MAX;
+    this.#alarm.by(isMore ? nowMs : (this.#queue.nextDueMs(vm, nowMs) ?? Number.POSITIVE_INFINITY));
   }
 
   /** The VM's waiting poll ends with nothing: its connection is dead, or its process gone. */
@@ -64,7 +68,7 @@ export class Delivery {
   }
 
   #lease(vm: string, max: number, nowMs: number): CommandsAnswer["commands"] {
-    const commands = this.#isPaused() ? [] : this.#queue.lease(vm, max, nowMs);
+    const commands = this.#queue.lease(vm, max, nowMs, this.#isPaused());
     if (commands.length > 0) this.#alarm.by(nowMs + Math.min(...commands.map((command) => command.leaseMs)));
     return commands;
   }

@@ -65,3 +65,9 @@ export interface WrittenOutputs {
 export type HeartbeatResult =
   | { ok: true; answer: Omit<HeartbeatAnswer, "invokeKey"> }
   | { ok: false; reason: "superseded"; detail: string };
+
+/** To an earlier process of a VM. */
+export function superseded(vm: string): HeartbeatResult {
+  const detail = `Another agent process has taken over VM ${vm}; this one must stop.`;
+  return { ok: false, reason: "superseded", detail };
+}

@@ -31,6 +31,9 @@ export interface Given {
   reason: string;
 }
 
+/** Without what it says, which may be long. */
+export type CallRow = Pick<CommandRow, "command_id" | "vm" | "state" | "changed_ms">;
+
 export type ResultAccepted =
   | { ok: true; command: CommandRow; failed: string | null }
   | { ok: false; reason: "unknown command" | "stale lease" | "settled before" };
@@ -122,15 +125,16 @@ export class CommandQueue {
     return true;
   }
 
-  /** Leases what is due on a VM, most urgent first. */
-  lease(vm: string, max: number, nowMs: number): Command[] {
+  /** Leases what is due on a VM, most urgent first; of a paused workspace only its users' calls. */
+  lease(vm: string, max: number, nowMs: number, isPaused = false): Command[] {
     const due = this.#sql
       .exec<CommandRow>(
         `SELECT * FROM commands WHERE vm = ? AND state = 'queued' AND not_before_ms <= ? AND expires_ms > ?
-         ORDER BY deadline_ms LIMIT ?`,
+         AND (kind = 'execute' OR ?) ORDER BY deadline_ms LIMIT ?`,
         vm,
         nowMs,
         nowMs,
+        isPaused ? 0 : 1,
         max,
       )
       .toArray();
@@ -153,13 +157,16 @@ export class CommandQueue {
     });
   }
 
-  /** When the next queued command of a VM (null: of any) becomes due; null if there is none. */
-  nextDueMs(vm: string | null): number | null {
-    const query = "SELECT min(not_before_ms) AS at FROM commands WHERE state = 'queued'";
+  /**
+   * When the next queued command of a VM (null: of any) becomes due, of those that were not by `afterMs`; null if there is none.
+   * (What was due and is queued still waits for its agent, not for a time.)
+   */
+  nextDueMs(vm: string | null, afterMs = -1): number | null {
+    const query = "SELECT min(not_before_ms) AS at FROM commands WHERE state = 'queued' AND not_before_ms > ?";
     const cursor =
       vm === null
-        ? this.#sql.exec<{ at: number | null }>(query)
-        : this.#sql.exec<{ at: number | null }>(`${query} AND vm = ?`, vm);
+        ? this.#sql.exec<{ at: number | null }>(query, afterMs)
+        : this.#sql.exec<{ at: number | null }>(`${query} AND vm = ?`, afterMs, vm);
     return cursor.one().at;
   }
 
@@ -267,13 +274,22 @@ export class CommandQueue {
     );
   }
 
-  /** The process that had taken them is dead: no answer to these calls will come, though they may have run. */
-  endCalls(vm: string, reason: string, nowMs: number): Given[] {
-    const calls = this.#sql
-      .exec<CommandRow>("SELECT * FROM commands WHERE vm = ? AND state = 'leased' AND kind = 'execute'", vm)
+  /** Users' calls that no agent has yet, or that one is at. (In two: an index holds each state.) */
+  calls(): CallRow[] {
+    const columns = "SELECT command_id, vm, state, changed_ms FROM commands";
+    return this.#sql
+      .exec<CallRow>(
+        `${columns} WHERE state = 'queued' AND kind = 'execute'
+         UNION ALL ${columns} WHERE state = 'leased' AND kind = 'execute'`,
+      )
       .toArray();
-    for (const { command_id } of calls) this.#end(command_id, "failed", reason, nowMs);
-    return calls.map((command) => ({ command, reason }));
+  }
+
+  /** No answer to this call will come; one that an agent had may have run. */
+  endCall({ command_id: commandId, state }: CallRow, reason: string, nowMs: number): Given {
+    const command = this.get(commandId)!;
+    this.#end(commandId, state === "queued" ? "cancelled" : "failed", reason, nowMs);
+    return { command, reason };
   }
 
   /** Gone: the next plan for the same thing needs a command of its own. */

@@ -25,6 +25,8 @@ export interface VmState {
   tasks: Set<string>;
   superseded: string[];
   storedMs: number;
+  /** This process's first heartbeat here; after an eviction, the hub's start. */
+  sinceMs: number;
   /** Runtimes that said ready since the heartbeat, by task. */
   readySince: Map<string, number>;
 }
@@ -41,7 +43,7 @@ export class Vms {
     for (const row of rows) {
       const heartbeatMs = nowMs - row.heartbeat_ms <= STORED_FRESH_MS ? nowMs : row.heartbeat_ms;
       const state = stateOf(JSON.parse(row.heartbeat), heartbeatMs, JSON.parse(row.superseded));
-      this.#byName.set(row.vm, { ...state, storedMs: row.heartbeat_ms });
+      this.#byName.set(row.vm, { ...state, storedMs: row.heartbeat_ms, sinceMs: nowMs });
     }
   }
 
@@ -58,6 +60,7 @@ export class Vms {
     if (before && isNew) superseded.unshift(before.heartbeat.instanceId);
     const state = stateOf(heartbeat, nowMs, superseded.slice(0, SUPERSEDED_MAX));
     state.storedMs = before?.storedMs ?? 0;
+    if (before && !isNew) state.sinceMs = before.sinceMs;
     this.#byName.set(vm, state);
     if (isNew || nowMs - state.storedMs >= STORED_EVERY_MS) this.#store(vm, state, nowMs);
     if (!isNew) return "known";
@@ -126,7 +129,7 @@ export class Vms {
 
 function stateOf(heartbeat: Heartbeat, heartbeatMs: number, superseded: string[]): VmState {
   const tasks = new Set(heartbeat.tasks.map(({ task }) => task));
-  return { heartbeat, heartbeatMs, tasks, superseded, storedMs: 0, readySince: new Map() };
+  return { heartbeat, heartbeatMs, tasks, superseded, storedMs: 0, sinceMs: heartbeatMs, readySince: new Map() };
 }
 
 function summaryOf(vm: string, state: VmState, urisMax: number): VmSummary {

@@ -91,7 +91,7 @@ invokeRoutes.all("/v1/invoke/:task/*", requireScope("invoke"), async (c) => {
     context: contextOf(request, placed, read.origin.links, fleet),
     continuation,
     signal: AbortSignal.any([c.req.raw.signal, AbortSignal.timeout(timeoutMs)]),
-    timeoutMs,
+    endsMs: Date.now() + timeoutMs,
   };
   const sent = await send(c.env, placed, call, fleet);
   release(c, request, placed);
@@ -142,7 +142,12 @@ function failure(c: Context<AppEnv>, target: Target, failed: Exclude<Sent["forwa
       // Whoever asked may be gone, or its time is over: only the second can read this.
       return problem(c, 504, "Task timed out", `${where} did not answer within the task's time.`);
     case "lost":
-      return problem(c, 502, "Connection lost", `The connection to ${where} broke; the task may or may not have run.`);
+      return problem(
+        c,
+        502,
+        "Connection lost",
+        `The connection to ${where} broke (${failed.detail}); the task may or may not have run.`,
+      );
     case "not-begun":
       return problem(
         c,
