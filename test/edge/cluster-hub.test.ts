@@ -2,6 +2,7 @@
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { beforeEach, describe, expect, test } from "vitest";
 import type { Offer } from "../../src/core/pipeline.ts";
+import { CommandQueue } from "../../src/edge/hub/queue.ts";
 import type { AgentReport, Command } from "../../src/protocol.ts";
 import { commandOf, GIB, newWorld, offerOf, testEnv, type World } from "./world.ts";
 
@@ -536,6 +537,37 @@ describe("a run that was answered gives its capacity back", () => {
     const ended = ["alone", "nested"].map((runId) => ({ runId, over: false }));
     await world.hub(CLUSTER).release(ended);
     expect(await held()).toBe(GIB);
+  });
+});
+
+test("the queue's own looks read no command that has ended: an hour of them is kept", async () => {
+  await runInDurableObject(world.hub(CLUSTER), (_, { storage: { sql } }) => {
+    let rowsRead = 0;
+    const counted = {
+      exec(query: string, ...values: unknown[]) {
+        const cursor = sql.exec(query, ...values);
+        const rows = cursor.toArray();
+        rowsRead += cursor.rowsRead;
+        return { toArray: () => rows, one: () => rows[0], [Symbol.iterator]: () => rows.values() };
+      },
+    } as unknown as SqlStorage;
+    const queue = new CommandQueue(counted);
+    const nowMs = Date.now();
+    const origin = { runId: "r", context: null, chain: null };
+    for (let i = 0; i < 300; i++) queue.enqueue(commandOf({ key: `prefetch ${i}`, kind: "prefetch" }), origin, nowMs);
+    queue.cancelQueued("over", nowMs);
+    queue.enqueue(commandOf({ kind: "prefetch", bytes: 7, notBeforeMs: nowMs }), origin, nowMs);
+    rowsRead = 0;
+    expect(queue.bytesInFlight()).toBe(7);
+    queue.calls();
+    queue.warming(nowMs);
+    queue.dueVms(nowMs);
+    queue.nextDueMs(null);
+    queue.nextInstants();
+    queue.sweep(nowMs);
+    queue.silentlyEnded("warm", nowMs);
+    expect(queue.lease(VM, 9, nowMs)).toHaveLength(1);
+    expect(rowsRead).toBeLessThan(30);
   });
 });
 

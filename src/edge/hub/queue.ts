@@ -182,13 +182,15 @@ export class CommandQueue {
       .map(({ vm }) => vm);
   }
 
-  /** What the prefetches under way are expected to load. */
+  /** What the prefetches under way are expected to load. (In two: an index holds each state, none holds both.) */
   bytesInFlight(): number {
-    return this.#sql
-      .exec<{ bytes: number }>(
-        "SELECT coalesce(sum(bytes), 0) AS bytes FROM commands WHERE state IN ('queued', 'leased') AND kind = 'prefetch'",
-      )
-      .one().bytes;
+    const sumIn = (state: CommandRow["state"]) =>
+      this.#sql
+        .exec<{ bytes: number }>(
+          `SELECT coalesce(sum(bytes), 0) AS bytes FROM commands WHERE state = '${state}' AND kind = 'prefetch'`,
+        )
+        .one().bytes;
+    return sumIn("queued") + sumIn("leased");
   }
 
   get(commandId: string): CommandRow | null {
@@ -274,7 +276,7 @@ export class CommandQueue {
     );
   }
 
-  /** Users' calls that no agent has yet, or that one is at. (In two: an index holds each state.) */
+  /** Users' calls that no agent has yet, or that one is at. */
   calls(): CallRow[] {
     const columns = "SELECT command_id, vm, state, changed_ms FROM commands";
     return this.#sql
