@@ -74,6 +74,39 @@ test("what a plan hides of the start is no reason to hold its runtime", async ()
   expect(await price()).toBeCloseTo(cheaper, 3);
 });
 
+test("a call that waits although a plan was to hide its start speaks for a longer hold; one that no plan named does not", async () => {
+  const hidden = { a: { expectedMs: 2_000, surelyMs: 2_000 } };
+  const start = { coldStartMs: 2_000, latencySensitivity: 1, memoryBytes: GIB / 16 };
+  for (let i = 0; i < 24; i++) {
+    await world.hub(CLUSTER).admit(world.workspace, offerOf([], { runId: `run-${i}`, task: "b", hidden }));
+    await world.hub(CLUSTER).admit(world.workspace, offerOf([], { runId: `run-${i}`, start }));
+    await beat([{ task: "a", atMs: Date.now() }]);
+    clock.aheadMs += GAP_MS;
+    await beat();
+  }
+  await world.hub(CLUSTER).admit(world.workspace, offerOf([], { runId: "plain", task: "b" }));
+  const waiting = async () =>
+    (await world.call("GET", "/v1/learning/export?model=false")).body.holds[CLUSTER].tasks.a.waiting;
+  const missed = (runId: string) => {
+    const miss = {
+      kind: "warm" as const,
+      task: "a",
+      runId,
+      executionId: `of ${runId}`,
+      atMs: Date.now(),
+      costMs: 2_000,
+    };
+    const report = { results: [], uses: [], ends: [], misses: [miss] };
+    return world.hub(CLUSTER).report(world.workspace, CLUSTER, VM, report);
+  };
+  const before = await waiting();
+  await missed("plain");
+  await missed("nobody's");
+  expect(await waiting()).toBe(before);
+  await missed("run-23");
+  expect(await waiting()).toBe(before + 1);
+});
+
 test("what prepared runtimes hold before their use, or in vain, counts in the price of memory, once", async () => {
   const start = { coldStartMs: 2_000, latencySensitivity: 1, memoryBytes: GIB / 16 };
   await world.hub(CLUSTER).admit(world.workspace, offerOf([], { task: "b", start }));
