@@ -53,14 +53,19 @@ export const OutcomeTotal = z.object({
 export type OutcomeTotal = z.infer<typeof OutcomeTotal>;
 
 /** Of a window: instants of outcomes. Up to an hour is exact, a longer one takes whole hours. Neither: everything. */
-export const OutcomesQuery = z.strictObject({
-  fromMs: z.coerce.number().nonnegative().optional(),
-  toMs: z.coerce.number().nonnegative().optional(),
-  task: TaskName.optional(),
-  cluster: PlaceName.optional(),
-  groupBy: z.enum(["hour", "task", "cluster", "chain"]).optional(),
-  limit: z.coerce.number().int().min(0).max(1_000).default(50),
-});
+export const OutcomesQuery = z
+  .strictObject({
+    fromMs: z.coerce.number().nonnegative().optional(),
+    toMs: z.coerce.number().nonnegative().optional(),
+    task: TaskName.optional(),
+    cluster: PlaceName.optional(),
+    groupBy: z.enum(["hour", "task", "cluster", "chain"]).optional(),
+    limit: z.coerce.number().int().min(0).max(1_000).default(50),
+  })
+  .refine(({ fromMs = 0, toMs = Number.POSITIVE_INFINITY }) => fromMs <= toMs, {
+    path: ["fromMs"],
+    error: "is after toMs",
+  });
 export type OutcomesQuery = z.infer<typeof OutcomesQuery>;
 
 export const OutcomeGroup = z.object({

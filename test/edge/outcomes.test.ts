@@ -227,7 +227,7 @@ describe("alerts", () => {
   });
 });
 
-test.each(["?fromMs=x", "?groupBy=luck", "?limit=1001", "?hours=3", "?cluster=no/where"])(
+test.each(["?fromMs=x", "?fromMs=10&toMs=5", "?groupBy=luck", "?limit=1001", "?hours=3", "?cluster=no/where"])(
   "%s is refused",
   async (query) => {
     const { status, body } = await world.call("GET", `/v1/outcomes${query}`);
