@@ -192,6 +192,11 @@ describe("what sealed runs teach", () => {
     });
     const tasks = await groupsBy("task");
     expect(tasks.find(({ task }: { task: string }) => task === "a").scores.predictions).toBe(scores.predictions);
+    const predictionsOf = async (query: string) =>
+      (await world.call("GET", `/v1/outcomes?limit=0&${query}`)).body.scores.predictions;
+    expect(await predictionsOf(`cluster=${CLUSTER}&task=a`)).toBe(scores.predictions);
+    expect(await predictionsOf("cluster=elsewhere")).toBe(0);
+    expect(await predictionsOf("task=b")).toBe(0);
     const [hour] = await groupsBy("hour");
     expect(hour.scores.logLoss).toBeLessThan(0.2);
     const { results } = await testEnv.DB.prepare(
