@@ -18,6 +18,8 @@ export const BASELINES: string[] = [
 export class Baselines {
   readonly #suffixes = new Trie();
   readonly #prefixes = new Trie();
+  /** Every symbol that has come, with its place in the order of their coming. */
+  readonly #places = new Map<number | null, number>();
   /** The path that was walked last, and the context it came to. */
   #walked: Uint32Array = new Uint32Array();
   #at: number = ROOT;
@@ -25,10 +27,13 @@ export class Baselines {
   /** The distributions of all BASELINES for a path. */
   predict(path: Uint32Array): Guess[][] {
     const contexts = this.#contexts(path);
-    const orders = contexts.map((context) => distribution(this.#suffixes, context));
+    // Order 0 holds every task of the log, and is asked for only where nothing longer is known.
+    const orders = contexts.map((context, k) =>
+      k === 0 && contexts.length > 1 ? [] : distribution(this.#suffixes, context),
+    );
     return [
       ...Array.from({ length: ORDER_MAX }, (_, k) => orders[Math.min(k + 1, orders.length - 1)] as Guess[]),
-      wittenBell(this.#suffixes, contexts.slice(0, WITTEN_BELL_ORDER + 1)),
+      wittenBell(this.#suffixes, contexts.slice(0, WITTEN_BELL_ORDER + 1), this.#places),
       mean(orders.slice(1)),
       this.#prefix(path),
     ];
@@ -36,6 +41,7 @@ export class Baselines {
 
   learn(path: Uint32Array, actual: number | null): void {
     let at = ROOT;
+    if (!this.#places.has(actual)) this.#places.set(actual, this.#places.size);
     this.#suffixes.count(at, actual);
     for (let k = 1; k <= Math.min(ORDER_MAX, path.length); k++) {
       at = this.#suffixes.grow(at, path[path.length - k] as number);
@@ -89,19 +95,19 @@ function distribution(trie: Trie, context: number): Guess[] {
   return Array.from(trie.symbols(context), ([symbol, n]) => ({ symbol, probability: n / total }));
 }
 
-/** P_k = (n + d · P_{k-1}) / (total + d), d the distinct symbols of the context; P_{-1} is uniform over what order 0 has seen. */
-function wittenBell(trie: Trie, contexts: number[]): Guess[] {
-  const symbols = Array.from(trie.symbols(ROOT), ([symbol]) => symbol);
-  let lower = symbols.map(() => 1 / symbols.length);
+/** P_k = (n + d · P_{k-1}) / (total + d), d the distinct symbols of the context; P_{-1} is uniform over what has come. */
+function wittenBell(trie: Trie, contexts: number[], places: Map<number | null, number>): Guess[] {
+  const lower = new Float64Array(places.size).fill(1 / places.size);
   for (const context of contexts) {
     const total = trie.total(context);
     if (total === 0) continue;
     const distinct = trie.distinct(context);
-    lower = symbols.map(
-      (symbol, i) => (trie.countOf(context, symbol) + distinct * (lower[i] as number)) / (total + distinct),
-    );
+    // Most symbols of order 0 were never seen in a longer context: those that were are added, the others not even looked for.
+    for (let i = 0; i < lower.length; i++) lower[i]! *= distinct;
+    for (const [symbol, n] of trie.symbols(context)) lower[places.get(symbol)!]! += n;
+    for (let i = 0; i < lower.length; i++) lower[i]! /= total + distinct;
   }
-  return symbols.map((symbol, i) => ({ symbol, probability: lower[i] as number }));
+  return Array.from(places, ([symbol, i]) => ({ symbol, probability: lower[i]! }));
 }
 
 function mean(orders: Guess[][]): Guess[] {

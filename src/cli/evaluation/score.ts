@@ -12,7 +12,14 @@ export interface Guess {
 
 /** The three likeliest, highest first; equal ones keep their order. */
 export function topThree(guesses: Guess[]): Guess[] {
-  return guesses.toSorted((a, b) => b.probability - a.probability).slice(0, 3);
+  const top: Guess[] = [];
+  for (const guess of guesses) {
+    let at = top.length;
+    while (at > 0 && top[at - 1]!.probability < guess.probability) at--;
+    if (at < 3) top.splice(at, 0, guess);
+    if (top.length > 3) top.pop();
+  }
+  return top;
 }
 
 export class Score {
