@@ -161,6 +161,20 @@ describe("is learned, and told only where it may be", () => {
     expect(await beat()).toBeUndefined();
   });
 
+  test("taken over by another workspace, but for the runtimes that are idle here", async () => {
+    const exported = async () => (await world.call("GET", "/v1/learning/export?model=false")).body;
+    const saved = await exported();
+    expect(saved.holds[CLUSTER].tasks.a.releasesMs).toHaveLength(1);
+    world = await newWorld();
+    await world.call("PUT", "/v1/policy", { mode: "active" });
+    expect(await beat()).toBeUndefined();
+    const { body } = await world.call("POST", "/v1/learning/import", { ...saved, parts: ["holds"] });
+    expect(body).toEqual({ imported: ["holds"], skipped: [] });
+    expect(await beat()).toBe(120_000);
+    const { holds } = await exported();
+    expect(holds[CLUSTER].tasks.a).toMatchObject({ releasesMs: [], savedMs: saved.holds[CLUSTER].tasks.a.savedMs });
+  });
+
   test("over an eviction", async () => {
     expect(await beat()).toBe(120_000);
     await runDurableObjectAlarm(world.hub(CLUSTER));
