@@ -99,7 +99,7 @@ function weighTask(task: TaskDemand, vm: number, root: string, weighing: Weighin
   for (const object of task.objects) weighPrefetch(object, task, timing, vm, weighing);
   const { isPrepared, hidden } = weighWarm(task, root, timing, vm, weighing);
   if (hidden !== null) weighing.hidden[task.task] = hidden;
-  if (isPrepared) {
+  if (isPrepared && !isWarm) {
     weighing.delaysMs.set(task.task, delayMs + task.coldStartMs - Math.min(task.coldStartMs, timing.leadP50Ms));
   }
 }

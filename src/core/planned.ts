@@ -1,5 +1,8 @@
 // What a plan consists of, as the pipeline, the hubs and the simulator pass it on.
-import type { CommandKind } from "../protocol.ts";
+import type { CommandKind, Quantiles } from "../protocol.ts";
+
+/** Weights of p10, p50 and p90 whose sum is about the mean. [J. Swanson; see D. Keefer, S. Bodily 1983] */
+export const MEAN_WEIGHTS = { p10: 0.3, p50: 0.4, p90: 0.3 };
 
 /** One thing to prepare. `key` names the distinct thing: commands with one key on one VM are one command. */
 export interface PlannedCommand {
@@ -22,8 +25,8 @@ export interface PlannedCommand {
 
 /** Of one task's start, ms: what a preparation hides of it, and what that costs. */
 export interface Hidden {
-  /** As expected (p50 of its lead time). */
-  expectedMs: number;
+  /** Head start that a preparation has before the call. */
+  headMs: Quantiles;
   /** Even should the task come early (p10). */
   surelyMs: number;
   /** A runtime is kept so long for each call, with those that nobody comes to use. Absent: unknown. */
@@ -55,9 +58,34 @@ export function waitOf(
   const made = hidden !== null && (hidden.isSent || (hidden.heldMs ?? 0) <= keepAliveMs) ? hidden : null;
   const covered = made?.covered ?? 1;
   return {
-    expectedMs: Math.max(0, start.coldStartMs - covered * (made?.expectedMs ?? 0)),
+    expectedMs: start.coldStartMs - covered * (start.coldStartMs - leftOf(start.coldStartMs, made?.headMs ?? null)),
     atMostMs: Math.max(0, start.slowStartMs - (made?.surelyMs ?? 0)),
     heldMs: covered * (made?.heldMs ?? 0),
     ...(covered < 1 ? { exposed: 1 - covered } : {}),
   };
+}
+
+/** What is left of a start on average, ms: a call that comes early waits, and one that comes late gives nothing back for it. */
+function leftOf(startMs: number, headMs: Quantiles | null): number {
+  if (headMs === null) return startMs;
+  const left = (quantile: keyof Quantiles) => MEAN_WEIGHTS[quantile] * Math.max(0, startMs - headMs[quantile]);
+  return left("p10") + left("p50") + left("p90");
+}
+
+/**
+ * What is hidden of the later tasks' starts once `task` was called and its plan is known. What an earlier plan of the run has sent goes on, with a
+ * longer head start than the new plan could give.
+ */
+export function hiddenAfter(
+  before: Record<string, Hidden>,
+  task: string,
+  plan: Record<string, Hidden>,
+): Record<string, Hidden> {
+  const after = { ...before, ...plan };
+  for (const [later, known] of Object.entries(before)) {
+    const own = plan[later];
+    if (later === task || own === undefined || !known.isSent) continue;
+    if (!own.isSent || known.headMs.p50 > own.headMs.p50) after[later] = known;
+  }
+  return after;
 }

@@ -9,7 +9,7 @@ import { joined } from "./branch.ts";
 import type { TaskDemand } from "./demand.ts";
 import { uniformOf } from "./fnv.ts";
 import type { Lead } from "./margins.ts";
-import type { Hidden } from "./planned.ts";
+import { type Hidden, MEAN_WEIGHTS } from "./planned.ts";
 import { meanOf } from "./predict.ts";
 import { BYTES_PER_GB, belowGate, PREPARE_MARGIN, skip, type Timing, type Weighing } from "./weighing.ts";
 
@@ -50,8 +50,6 @@ const VARIES_MIN = 1.5;
 const SHORT_DEVIATIONS = 2;
 /** List prices of large clouds: a second of a core costs as much as so many GB·s. A start takes about one core. */
 const GB_SECONDS_PER_CPU_SECOND = 9;
-/** Weights of p10, p50 and p90 whose sum is about the mean. [J. Swanson; see D. Keefer, S. Bodily 1983] */
-const MEAN_WEIGHTS = { p10: 0.3, p50: 0.4, p90: 0.3 };
 
 export interface WeighedWarm {
   /** Commands were planned, or an idle runtime is there already. */
@@ -69,10 +67,8 @@ export function weighWarm(task: TaskDemand, root: string, timing: Timing, vm: nu
   const sparedMs = index.view.clusters[weighing.cluster]!.sparedMs?.[task.task] ?? 0;
   const warmUntilMs = vmView.warmUntilMs?.[task.task] ?? input.nowMs + WARM_TRUSTED_MS;
   const trustedMs = Math.min(WARM_TRUSTED_MS, warmUntilMs - input.nowMs);
-  if (sparedMs === 0 && (vmView.warm[task.task] ?? 0) >= instances.length && timing.leadP90Ms <= trustedMs) {
-    skip(weighing, "warm", task, () => `already warm on ${vmView.vm}`);
-    return { isPrepared: true, hidden: { ...hiddenOf(task, timing, 0, 0), heldMs: 0 } };
-  }
+  const isThere = sparedMs === 0 && (vmView.warm[task.task] ?? 0) >= instances.length && timing.leadP90Ms <= trustedMs;
+  if (isThere) skip(weighing, "warm", task, () => `already warm on ${vmView.vm}`);
   const startMs = task.startMs * PREPARE_MARGIN;
   const idlePerMs = ((task.memoryBytes / BYTES_PER_GB) * weighing.msPerGbSecond) / 1000;
   const latePerMs = task.probability * task.latencyWeight * task.latencySensitivity;
@@ -80,6 +76,7 @@ export function weighWarm(task: TaskDemand, root: string, timing: Timing, vm: nu
     sparedMs > 0 ? surelyBeforeOf(task, timing.lead) : earliestOf(timing.lead, lateShareOf(idlePerMs, latePerMs));
   const heir = heirOf(task, readyByMs - startMs, weighing);
   if (heir !== null) {
+    if (isThere) return { isPrepared: true, hidden: null };
     skip(weighing, "warm", task, () => `left to ${heir}, which begins before this would have to`);
     return NOTHING;
   }
@@ -98,6 +95,7 @@ export function weighWarm(task: TaskDemand, root: string, timing: Timing, vm: nu
     const probability = Math.min(1, believed / usedShare);
     const netMs = probability * (savedMs + sparedMs * idlePerMs) - (1 - probability) * wasteMs - idleMs;
     if (netMs <= 0 || probability < ACT_FLOOR) {
+      if (isThere) break;
       // Further ones are less likely still: one line tells it.
       const which = planned > 0 ? `instance ${planned + 1}: ` : "";
       const reason = () => which + belowGate(probability, savedMs, wasteMs, idleMs);
@@ -106,6 +104,7 @@ export function weighWarm(task: TaskDemand, root: string, timing: Timing, vm: nu
     }
     const number = planned === 0 ? "" : ` #${planned}`;
     planned++;
+    if (isThere) continue;
     if (isOthers) {
       skip(weighing, "warm", task, () => "finds a runtime that another execution of the run has left", savedMs);
       break;
@@ -130,8 +129,8 @@ export function weighWarm(task: TaskDemand, root: string, timing: Timing, vm: nu
       },
     });
   }
-  const isPrepared = planned > 0;
-  if (planned === instances.length || (isPrepared && sparedMs > 0)) {
+  const isPrepared = planned > 0 || isThere;
+  if (planned === instances.length || (planned > 0 && sparedMs > 0)) {
     const part = partOf(task, instances, planned);
     const hidden = hiddenOf(part.task, timing, readyByMs, end.heldMs);
     return { isPrepared, hidden: { ...hidden, ...part.covered, isSent: true } };
@@ -168,12 +167,13 @@ function partOf(
 function hiddenOf(task: TaskDemand, timing: Timing, readyByMs: number, heldMs: number): Hidden & { heldMs: number } {
   const { leadP10Ms, leadP50Ms, leadP90Ms, lead } = timing;
   const beginMs = Math.max(0, readyByMs - task.startMs * PREPARE_MARGIN);
+  const headOf = (leadMs: number) => Math.max(0, leadMs - beginMs);
   const meanMs = MEAN_WEIGHTS.p10 * leadP10Ms + MEAN_WEIGHTS.p50 * leadP50Ms + MEAN_WEIGHTS.p90 * leadP90Ms;
   const idleMs = Math.max(0, meanMs - Math.max(readyByMs, task.coldStartMs));
   // What is held needs no start: its CPU is worth as much memory for so long.
   const startMs = task.coldStartMs * (1 + (GB_SECONDS_PER_CPU_SECOND * BYTES_PER_GB) / task.memoryBytes);
   return {
-    expectedMs: Math.min(task.coldStartMs, leadP50Ms),
+    headMs: { p10: headOf(leadP10Ms), p50: headOf(leadP50Ms), p90: headOf(leadP90Ms) },
     surelyMs: Math.max(0, lead.p10 - beginMs),
     heldMs: neededShareOf(task) * (idleMs + startMs + (1 / task.probability - 1) * (startMs + heldMs)),
   };

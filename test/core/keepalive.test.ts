@@ -1,7 +1,7 @@
 // Holds as they are learned: calls at known gaps, with the clock in the test's hand.
 import { describe, expect, it } from "vitest";
 import { KeepAlive } from "../../src/core/keepalive.ts";
-import { waitOf } from "../../src/core/planned.ts";
+import { type Hidden, hiddenAfter, waitOf } from "../../src/core/planned.ts";
 import { MeasuredStarts } from "../../src/core/starts.ts";
 import { LINEAR, modelOf } from "./knowledge.ts";
 
@@ -18,24 +18,48 @@ function heldAfter(gapMs: number, waitMs: number, msPerGbSecond: number, count =
   return holds.holdMs("T");
 }
 
+const head = (p10: number, p50 = p10, p90 = p50) => ({ p10, p50, p90 });
+
 describe("what a call waits", () => {
   const start = { coldStartMs: 200, slowStartMs: 400 };
   it.each([
     ["nothing foretold", null, { expectedMs: 200, atMostMs: 400, heldMs: 0 }],
-    ["hidden", { expectedMs: 200, surelyMs: 900, heldMs: 50 }, { expectedMs: 0, atMostMs: 0, heldMs: 50 }],
-    ["should it come early", { expectedMs: 200, surelyMs: 100 }, { expectedMs: 0, atMostMs: 300, heldMs: 0 }],
+    ["hidden", { headMs: head(200), surelyMs: 900, heldMs: 50 }, { expectedMs: 0, atMostMs: 0, heldMs: 50 }],
+    ["should it come early", { headMs: head(200), surelyMs: 100 }, { expectedMs: 0, atMostMs: 300, heldMs: 0 }],
+    // 0.3 × 150 + 0.4 × 20: that it may come long after the start is done makes up for nothing.
+    [
+      "now early, now late",
+      { headMs: head(50, 180, 2_000), surelyMs: 400, heldMs: 50 },
+      { expectedMs: 53, atMostMs: 0, heldMs: 50 },
+    ],
     [
       "dearer than holding",
-      { expectedMs: 200, surelyMs: 900, heldMs: 60_001 },
+      { headMs: head(200), surelyMs: 900, heldMs: 60_001 },
       { expectedMs: 200, atMostMs: 400, heldMs: 0 },
     ],
     [
       "dearer than holding, and made all the same",
-      { expectedMs: 200, surelyMs: 900, heldMs: 60_001, isSent: true },
+      { headMs: head(200), surelyMs: 900, heldMs: 60_001, isSent: true },
       { expectedMs: 0, atMostMs: 0, heldMs: 60_001 },
     ],
   ])("%s", (_, hidden, expected) => {
-    expect(waitOf(start, hidden, 60_000)).toEqual(expected);
+    const wait = waitOf(start, hidden, 60_000);
+    expect(wait).toEqual({ ...expected, expectedMs: expect.closeTo(expected.expectedMs, 9) });
+  });
+});
+
+describe("what the plans of a run hide", () => {
+  const sent = (ms: number): Hidden => ({ headMs: head(ms), surelyMs: ms, isSent: true });
+  const { isSent: _, ...told } = sent(100);
+  it.each([
+    ["an earlier start has the longer head start", { B: sent(100) }, { B: sent(10) }, { B: sent(100) }],
+    ["what has not been sent has none", { B: told }, { B: sent(10) }, { B: sent(10) }],
+    ["what was sent goes on, whatever another plan would do", { B: sent(10) }, { B: told }, { B: sent(10) }],
+    ["what begins sooner than was expected", { B: sent(10) }, { B: sent(100) }, { B: sent(100) }],
+    ["what only one of them names", { B: sent(10) }, { C: sent(20) }, { B: sent(10), C: sent(20) }],
+    ["the called task itself starts anew", { A: sent(100) }, { A: sent(10) }, { A: sent(10) }],
+  ])("%s", (_, before, plan, after) => {
+    expect(hiddenAfter(before, "A", plan)).toEqual(after);
   });
 });
 

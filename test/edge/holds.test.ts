@@ -51,7 +51,8 @@ test("a task that comes back after its keep-alive is held until it does: where a
 test("what a plan hides of the start is no reason to hold its runtime", async () => {
   for (let i = 0; i < 24; i++) {
     const runId = `run-${i}`;
-    const hidden = { a: { expectedMs: 2_000, surelyMs: 2_000 } };
+    const headMs = { p10: 2_000, p50: 2_000, p90: 2_000 };
+    const hidden = { a: { headMs, surelyMs: 2_000 } };
     await world.hub(CLUSTER).admit(world.workspace, offerOf([], { runId, task: "b", hidden }));
     const start = { coldStartMs: 2_000, latencySensitivity: 1, memoryBytes: GIB / 16 };
     await world.hub(CLUSTER).admit(world.workspace, offerOf([], { runId, start }));
@@ -75,7 +76,7 @@ test("what a plan hides of the start is no reason to hold its runtime", async ()
 });
 
 test("a call that waits although a plan was to hide its start speaks for a longer hold; one that no plan named does not", async () => {
-  const hidden = { a: { expectedMs: 2_000, surelyMs: 2_000 } };
+  const hidden = { a: { headMs: { p10: 2_000, p50: 2_000, p90: 2_000 }, surelyMs: 2_000 } };
   const start = { coldStartMs: 2_000, latencySensitivity: 1, memoryBytes: GIB / 16 };
   for (let i = 0; i < 24; i++) {
     await world.hub(CLUSTER).admit(world.workspace, offerOf([], { runId: `run-${i}`, task: "b", hidden }));

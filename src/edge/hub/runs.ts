@@ -2,7 +2,7 @@
 // each start, and the chain that the run was first expected to be. In memory only: whoever is forgotten is served as before.
 import type { Placement } from "../../core/learned.ts";
 import type { Offer } from "../../core/pipeline.ts";
-import type { Hidden } from "../../core/planned.ts";
+import { type Hidden, hiddenAfter } from "../../core/planned.ts";
 import { remember } from "../../core/remember.ts";
 import type { WrittenOutputs } from "./messages.ts";
 
@@ -48,7 +48,7 @@ export class ExpectedRuns {
     const expected = {
       chain: known?.chain ?? chain,
       vms: { ...known?.vms, ...vms },
-      hidden: { ...known?.hidden, ...hidden },
+      hidden: hiddenAfter(known?.hidden ?? {}, task, hidden),
       sent: acted || known?.sent === true,
       writers: known?.writers ?? new Set<string>(),
     };

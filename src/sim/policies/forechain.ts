@@ -7,7 +7,7 @@ import { KeepAlive } from "../../core/keepalive.ts";
 import { KEPT_AFTER_CHANGE } from "../../core/learning.ts";
 import { outputsToFetch } from "../../core/outputs.ts";
 import { type Admission, type Offer, serve, type TaskRequest } from "../../core/pipeline.ts";
-import { type Hidden, type PlannedCommand, waitOf } from "../../core/planned.ts";
+import { type Hidden, hiddenAfter, type PlannedCommand, waitOf } from "../../core/planned.ts";
 import type { AssembledRun } from "../../core/profile.ts";
 import { Policy as PolicySchema } from "../../protocol.ts";
 import { HARM_MS } from "../accounting.ts";
@@ -19,6 +19,7 @@ import type { ActiveRun, Policy, World } from "../world.ts";
 const LEARN_DELAY_MS = 10_000;
 const VM_BYTES = 2 ** 50;
 const NO_CONSTRAINTS = {};
+const NOTHING_HIDDEN = {};
 
 /** Ended commands are forgotten when so many are remembered. */
 const STANDING_SWEEP = 4_096;
@@ -120,7 +121,7 @@ export class Forechain implements Policy {
     this.#carriedOf(run)[i] = {
       vms: { ...request.heldVms, ...served.vms },
       branch: served.branch,
-      hidden: served.hidden,
+      hidden: hiddenAfter(this.#hiddenBefore(run, i), request.task, served.hidden),
     };
     this.#noteCall(run, i, request.task, nowMs);
   }
@@ -165,8 +166,7 @@ export class Forechain implements Policy {
   /** The agent tells how long each start took, once, and who waited although something should have been prepared. */
   taken(run: ActiveRun, i: number, instance: Instance, nowMs: number): void {
     const task = this.#taskNames[instance.task]!;
-    const before = this.#carriedOf(run)[run.replay.pathTriggers[i]!];
-    if (run.waitMs[i]! > HARM_MS && before?.hidden[task] !== undefined) {
+    if (run.waitMs[i]! > HARM_MS && this.#hiddenBefore(run, i)[task] !== undefined) {
       this.#holds.missed(task, this.#learner.model.profiles.get(task)?.latencySensitivity ?? 1);
     }
     const { wastedGbMs } = this.#world.accounts;
@@ -188,9 +188,8 @@ export class Forechain implements Policy {
   /** What a warm runtime saves this execution beyond what the plans before it hide. */
   #noteCall(run: ActiveRun, i: number, task: string, nowMs: number): void {
     const profile = this.#learner.model.profiles.get(task);
-    const before = this.#carriedOf(run)[run.replay.pathTriggers[i]!];
     const pool = this.#world.pools[run.replay.tasks[i]!]!;
-    const hidden = before?.hidden[task] ?? null;
+    const hidden = this.#hiddenBefore(run, i)[task] ?? null;
     const coldStartMs = profile?.coldStartMs?.p50 ?? COLD_START_UNKNOWN_MS;
     const start = { coldStartMs, slowStartMs: profile?.coldStartMs?.p90 ?? coldStartMs };
     const wait = waitOf(start, hidden, this.#options.keepAliveMs);
@@ -201,6 +200,10 @@ export class Forechain implements Policy {
     const name = this.#taskNames[task]!;
     this.#holds.released(name, nowMs, this.#world.pools[task]!.gb);
     return this.#options.learnsHolds ? this.#holds.holdMs(name) : this.#options.keepAliveMs;
+  }
+
+  #hiddenBefore(run: ActiveRun, i: number): Record<string, Hidden> {
+    return this.#carriedOf(run)[run.replay.pathTriggers[i]!]?.hidden ?? NOTHING_HIDDEN;
   }
 
   #carriedOf(run: ActiveRun): Carried[] {
