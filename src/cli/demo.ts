@@ -70,7 +70,11 @@ function integer(from: number, to: number): (text: string) => number {
 export function demoCommand(): Command {
   return new Command("demo")
     .description("Runs the whole loop on this machine: the same requests without and with preparation, compared.")
-    .option("--once", "exit after the comparison instead of serving on; non-zero if active was not faster", false)
+    .option(
+      "--once",
+      "exit after the comparison instead of serving on; non-zero if active was not faster at p95",
+      false,
+    )
     .option("--seed <n>", "seed of the requests", integer(0, 2 ** 31), SEED_DEFAULT)
     .option("--runs <n>", "runs of each workflow per phase", integer(1, RUNS_MAX), RUNS_DEFAULT)
     .option("--no-prewarm", "keep the second phase in shadow: a check of the comparison itself")
@@ -127,7 +131,7 @@ async function demo(options: DemoOptions, folder: string): Promise<number> {
   if (options.json) process.stdout.write(`${JSON.stringify(summary)}\n`);
   else process.stdout.write(`\n${tableOf(before.report, after.report, slower)}\n`);
   say(
-    `${faster ? "active was faster" : "the second phase was not faster"} (seed ${options.seed}, ${tookS.toFixed(0)} s)`,
+    `${faster ? "active was faster" : "the second phase was not faster"} at p95 (seed ${options.seed}, ${tookS.toFixed(0)} s)`,
   );
   if (options.once) return faster ? 0 : 1;
   await startAgents(stage);

@@ -20,7 +20,7 @@ Examples:
   $ forechain learning                               # what was learned, as tables
   $ forechain learning export learned.json
   $ forechain learning import learned.json --part gate --part starts
-  $ forechain learning freeze placement              # asked as before, no longer changed
+  $ forechain learning freeze placement              # still used, no longer changed
   $ forechain learning reset holds`;
 
 interface Flags extends Partial<Target> {
@@ -42,12 +42,12 @@ export function learningCommand(): Command {
   talking(learning.command("export [file]"), "everything learned as JSON, to a file or to standard output")
     .option("--no-model", "without the engine's image: some kilobytes instead of megabytes")
     .action(save);
-  talking(learning.command("import <file>"), "an export takes the place of what is known; `-` is standard input")
+  talking(learning.command("import <file>"), "replaces what is known by an export; `-` is standard input")
     .addOption(new Option("--part <part...>", "only these parts of it").choices(LearnedPart.options))
     .action(load);
   for (const [name, does] of [
-    ["freeze", "parts stay as they are: asked, no longer changed; all where none is named"],
-    ["unfreeze", "parts are learned again; all where none is named"],
+    ["freeze", "parts are still used but no longer changed; all if none is named"],
+    ["unfreeze", "parts are learned again; all if none is named"],
     ["reset", "parts begin anew; the graph stays"],
   ] as const) {
     const which = new Argument(name === "reset" ? "<part...>" : "[part...]").choices(LearnedPart.options);
@@ -61,7 +61,7 @@ export function learningCommand(): Command {
 function talking(command: Command, does: string): Command {
   return command
     .description(does)
-    .option("--url <url>", "of the worker")
+    .option("--url <url>", "where the worker listens")
     .option("--key <key>", "better in FORECHAIN_KEY, where other users cannot see it")
     .option("--json", "print one JSON value");
 }

@@ -36,10 +36,11 @@ const PLACED_RUNS = 1_000;
 const BYTES_PER_MB = 2 ** 20;
 
 const HELP = `
-The older half of the runs trains, the younger is replayed. Policies: ${POLICY_NAMES.join(", ")};
-a name alone sweeps its dial (${Object.entries(DIALS)
-  .map(([name, dials]) => `${name} ${dials.join(" ")}`)
-  .join("; ")}), name:dial asks for one.
+The older half of the runs trains, the younger half is replayed. Policies, each with the dials that its bare name sweeps
+(NAME:DIAL asks for one):
+${Object.entries(DIALS)
+  .map(([name, dials]) => `  ${name.padEnd(18)}${dials.join("  ")}`)
+  .join("\n")}
 See docs/simulator.md for what is simulated and what is not.
 
 Examples:
@@ -66,23 +67,28 @@ export function simulateCommand(): Command {
     .description("Replays an execution log under Forechain and other policies, and compares their overhead and memory.")
     .argument("<file...>", "execution logs of any format that `import` reads; a folder stands for all its files")
     .option("--column <field=column>", COLUMN_HELP, columnOption)
-    .option("--arrivals <how>", "trace, poisson:SECONDS or azure-llm:FILE", "trace")
-    .option("--cold-starts <what>", "log (as measured there), lambda-perf:FILE_OR_FOLDER, or a number of ms", "log")
-    .addOption(
-      new Option("--memory <MB>", "for tasks whose memory is not in the log").default(256).argParser(atLeast(1)),
+    .option("--arrivals <how>", "when runs arrive: trace (as in the log), poisson:SECONDS or azure-llm:FILE", "trace")
+    .option(
+      "--cold-starts <what>",
+      "how long they take: log (as measured there), lambda-perf:FILE_OR_FOLDER, or a number of ms",
+      "log",
     )
     .addOption(
-      new Option("--store <MB/s>", "objects come over a link of this bandwidth (default: they cost no time)").argParser(
-        atLeast(1),
-      ),
+      new Option("--memory <MB>", "memory of tasks for which the log has none").default(256).argParser(atLeast(1)),
     )
-    .option("--policies <names>", "which to simulate, by commas", POLICY_NAMES.join(","))
     .addOption(
-      new Option("--runs <n>", "drawn with replacement; all runs with trace")
+      new Option(
+        "--store <MB/s>",
+        "bandwidth of the link to the object store (default: objects cost no time)",
+      ).argParser(atLeast(1)),
+    )
+    .option("--policies <names>", "which to simulate, separated by commas", POLICY_NAMES.join(","))
+    .addOption(
+      new Option("--runs <n>", "how many runs to draw, with replacement (trace takes all)")
         .default(RUNS_DEFAULT)
         .argParser(atLeast(2, RUNS_MAX)),
     )
-    .addOption(new Option("--seed <n>", "of every draw").default(1).argParser(atLeast(0)))
+    .addOption(new Option("--seed <n>", "seed of every draw").default(1).argParser(atLeast(0)))
     .addOption(
       new Option("--seeds <n>", `seeds for intervals in the report (default ${REPORT_SEEDS})`).argParser(atLeast(1)),
     )
