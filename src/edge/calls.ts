@@ -73,7 +73,7 @@ export const CALLS: CallDescription[] = [
     response: protocol.AllocationAnswer,
     refuses: {
       404: "No VM has the task and nothing is declared for it",
-      503: `${NO_CLUSTER[503]}, and the \`allocationId\` under which it stays pending`,
+      503: `${NO_CLUSTER[503]}, and the \`allocationId\` under which it stays pending, but for a dry run`,
     },
   },
   {

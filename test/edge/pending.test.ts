@@ -81,7 +81,9 @@ describe("a pending allocation", () => {
   test("is not made by a dry run, and is another workspace's not", async () => {
     const dry = await world.call("POST", "/v1/allocations", { task: "a", runId: "r", dryRun: true });
     expect(dry.status).toBe(503);
-    expect((await tell(dry.body.allocationId)).status).toBe(404);
+    expect(dry.body).toMatchObject({ retryAfterMs: expect.any(Number), refused: expect.any(Array) });
+    expect(dry.body.allocationId).toBeUndefined();
+    expect((await world.call("GET", "/v1/allocations")).body.allocations).toEqual([]);
     const { allocationId } = (await allocate()).body;
     expect((await (await newWorld()).call("GET", `/v1/allocations/${allocationId}`)).status).toBe(404);
   });

@@ -43,7 +43,7 @@ allocationRoutes.post("/v1/allocations", requireScope("invoke", "operate"), asyn
       // Without Fleet nothing waits, but the answer is the same: nothing is suitable now.
       await pend(c, request, served, nowMs).catch((error) => console.warn(`Fleet was not told to wait: ${error}`));
     }
-    return unsuitable(c, served);
+    return unsuitable(c, served, request.dryRun);
   }
   const continuation = await continuationOf(c.env.FORECHAIN_SECRET, workspace, request, served, nowMs);
   const answer = answerOf(served, fleet, continuation);
@@ -87,9 +87,14 @@ export function unknownTask(c: Parameters<typeof problem>[0], task: string): Res
   ]);
 }
 
-export function unsuitable(c: Parameters<typeof problem>[0], served: Unsuitable): Response {
+/** A dry run leaves nothing behind that its id could be asked for. */
+export function unsuitable(c: Parameters<typeof problem>[0], served: Unsuitable, isDryRun = false): Response {
   const { allocationId, refused, retryAfterMs } = served;
   const why = refused.map(({ cluster, reason }) => `${cluster}: ${reason}`).join("; ") || "no cluster is known";
   const detail = `No cluster can take the chain. ${why}`.slice(0, 1_000);
-  return problem(c, 503, "No suitable cluster", detail, undefined, { refused, retryAfterMs, allocationId });
+  return problem(c, 503, "No suitable cluster", detail, undefined, {
+    refused,
+    retryAfterMs,
+    ...(isDryRun ? {} : { allocationId }),
+  });
 }
