@@ -5,7 +5,7 @@ import { resolve } from "node:path";
 import { isNode, LineCounter, parseDocument } from "yaml";
 import { z } from "zod";
 import { PlaceName, TaskName, Uri, Version, VmUrl } from "../protocol.ts";
-import { folderFault, isBelow } from "./folders.ts";
+import { folderFault, isBelow, unmadeFolderFault } from "./folders.ts";
 
 const UNIT_BYTES: Record<string, number> = { "": 1, B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30, TiB: 2 ** 40 };
 
@@ -179,12 +179,12 @@ interface ConfigRefusal {
   faults: ConfigFault[];
 }
 
-type ConfigAnswer = { ok: true; config: AgentConfig; folderFaults: () => Promise<ConfigFault[]> } | ConfigRefusal;
+/** Of folders that cannot be written to. `make`: they are made, as an agent does that starts; `look`: nothing is. */
+type FolderFaults = (how: "make" | "look") => Promise<ConfigFault[]>;
 
-/**
- * Relative folders and files are taken from `baseFolder`; `environment` may hold FORECHAIN_KEY. `folderFaults` makes the folders
- * and tells which of them cannot be written to: only who starts an agent asks for that.
- */
+type ConfigAnswer = { ok: true; config: AgentConfig; folderFaults: FolderFaults } | ConfigRefusal;
+
+/** Relative folders and files are taken from `baseFolder`; `environment` may hold FORECHAIN_KEY. */
 export async function parseConfig(
   text: string,
   baseFolder: string,
@@ -238,12 +238,14 @@ export async function parseConfig(
     const detail = `${folder} holds the file root ${root}, whose files the cache would remove`;
     return { ok: false, reason: "invalid_config", faults: [faultAt(["cache", "folder"], detail)] };
   }
-  const folderFaults = async () => {
+  const folderFaults: FolderFaults = async (how) => {
     const folders: [string[], string][] = [
       [["stateFolder"], config.stateFolder],
       [["cache", "folder"], folder],
     ];
-    const details = await Promise.all(folders.map(([, folder]) => folderFault(folder)));
+    const details = await Promise.all(
+      folders.map(([, path]) => (how === "make" ? folderFault(path) : unmadeFolderFault(path))),
+    );
     return folders.flatMap(([path], index) => (details[index] ? [faultAt(path, details[index])] : []));
   };
   return { ok: true, config, folderFaults };

@@ -1,6 +1,6 @@
 // Folders that the agent writes to. In: their paths. Out: they are there and take a file, or the reason in an operator's words.
 // They are made one by one: Node's own recursive mkdir never returns where a parent exists that refuses children with ENOENT (/proc).
-import { mkdir, stat, unlink, writeFile } from "node:fs/promises";
+import { access, constants, mkdir, stat, unlink, writeFile } from "node:fs/promises";
 import { dirname, join, sep } from "node:path";
 
 const REASONS: Record<string, string> = {
@@ -40,6 +40,20 @@ export async function makeFolder(folder: string): Promise<void> {
   }
 }
 
+/** The nearest folder above that is there has to take it; null, or why it cannot be used. Makes nothing: the agent may run as another user. */
+export async function unmadeFolderFault(folder: string): Promise<string | null> {
+  for (let above = folder; ; above = dirname(above)) {
+    try {
+      if (!(await stat(above)).isDirectory())
+        throw Object.assign(new Error(`${above} is no folder`), { code: "ENOTDIR" });
+      await access(above, constants.W_OK | constants.X_OK);
+      return null;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT") return faultOf(folder, error);
+    }
+  }
+}
+
 /** Makes it and writes a file in it, for that is what it is for; null, or why it cannot be used. */
 export async function folderFault(folder: string): Promise<string | null> {
   try {
@@ -49,9 +63,12 @@ export async function folderFault(folder: string): Promise<string | null> {
     await unlink(probe);
     return null;
   } catch (error) {
-    const { code = "", message } = error as NodeJS.ErrnoException;
     // A full disk is no fault of the configuration: the agent evicts, and says what it has no room for.
-    if (code === "ENOSPC") return null;
-    return `${folder} cannot be used: ${REASONS[code] ?? message}`;
+    return (error as NodeJS.ErrnoException).code === "ENOSPC" ? null : faultOf(folder, error);
   }
+}
+
+function faultOf(folder: string, error: unknown): string {
+  const { code = "", message } = error as NodeJS.ErrnoException;
+  return `${folder} cannot be used: ${REASONS[code] ?? message}`;
 }

@@ -9,16 +9,16 @@ export function agentCommand(): Command {
   return new Command("agent")
     .description("Runs the agent of one VM: cache, runtimes and calls of its tasks, led by its cluster's hub.")
     .requiredOption("--config <file>", "YAML file; see docs/agent.example.yaml")
-    .option("--check", "only check the configuration")
+    .option("--check", "only check the configuration and what it names; make nothing")
     .action(async (options: { config: string; check?: boolean }) => {
       const answer = await readConfig(options.config);
       if (!answer.ok) throw refusal(options.config, answer.faults);
+      const faults = await answer.folderFaults(options.check ? "look" : "make");
+      if (faults.length > 0) throw refusal(options.config, faults);
       if (options.check) {
         process.stderr.write(`${options.config}: ${counted(Object.keys(answer.config.tasks).length, "task")}, valid\n`);
         return;
       }
-      const faults = await answer.folderFaults();
-      if (faults.length > 0) throw refusal(options.config, faults);
       const agent = await startAgent(answer.config, {
         log: (line) => process.stderr.write(`${new Date().toISOString()} ${line}\n`),
       });
