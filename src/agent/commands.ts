@@ -1,6 +1,7 @@
 // Carries out commands. In: commands as the hub leases them. Out: one result per command. Idempotent by command id: a second
-// delivery changes nothing and is answered, under its new lease, with the first result (a failed one is tried again if the hub counts it as a new attempt). `notBeforeMs` is waited for, and what
-// has expired is not begun. Warm-ups run a few at a time, the earliest deadline first.
+// delivery changes nothing and is answered, under its new lease, with the first result (a failed one is tried again if the hub
+// counts it as a new attempt). `notBeforeMs` is waited for, and what has expired is not begun. Warm-ups run a few at a time,
+// the earliest deadline first. Calls are named to the hub until it has their results.
 import type { Command, CommandResult } from "../protocol.ts";
 import type { HubClock } from "./clock.ts";
 import type { TaskConfig } from "./config.ts";
