@@ -17,7 +17,7 @@
 //   chain         n runs, y<day> runs by day
 //   runs          n runs, s skewed, c cyclic, o orphans
 
-import { atOnceOf } from "./at-once.ts";
+import { atOnceFields, atOnceOf } from "./at-once.ts";
 import { outputShape } from "./output-shapes.ts";
 import type { TriggerKind } from "./profile/node.ts";
 import type { AssembledExecution, AssembledRun } from "./profile.ts";
@@ -130,11 +130,10 @@ function countAtOnce(rows: Contribution, run: AssembledRun): void {
   if (counts.size === 0) return;
   const first = new Map<string, AssembledExecution>();
   for (const execution of run.executions) if (!first.has(execution.task)) first.set(execution.task, execution);
-  for (const [task, { executions, most }] of counts) {
+  for (const [task, atOnce] of counts) {
     const row = rowOf(rows, rowKey("task", task, first.get(task)!.record.rest.version ?? ""));
-    add(row, "B", executions);
-    add(row, "A", most);
-    add(row, bucketField("N", executions), 1);
+    for (const [field, sum] of atOnceFields(atOnce)) if (sum !== 0) add(row, field, sum);
+    add(row, bucketField("N", atOnce.executions), 1);
   }
 }
 

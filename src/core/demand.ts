@@ -2,6 +2,7 @@
 // CPU, peak concurrent memory, network bytes, the prefetch set with deadlines, and its score.
 // What was measured goes before what is declared; unknown is null, and null is not 0.
 import type { Chain, Demand, PrefetchItem, TaskDeclaration } from "../protocol.ts";
+import type { AtOnceLaw } from "./at-once.ts";
 import type { TaskProfile } from "./graph.ts";
 import type { ChainTask, PredictedChain, Route } from "./predict.ts";
 
@@ -44,8 +45,8 @@ export interface TaskDemand {
   objects: PrefetchItem[];
   /** Executions of it in a run that has any, on average; null: unknown. */
   perRun: number | null;
-  /** The most of them that run at one time, as a share (0–1). */
-  atOnce: number;
+  /** The most of them that run at one time; null: all, as far as is known. */
+  atOnce: AtOnceLaw | null;
   /** How much runs differ in it: p90 ÷ p10 of executions per run. */
   perRunSpread: number;
   /** The likely way from the asked task; null where none is known. */
@@ -158,7 +159,7 @@ function taskDemand(
     services: profile && profile.services.length > 0 ? profile.services : (declared?.services ?? []),
     objects: objectsOf(task, probability, lead?.p10 ?? 0, isRoot ? input.inputs : [], input.params, profile, declared),
     perRun: profile?.perRun ?? null,
-    atOnce: profile?.atOnce ?? 1,
+    atOnce: profile?.atOnce ?? null,
     perRunSpread: profile?.perRunSpread ?? 1,
     way: isRoot ? null : (knowledge.routes?.get(task) ?? null),
   };

@@ -3,11 +3,12 @@
 
 import type { GraphAnswer, GraphTask, GraphTransition, Quantiles } from "../protocol.ts";
 import type { Adjustments } from "./adjustments.ts";
+import { type AtOnceLaw, atOnceLawOf } from "./at-once.ts";
 import type { ChainEngine } from "./chain-engine.ts";
 import { rowParts } from "./contribution.ts";
 import { LEAD_TAIL_MIN, leadTailsOf, type Tails, tailsOf } from "./lead-tails.ts";
 import { newestDayOf, type Rows, runTotalsOf, taskCountsOf, weightOf } from "./rows.ts";
-import { boundedMean, type Counts, highOf, quantilesOf, wholeShares } from "./sketch.ts";
+import { boundedMean, type Counts, countOf, highOf, quantilesOf, wholeShares } from "./sketch.ts";
 
 export interface Successor {
   task: string;
@@ -55,8 +56,8 @@ export interface TaskProfile {
   rootsTogether?: number;
   /** Mean number of its executions in a run that has any; absent: unknown. */
   perRun?: number;
-  /** In runs with several of it: the most that run at one time, as a share of all of the run; absent: unknown. */
-  atOnce?: number;
+  /** In runs with several of it: the most that run at one time, by how many there are; absent: unknown. */
+  atOnce?: AtOnceLaw;
   /** p90 ÷ p10 of how many such a run has; absent: unknown. */
   perRunSpread?: number;
   /** Share of a delay of this task that reaches the end of its run: 1 on the critical path. */
@@ -289,10 +290,10 @@ function rootsOf(counts: Counts): Pick<TaskProfile, "rootsTogether"> {
 }
 
 function atOnceOf(counts: Counts): Pick<TaskProfile, "atOnce" | "perRunSpread"> {
-  const executions = counts.get("B") ?? 0;
   const perRun = quantilesOf(counts, "N");
-  if (executions === 0 || perRun === null) return {};
-  return { atOnce: Math.min(1, (counts.get("A") ?? 0) / executions), perRunSpread: perRun.p90 / perRun.p10 };
+  if (perRun === null) return {};
+  const atOnce = atOnceLawOf(counts, countOf(counts, "N"));
+  return { ...(atOnce === null ? {} : { atOnce }), perRunSpread: perRun.p90 / perRun.p10 };
 }
 
 /** A shape seen rarely is taken to be as its task's outputs are on the whole: that counts as so many of its own. */

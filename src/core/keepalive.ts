@@ -46,8 +46,8 @@ const WAVES_HALVED_AT = 128;
 const EXPOSED_MIN = 0.9;
 /** Calls after longer idle times than the operator's keep-alive before a longer hold is believed to pay: one or two may be chance. */
 const LONG_CALLS_MIN = 3;
-/** Share of calls that a hold shorter than the operator's may make wait: a run has a dozen of them, and at most one run in a hundred may notice. */
-const HARM_MAX = 0.0003;
+/** Share of calls that a hold shorter than the operator's may make wait: a run has dozens of them, and at most one run in a hundred may notice. */
+const HARM_MAX = 0.0001;
 /** A wait counts at least so much, however rarely it reached the end of a run: whoever is late is on the critical path more often. */
 const HARM_SENSITIVITY_MIN = 0.1;
 /** A wait below this is none, ms. */
@@ -79,6 +79,8 @@ export interface LearnedHold {
   weights: Record<HoldPolicy, number>;
 }
 
+export type Covers = (bin: number) => boolean | null;
+
 export class KeepAlive {
   /** Of memory, while holds and preparations are weighed. */
   readonly price: MemoryPrice;
@@ -104,18 +106,25 @@ export class KeepAlive {
 
   /**
    * An execution of the task began. Without a warm runtime it would wait `expectedMs`, and `atMostMs` should prewarming have little
-   * time (0: it hides the whole start); the share `sensitivity` (0–1) of a wait delays the run.
+   * time (0: it hides the whole start); the share `sensitivity` (0–1) of a wait delays the run. `covers`: told the bin of its idle time, whether
+   * the run was given enough preparations for a shorter hold (quotas.ts); null: `wait` says it all.
    */
-  called(task: string, nowMs: number, wait: CallWait, sensitivity: number, gb: number): void {
+  called(
+    task: string,
+    nowMs: number,
+    wait: CallWait,
+    sensitivity: number,
+    gb: number,
+    covers: Covers = () => null,
+  ): void {
     if (this.frozen) return;
     const state = this.#stateOf(task, nowMs, gb);
     this.#age(state, nowMs);
     state.calls++;
-    const waiting = wait.atMostMs > HARM_MS ? 1 : (wait.exposed ?? 0);
-    const harm = waiting * Math.max(sensitivity, HARM_SENSITIVITY_MIN);
-    state.waiting += harm;
     const releasedMs = state.releasesMs.pop();
     state.calledBin = releasedMs === undefined ? null : binOf(nowMs - releasedMs);
+    const harm = waitingOf(wait, covers(state.calledBin ?? BINS)) * Math.max(sensitivity, HARM_SENSITIVITY_MIN);
+    state.waiting += harm;
     if (releasedMs === undefined) return;
     for (let bin = 0; bin < BINS; bin++) {
       if (state.passed[bin]! > state.releasesMs.length) state.passed[bin] = state.releasesMs.length;
@@ -359,6 +368,12 @@ function halvedAt({ waiting, calls, widest }: TaskState): number {
 function isEnough({ seen, widest }: TaskState): boolean {
   const wanted = EVIDENCE_MIN * Math.max(1, widest / ALIKE_RELEASES);
   return seen >= Math.min(wanted, EVIDENCE_HALVED_AT / 2);
+}
+
+/** Share of the call that waits where no runtime is held (0–1). */
+function waitingOf({ atMostMs, exposed = 0 }: CallWait, isCovered: boolean | null): number {
+  if (atMostMs > HARM_MS) return 1;
+  return isCovered === null ? exposed : Number(!isCovered);
 }
 
 function binOf(idleMs: number): number {

@@ -21,7 +21,18 @@ export interface PlannedCommand {
   notBeforeMs: number;
   deadlineMs: number;
   expiresMs: number;
+  /** Other executions of the run ask for the same: not each is given one (quotas.ts). Absent: it is. */
+  quota?: Quota;
 }
+
+/** So many asks of a run are good for `first` × asks ^ `power` preparations. */
+export interface Quota {
+  first: number;
+  power: number;
+}
+
+/** Why a command was not sent that its run's quota refused. */
+export const LEFT_BY_OTHERS = "finds a runtime that another execution of the run has left";
 
 /** Of one task's start, ms: what a preparation hides of it, and what that costs. */
 export interface Hidden {

@@ -7,9 +7,8 @@
 // would, and they are not late.
 import { joined } from "./branch.ts";
 import type { TaskDemand } from "./demand.ts";
-import { uniformOf } from "./fnv.ts";
 import type { Lead } from "./margins.ts";
-import { type Hidden, MEAN_WEIGHTS } from "./planned.ts";
+import { type Hidden, MEAN_WEIGHTS, type Quota } from "./planned.ts";
 import { meanOf } from "./predict.ts";
 import { BYTES_PER_GB, belowGate, PREPARE_MARGIN, skip, type Timing, type Weighing } from "./weighing.ts";
 
@@ -38,6 +37,8 @@ const LATER_ENDS = [
   { share: 0.999, normal: 3.09, p90s: 2 },
   { share: 0.99, normal: 2.326, p90s: 1 },
 ] as const;
+/** What relies on a preparation has it ready at this share of the p10 lead time at the latest: what is seen of a tail so far is often not all of it. */
+const SURELY_BEFORE_SHARE = 0.7;
 /** Instances of one task in one plan at most; the policy's fan-out cuts further. */
 const INSTANCES_MAX = 1_024;
 /** Runs share a preparation of a task that executes no longer, ms: of a longer one the second run would find it busy. */
@@ -46,8 +47,8 @@ const SHARED_MAX_MS = 1_000;
 const ONCE_PER_RUN_MAX = 1.5;
 /** Runs that differ by this factor in how many executions of a task they have: each foretells its own number. */
 const VARIES_MIN = 1.5;
-/** Standard deviations by which a draw may fall short. */
-const SHORT_DEVIATIONS = 2;
+/** Standard deviations by which a run may need more than the usual run of its size. */
+const MORE_DEVIATIONS = 1;
 /** List prices of large clouds: a second of a core costs as much as so many GB·s. A start takes about one core. */
 const GB_SECONDS_PER_CPU_SECOND = 9;
 
@@ -63,7 +64,7 @@ const NOTHING: WeighedWarm = { isPrepared: false, hidden: null };
 export function weighWarm(task: TaskDemand, root: string, timing: Timing, vm: number, weighing: Weighing): WeighedWarm {
   const { index, policy, input } = weighing;
   const vmView = index.vms[vm]!;
-  const { owner, instances, usedShare, isOthers } = askOf(task, input);
+  const { owner, instances, usedShare, quota } = askOf(task, input);
   const sparedMs = index.view.clusters[weighing.cluster]!.sparedMs?.[task.task] ?? 0;
   const warmUntilMs = vmView.warmUntilMs?.[task.task] ?? input.nowMs + WARM_TRUSTED_MS;
   const trustedMs = Math.min(WARM_TRUSTED_MS, warmUntilMs - input.nowMs);
@@ -105,10 +106,6 @@ export function weighWarm(task: TaskDemand, root: string, timing: Timing, vm: nu
     const number = planned === 0 ? "" : ` #${planned}`;
     planned++;
     if (isThere) continue;
-    if (isOthers) {
-      skip(weighing, "warm", task, () => "finds a runtime that another execution of the run has left", savedMs);
-      break;
-    }
     weighing.weighed.push({
       netMs,
       command: {
@@ -126,6 +123,7 @@ export function weighWarm(task: TaskDemand, root: string, timing: Timing, vm: nu
         probability,
         foretold,
         savedMs,
+        ...(quota === null ? {} : { quota }),
       },
     });
   }
@@ -193,8 +191,13 @@ function lateShareOf(idlePerMs: number, latePerMs: number): number {
   return Math.min(LATE_MAX, Math.max(LATE_MIN, idlePerMs / (idlePerMs + latePerMs)));
 }
 
-/** What relies on a preparation: the task has hardly ever come sooner. Its tail is the last step's own, in the width of the lead time. */
+/** What relies on a preparation: the task has hardly ever come sooner, and not as soon as what has not been seen yet may come. */
 function surelyBeforeOf(task: TaskDemand, lead: Lead): number {
+  return Math.min(SURELY_BEFORE_SHARE * lead.p10, earliestSeenOf(task, lead));
+}
+
+/** Its tail is the last step's own, in the width of the lead time. */
+function earliestSeenOf(task: TaskDemand, lead: Lead): number {
   const last = task.way?.tasks.length === 2 ? (task.way.lastLeadMs ?? null) : null;
   const earliestMs = earliestOf(lead, LATE_MIN);
   if (last === null || last.p01 <= 0 || last.p90 <= last.p10 || lead.p10 <= 0) return earliestMs;
@@ -249,47 +252,63 @@ interface Ask {
   instances: number[];
   /** Of the runtimes that all ask for, the share that is needed as a rule (0–1). */
   usedShare: number;
-  /** It is left to other executions of the run, which ask for as many as all need. */
-  isOthers: boolean;
+  /** Other executions of the run ask as well, and not each needs one; null: it is the only one that asks. */
+  quota: Quota | null;
 }
 
 function askOf(task: TaskDemand, input: Weighing["input"]): Ask {
   const { way, perRun } = task;
   const owner = ownerOf(task, input);
-  const needed = neededShareOf(task);
   const isAfterJoin = owner === input.runId && way !== null && way.joins > 0 && perRun !== null;
   if (!isAfterJoin) {
-    const instances = instancesOf(way, needed);
-    const isDrawn = owner !== null && instances.length === 1 && needed < 1;
-    const usedShare = isDrawn ? task.atOnce / needed : 1;
-    return { owner, instances, usedShare, isOthers: isDrawn && uniformOf(`${owner} ${task.task}`) >= needed };
+    const instances = instancesOf(task);
+    const isShared = owner !== null && instances.length === 1 && neededShareOf(task) < 1;
+    if (!isShared) return { owner, instances, usedShare: 1, quota: null };
+    return { owner, instances, usedShare: 1 / marginOf(task), quota: quotaOf(task, 1) };
   }
-  const each = meanOf(way.fanOut) * way.factor * needed;
+  const each = meanOf(way.fanOut) * way.factor;
   if (input.branch === null || each >= 1 || perRun <= ONCE_PER_RUN_MAX || task.perRunSpread < VARIES_MIN) {
     // All that a run has, whichever execution foretells it.
-    const count = Math.min(INSTANCES_MAX, Math.max(1, Math.round(perRun * needed)));
-    return { owner, instances: new Array<number>(count).fill(1), usedShare: 1, isOthers: false };
+    const count = Math.min(INSTANCES_MAX, Math.max(1, Math.round(mostOf(task, perRun))));
+    return { owner, instances: new Array<number>(count).fill(1), usedShare: 1, quota: null };
   }
   // Larger runs have more of it: each execution before the join asks for its part.
-  const isOthers = uniformOf(`${input.branch} ${task.task}`) >= each;
-  return { owner: `${input.branch} after the join`, instances: [1], usedShare: 1, isOthers };
+  return { owner: `${input.branch} after the join`, instances: [1], usedShare: 1, quota: quotaOf(task, each) };
 }
 
-function instancesOf(way: TaskDemand["way"], needed: number): number[] {
+function instancesOf(task: TaskDemand): number[] {
+  const { way } = task;
   if (way === null || way.fanOut === null) return [1];
   const shares: number[] = [];
   for (const { count, share } of way.fanOut) {
-    const wanted = Math.min(INSTANCES_MAX, Math.max(1, Math.round(count * way.factor * needed)));
+    const wanted = Math.min(INSTANCES_MAX, Math.max(1, Math.round(mostOf(task, count * way.factor))));
     while (shares.length < wanted) shares.push(0);
     for (let i = 0; i < wanted; i++) shares[i]! += share;
   }
   return shares.length === 0 ? [1] : shares;
 }
 
-/** Of the executions of a run so many need a runtime of their own, and that many more as a draw of them may fall short of. */
-function neededShareOf({ atOnce, perRun }: TaskDemand): number {
-  if (perRun === null || perRun <= ONCE_PER_RUN_MAX) return 1;
-  return Math.min(1, atOnce + SHORT_DEVIATIONS * Math.sqrt((atOnce * (1 - atOnce)) / perRun));
+/** Of so many executions of a run so many need a runtime of their own, and some more as runs differ. */
+function mostOf(task: TaskDemand, executions: number): number {
+  const { atOnce, perRun } = task;
+  if (atOnce === null || perRun === null || perRun <= ONCE_PER_RUN_MAX) return executions;
+  return Math.min(executions, atOnce.first * executions ** atOnce.power * marginOf(task));
+}
+
+function marginOf({ atOnce }: TaskDemand): number {
+  return atOnce === null ? 1 : 2 ** (MORE_DEVIATIONS * atOnce.spread);
+}
+
+/** The share of its executions that need a runtime of their own, in a usual run (0–1). */
+function neededShareOf(task: TaskDemand): number {
+  return task.perRun === null ? 1 : mostOf(task, task.perRun) / task.perRun;
+}
+
+/** Where each ask is for so many executions. */
+function quotaOf(task: TaskDemand, each: number): Quota {
+  const { atOnce } = task;
+  if (atOnce === null) return { first: each, power: 1 };
+  return { first: atOnce.first * each ** atOnce.power * marginOf(task), power: atOnce.power };
 }
 
 /** The later task on the way that begins before the preparation would have to, or long enough before the task, and can be left to make it. */

@@ -14,6 +14,13 @@ export function bucketField(letter: string, value: number): string {
   return value > 0 ? letter + Math.floor(Math.log2(value) * BUCKETS_PER_OCTAVE) : letter + ZERO;
 }
 
+/** How many values a sketch has counted. */
+export function countOf(counts: Counts, letter: string): number {
+  let total = 0;
+  for (const [field, count] of counts) if (field[0] === letter) total += count;
+  return total;
+}
+
 /** p10, p50 and p90 of a sketch; null where it is empty. */
 export function quantilesOf(counts: Counts, letter: string): Quantiles | null {
   const values = valuesAt(counts, letter, [0.1, 0.5, 0.9]);

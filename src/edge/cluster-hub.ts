@@ -89,7 +89,7 @@ export class ClusterHub extends DurableObject<Env> {
     this.#capacity = new Capacity(this.#sql, this.#vms, nowMs);
     this.#spending = new HourlySpending(this.#sql, nowMs);
     this.#admissions = new Admissions(this.#queue, this.#capacity, this.#vms, this.#spending);
-    this.#holds = new Holds(this.#sql, this.#config);
+    this.#holds = new Holds(this.#sql, this.#config, this.#admissions.quotas);
     this.#settlement = new Settlement(this.#queue, this.#book, this.#spending, this.#runs, this.#holds);
     this.#teaching = new Teaching(env, this.#sql, this.#book, this.#runs, this.#holds);
     this.#sockets = new Sockets(ctx);

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { atOnceOf } from "../../src/core/at-once.ts";
+import { atOnceFields, atOnceLawOf, atOnceOf } from "../../src/core/at-once.ts";
 import { contributionOf } from "../../src/core/contribution.ts";
 import { profilesOf } from "../../src/core/graph.ts";
 import { seededRandom } from "../../src/core/random.ts";
@@ -38,16 +38,41 @@ describe("executions of a task at one time", () => {
     expect(atOnceOf(run("r 0-9", "a:T <r 1-2", unknown)).has("T")).toBe(false);
   });
 
-  test("in a profile: the share of all runs that have several, and how much runs differ", () => {
+  test("in a profile: a power of how many a run has, which runs can be taken out of, and how much runs differ", () => {
     const rows = new GraphRows();
     const few = run("r 0-9", "a:T <r 1-2", "b:T <r 2-3");
     const many = run("r 0-9", ...Array.from({ length: 8 }, (_, i) => `x${i}:T <r 1-5`));
     for (const each of [few, few, many, many, run("r 0-9", "a:T <r 1-2")]) rows.apply(contributionOf(each), 1);
     const profile = profilesOf(rows.rows).find(({ task }) => task === "T")!;
-    expect(profile.atOnce).toBeCloseTo((1 + 1 + 8 + 8) / (2 + 2 + 8 + 8), 9);
+    // Through (2, 1) and (8, 8) the power is 1.5: no more than all of them can run.
+    expect(profile.atOnce).toMatchObject({ power: 1 });
     expect(profile.perRunSpread).toBeGreaterThan(2);
     for (const each of [many, many]) rows.apply(contributionOf(each), -1);
-    expect(profilesOf(rows.rows).find(({ task }) => task === "T")!.atOnce).toBe(0.5);
+    // All runs alike: a share of however many a run has.
+    const alike = profilesOf(rows.rows).find(({ task }) => task === "T")!.atOnce!;
+    expect(alike).toMatchObject({ first: 0.5, power: 1, spread: 0 });
+  });
+
+  test(`the law that runs follow is found, and how far they stray from it (seed ${SEED})`, () => {
+    const random = seededRandom(SEED);
+    const counts = new Map<string, number>();
+    const runs = 200;
+    for (let i = 0; i < runs; i++) {
+      const executions = Math.round(4 * 2 ** (7 * random()));
+      const octavesOff = random() < 0.5 ? 0.25 : -0.25;
+      for (const [field, sum] of atOnceFields({ executions, most: 2 * executions ** 0.5 * 2 ** octavesOff })) {
+        counts.set(field, (counts.get(field) ?? 0) + sum);
+      }
+    }
+    const { first, power, spread } = atOnceLawOf(counts, runs)!;
+    expect(power).toBeCloseTo(0.5, 1);
+    expect(first * 64 ** power).toBeGreaterThan(15);
+    expect(first * 64 ** power).toBeLessThan(17);
+    expect(spread).toBeCloseTo(0.25, 1);
+  });
+
+  test("no run has told of several: nothing is known", () => {
+    expect(atOnceLawOf(new Map(), 0)).toBeNull();
   });
 });
 

@@ -1,8 +1,10 @@
 // What is prepared, when, and what is left with which reason: plan.ts and prewarm.ts, asked through `serve` with a model of tables.
 import { describe, expect, it } from "vitest";
+import type { AtOnceLaw } from "../../src/core/at-once.ts";
 import { FleetIndex, type FleetView, type VmView } from "../../src/core/fleet.ts";
 import { serve } from "../../src/core/pipeline.ts";
 import type { PlannedCommand } from "../../src/core/planned.ts";
+import { Quotas } from "../../src/core/quotas.ts";
 import { Policy } from "../../src/protocol.ts";
 import {
   clusterOf,
@@ -31,19 +33,23 @@ async function plan(
   return { ...answer, offers };
 }
 
-/** What the plans of so many executions of B, all of one run, prepare together: each distinct thing once. */
+/** What the plans of so many executions of B, all of one run, prepare together: each distinct thing once, as many as the run's quotas give. */
 async function preparedBy(table: TableModel, executions: number): Promise<PlannedCommand[]> {
+  const quotas = new Quotas();
   const warm = fleetOf([clusterOf("c", { vms: [vmOf("vm", { warm: { A: 1, B: 1 } })] })]);
   const commands = new Map<string, PlannedCommand>();
   for (let i = 0; i < executions; i++) {
     const known = { task: "B", path: ["A"], executionId: `part-${i}`, runId: "run" };
-    for (const command of (await plan(table, warm, known)).plan) commands.set(command.key, command);
+    for (const command of (await plan(table, warm, known)).plan) {
+      const { quota, task, key } = command;
+      if (quota === undefined || quotas.gives("run", task!, key, quota)) commands.set(key, command);
+    }
   }
   return [...commands.values()];
 }
 
-/** A triggers 400 of B at once, and each of these one C, so large a share of which runs at one time. */
-function branchesOf(atOnce: number): TableModel {
+/** A triggers 400 of B at once, and each of these one C. */
+function branchesOf(atOnce: AtOnceLaw): TableModel {
   return {
     next: {},
     reach: { "A B": { C: { probability: 1, leadMs: [900, 1_000, 1_100] } } },
@@ -416,30 +422,32 @@ describe("plan of a fan-out", () => {
       },
     };
     // A hundred executions join by fives, a run of forty has eight joins: the plans know no run's size.
-    const { length: ofHundred } = await preparedBy(table, 100);
-    expect(ofHundred).toBeGreaterThan(10);
-    expect(ofHundred).toBeLessThan(32);
-    expect((await preparedBy(table, 40)).length).toBeLessThan(16);
+    expect(await preparedBy(table, 100)).toHaveLength(20);
+    expect(await preparedBy(table, 40)).toHaveLength(8);
+    expect(await preparedBy(table, 1)).toHaveLength(1);
   });
 
-  it.each([
-    ["all at one time: each for itself", 1, 400, 400],
-    ["a tenth at one time: a tenth and two deviations of it", 0.1, 40, 80],
-  ])("of executions that run %s", async (_, atOnce, least, most) => {
-    const { length: prepared } = await preparedBy(branchesOf(atOnce), 400);
-    expect(prepared).toBeGreaterThanOrEqual(least);
-    expect(prepared).toBeLessThanOrEqual(most);
+  it.each<[string, AtOnceLaw, number, number]>([
+    ["all at one time: each for itself", { first: 1, power: 1, spread: 0 }, 400, 400],
+    ["a tenth at one time: a tenth", { first: 0.1, power: 1, spread: 0 }, 400, 40],
+    ["the square root at one time, in a large run", { first: 1, power: 0.5, spread: 0 }, 400, 20],
+    ["the square root at one time, in a small run", { first: 1, power: 0.5, spread: 0 }, 16, 4],
+    ["half as many or twice as many as that", { first: 1, power: 0.5, spread: 1 }, 400, 40],
+  ])("of executions that run %s", async (_, atOnce, executions, prepared) => {
+    expect(await preparedBy(branchesOf(atOnce), executions)).toHaveLength(prepared);
   });
 
   it("of what one execution triggers at once no more are prepared than run at one time", async () => {
     const table: TableModel = fanOut([{ count: 10, share: 1 }]);
-    table.profiles.B = { perRun: 10, atOnce: 0.3 };
-    // 3 and two standard deviations of a draw of 10, rounded.
-    expect((await plan(table)).plan).toHaveLength(6);
+    table.profiles.B = { perRun: 10, atOnce: { first: 0.3, power: 1, spread: 0 } };
+    expect((await plan(table)).plan).toHaveLength(3);
   });
 
   it("what is believed to be used more often than was foretold is no surer than certain", async () => {
-    const table: TableModel = { ...branchesOf(0.1), adjustments: { gate: { probability: () => 0.99 } } };
+    const table: TableModel = {
+      ...branchesOf({ first: 0.1, power: 1, spread: 1 }),
+      adjustments: { gate: { probability: () => 0.99 } },
+    };
     const probabilities = (await preparedBy(table, 100)).map(({ probability }) => probability);
     expect(probabilities.length).toBeGreaterThan(0);
     expect(Math.max(...probabilities)).toBe(1);

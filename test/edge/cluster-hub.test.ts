@@ -311,6 +311,19 @@ describe("coalescing", () => {
     expect(await admit(offerOf([later]))).toMatchObject({ commandIds: { [`${VM} warm b@`]: later.commandId } });
   });
 
+  test("of what a run's executions ask for so many are given as its quota says, and the rest is told why not", async () => {
+    const quota = { first: 1, power: 0.5 };
+    const refused: string[] = [];
+    for (let i = 0; i < 9; i++) {
+      const command = commandOf({ key: `warm b@ of branch-${i}`, quota });
+      const answer = await admit(offerOf([command], { runId: "run" }));
+      if (!answer.ok) throw new Error(answer.reason);
+      refused.push(...Object.values(answer.refusedKeys));
+    }
+    expect(await poll()).toHaveLength(3);
+    expect(refused).toEqual(new Array(6).fill("finds a runtime that another execution of the run has left"));
+  });
+
   test("another VM, another thing", async () => {
     await world.heartbeat(CLUSTER, "vm-2", ["b"]);
     await admit(offerOf([commandOf(), commandOf({ vm: "vm-2" }), commandOf({ key: "warm c@", task: "c" })]));

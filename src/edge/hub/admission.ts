@@ -1,7 +1,8 @@
 // Whether a plan is taken. In: an offer. Out: the reservation is held and the commands are queued, each under the id that stands
 // for it, or refused with its reason. A refused command costs its preparation; only a cluster without room refuses the offer.
 import type { Admission, Offer } from "../../core/pipeline.ts";
-import type { PlannedCommand } from "../../core/planned.ts";
+import { LEFT_BY_OTHERS, type PlannedCommand } from "../../core/planned.ts";
+import { Quotas } from "../../core/quotas.ts";
 import { Policy } from "../../protocol.ts";
 import { newId } from "../ids.ts";
 import { type HourlySpending, NOTHING_SPENT, overBudget, type Spent } from "./budget.ts";
@@ -33,6 +34,8 @@ export class Admissions {
   readonly #capacity: Capacity;
   readonly #vms: Vms;
   readonly #spending: HourlySpending;
+  /** Of the runs whose commands come here. */
+  readonly quotas = new Quotas();
   /** What the workspace's other clusters have spent, as Fleet last told. */
   spentElsewhere: Spent = NOTHING_SPENT;
 
@@ -58,7 +61,8 @@ export class Admissions {
     let bytesInFlight = commands.some(({ kind }) => kind === "prefetch") ? this.#queue.bytesInFlight() : 0;
     for (const command of commands) {
       const name = `${command.vm} ${command.key}`;
-      const refusal = this.#refusalOf(command, config, bytesInFlight, nowMs);
+      const refusal =
+        this.#refusalOf(command, config, bytesInFlight, nowMs) ?? this.#beyondQuota(command, origin.runId);
       if (refusal !== null) {
         admission.refusedKeys[name] = refusal;
         continue;
@@ -85,6 +89,12 @@ export class Admissions {
     if (command.task !== null && !this.#vms.get(command.vm)!.tasks.has(command.task))
       return "its agent does not have the task";
     return null;
+  }
+
+  /** Asked last: what is refused for another reason is not given. */
+  #beyondQuota({ quota, task, key }: PlannedCommand, runId: string | null): string | null {
+    if (quota === undefined || task === null || runId === null) return null;
+    return this.quotas.gives(runId, task, key, quota) ? null : LEFT_BY_OTHERS;
   }
 }
 

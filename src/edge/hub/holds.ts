@@ -7,6 +7,7 @@ import { KeepAlive, type LearnedHold } from "../../core/keepalive.ts";
 import type { KeepAliveState } from "../../core/keepalive-state.ts";
 import type { Offer } from "../../core/pipeline.ts";
 import { type CallWait, type Hidden, waitOf } from "../../core/planned.ts";
+import type { Quotas } from "../../core/quotas.ts";
 import type { Heartbeat, TaskDeclaration } from "../../protocol.ts";
 import { policyOf } from "./admission.ts";
 import type { HubConfig } from "./messages.ts";
@@ -26,11 +27,12 @@ interface Waiting {
   atMs: number;
   task: string;
   /** Of a call: what a warm runtime saves. Null: a release. */
-  call: { wait: CallWait; sensitivity: number; gb: number } | null;
+  call: { runId: string; wait: CallWait; sensitivity: number; gb: number } | null;
 }
 
 export class Holds {
   readonly #sql: SqlStorage;
+  readonly #quotas: Quotas;
   #learner: KeepAlive;
   #msPerGbSecond: number;
   /** As the agents' own configuration has it. */
@@ -41,8 +43,9 @@ export class Holds {
   #waiting: Waiting[] = [];
   #storedMs = 0;
 
-  constructor(sql: SqlStorage, config: HubConfig | null) {
+  constructor(sql: SqlStorage, config: HubConfig | null, quotas: Quotas) {
     this.#sql = sql;
+    this.#quotas = quotas;
     const rows = sql.exec<{ task: string; state: string }>("SELECT task, state FROM holds").toArray();
     const stored = new Map(rows.map(({ task, state }) => [task, JSON.parse(state)]));
     const price = stored.get(PRICE_ROW);
@@ -61,13 +64,13 @@ export class Holds {
   }
 
   /** A task is called. `hidden`: what the plans before it hide of its start. */
-  called({ task, start }: Pick<Offer, "task" | "start">, hidden: Hidden | null, nowMs: number): void {
+  called({ runId, task, start }: Pick<Offer, "runId" | "task" | "start">, hidden: Hidden | null, nowMs: number): void {
     const { coldStartMs, slowStartMs = coldStartMs, latencySensitivity: sensitivity, memoryBytes } = start;
     const wait = waitOf({ coldStartMs, slowStartMs }, hidden, this.#fixedMs(task));
     const gb = memoryBytes / BYTES_PER_GB;
     this.#gb.set(task, gb);
     this.#sensitivity.set(task, sensitivity);
-    this.#waiting.push({ atMs: nowMs, task, call: { wait, sensitivity, gb } });
+    this.#waiting.push({ atMs: nowMs, task, call: { runId, wait, sensitivity, gb } });
   }
 
   heard({ tasks, released }: Heartbeat, everyMs: number, nowMs: number): void {
@@ -172,8 +175,10 @@ export class Holds {
     for (const { atMs, task, call } of this.#waiting) {
       if (atMs > untilMs) break;
       taken++;
-      if (call !== null) this.#learner.called(task, atMs, call.wait, call.sensitivity, call.gb);
-      else if (this.#gb.has(task)) this.#learner.released(task, atMs, this.#gb.get(task)!);
+      if (call !== null) {
+        const covers = (bin: number) => this.#quotas.covers(call.runId, task, bin);
+        this.#learner.called(task, atMs, call.wait, call.sensitivity, call.gb, covers);
+      } else if (this.#gb.has(task)) this.#learner.released(task, atMs, this.#gb.get(task)!);
       this.#touched.add(task);
     }
     this.#waiting = this.#waiting.slice(taken);

@@ -7,8 +7,9 @@ import { KeepAlive } from "../../core/keepalive.ts";
 import { KEPT_AFTER_CHANGE } from "../../core/learning.ts";
 import { outputsToFetch } from "../../core/outputs.ts";
 import { type Admission, type Offer, serve, type TaskRequest } from "../../core/pipeline.ts";
-import { type Hidden, hiddenAfter, type PlannedCommand, waitOf } from "../../core/planned.ts";
+import { type Hidden, hiddenAfter, LEFT_BY_OTHERS, type PlannedCommand, waitOf } from "../../core/planned.ts";
 import type { AssembledRun } from "../../core/profile.ts";
+import { Quotas } from "../../core/quotas.ts";
 import { Policy as PolicySchema } from "../../protocol.ts";
 import { HARM_MS } from "../accounting.ts";
 import type { Learner, LearnerParts } from "../learner.ts";
@@ -58,6 +59,7 @@ export class Forechain implements Policy {
   /** Commands that stand, by key, with their end, ms: one command per distinct thing, as at the hub. */
   readonly #standing = new Map<string, { claim: Claim; expiresMs: number }>();
   readonly #holds: KeepAlive;
+  readonly #quotas = new Quotas();
   #world!: World;
   #idCounter = 0;
   /** Wasted so far, as told to the price of memory. */
@@ -131,9 +133,11 @@ export class Forechain implements Policy {
     const refusedKeys: Record<string, string> = {};
     for (const command of offer.commands) {
       const standing = this.#standing.get(command.key);
-      if (standing?.claim.isOpen && standing.expiresMs >= command.deadlineMs) {
-        refusedKeys[`${command.vm} ${command.key}`] = "stands already";
-      }
+      const name = `${command.vm} ${command.key}`;
+      const { quota, task } = command;
+      if (standing?.claim.isOpen && standing.expiresMs >= command.deadlineMs) refusedKeys[name] = "stands already";
+      else if (quota !== undefined && !this.#quotas.gives(offer.runId, task!, command.key, quota))
+        refusedKeys[name] = LEFT_BY_OTHERS;
     }
     return { ok: true, commandIds: {}, refusedKeys };
   }
@@ -193,7 +197,8 @@ export class Forechain implements Policy {
     const coldStartMs = profile?.coldStartMs?.p50 ?? COLD_START_UNKNOWN_MS;
     const start = { coldStartMs, slowStartMs: profile?.coldStartMs?.p90 ?? coldStartMs };
     const wait = waitOf(start, hidden, this.#options.keepAliveMs);
-    this.#holds.called(task, nowMs, wait, profile?.latencySensitivity ?? 1, pool.gb);
+    const covers = (bin: number) => this.#quotas.covers(String(run.number), task, bin);
+    this.#holds.called(task, nowMs, wait, profile?.latencySensitivity ?? 1, pool.gb, covers);
   }
 
   keepAliveMs(task: number, nowMs: number): number {

@@ -1,0 +1,63 @@
+import { expect, test } from "vitest";
+import { Quotas } from "../../src/core/quotas.ts";
+
+const HALF = { first: 0.5, power: 1 };
+
+test("of a run's asks so many are given as its quota says, whoever asks, and the first one is", () => {
+  const quotas = new Quotas();
+  const given = Array.from({ length: 6 }, (_, i) => quotas.gives("run", "T", `of ${i}`, HALF));
+  expect(given).toEqual([true, false, true, false, true, false]);
+});
+
+test("the number follows the run's size: a power of its asks", () => {
+  const quotas = new Quotas();
+  const given = Array.from({ length: 100 }, (_, i) => quotas.gives("run", "T", `of ${i}`, { first: 1, power: 0.5 }));
+  expect(given.slice(0, 9).filter(Boolean)).toHaveLength(3);
+  expect(given.filter(Boolean)).toHaveLength(10);
+});
+
+test("what asks again is answered as before and counts once", () => {
+  const quotas = new Quotas();
+  for (let i = 0; i < 5; i++) expect(quotas.gives("run", "T", "of a", HALF)).toBe(true);
+  for (let i = 0; i < 5; i++) expect(quotas.gives("run", "T", "of b", HALF)).toBe(false);
+  expect(quotas.gives("run", "T", "of c", HALF)).toBe(true);
+});
+
+test("runs and tasks are counted apart", () => {
+  const quotas = new Quotas();
+  for (const [runId, task] of [
+    ["one", "T"],
+    ["two", "T"],
+    ["one", "U"],
+  ] as const) {
+    expect(quotas.gives(runId, task, `${task} of a`, HALF)).toBe(true);
+    expect(quotas.gives(runId, task, `${task} of b`, HALF)).toBe(false);
+  }
+});
+
+test("under a hold shorter than a call's idle time all calls of the run after as long or longer need preparations", () => {
+  const quotas = new Quotas();
+  for (let i = 0; i < 4; i++) quotas.gives("run", "T", `of ${i}`, HALF);
+  // Two were given.
+  expect([7, 7].map((bin) => quotas.covers("run", "T", bin))).toEqual([true, true]);
+  // Held for less than this one's, it is the third; held for more, it finds a runtime that the run itself has left.
+  expect(quotas.covers("run", "T", 1)).toBe(false);
+  expect(quotas.covers("run", "T", 7)).toBe(false);
+});
+
+test("what nobody of the run has asked for is not its matter", () => {
+  const quotas = new Quotas();
+  quotas.gives("run", "T", "of a", HALF);
+  expect(quotas.covers("run", "U", 3)).toBeNull();
+  expect(quotas.covers("another", "T", 3)).toBeNull();
+});
+
+test("runs that asked long ago are forgotten", () => {
+  const quotas = new Quotas();
+  quotas.gives("first", "T", "of a", HALF);
+  for (let i = 0; i < 50_000; i++) quotas.gives("second", "T", `of ${i % 8_000}`, HALF);
+  expect(quotas.covers("first", "T", 0)).not.toBeNull();
+  for (let run = 0; run < 8; run++) for (let i = 0; i < 8_000; i++) quotas.gives(`run ${run}`, "T", `of ${i}`, HALF);
+  expect(quotas.covers("first", "T", 0)).toBeNull();
+  expect(quotas.covers("run 7", "T", 0)).not.toBeNull();
+});
