@@ -48,7 +48,7 @@ const ONCE_PER_RUN_MAX = 1.5;
 /** Runs that differ by this factor in how many executions of a task they have: each foretells its own number. */
 const VARIES_MIN = 1.5;
 /** Standard deviations by which a run may need more than the usual run of its size. */
-const MORE_DEVIATIONS = 1;
+const MORE_DEVIATIONS = 1.5;
 /** List prices of large clouds: a second of a core costs as much as so many GB·s. A start takes about one core. */
 const GB_SECONDS_PER_CPU_SECOND = 9;
 

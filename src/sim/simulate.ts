@@ -134,13 +134,19 @@ export async function simulate(workload: Workload, spec: SimulationSpec): Promis
   return { arrivals, results, executions: baseline.executions, notes };
 }
 
-/** Forechain at one dial with one part left out at a time. */
-export async function ablate(workload: Workload, spec: SimulationSpec, dial: number): Promise<PolicyResult[]> {
+/** Forechain at one dial with one part left out at a time; `only`: this part alone. */
+export async function ablate(
+  workload: Workload,
+  spec: SimulationSpec,
+  dial: number,
+  only?: string,
+): Promise<PolicyResult[]> {
   const prepared = prepare(workload, spec);
   if ("reason" in prepared) return [];
   const baseline = await baselineOf(workload, spec, prepared);
   const results: PolicyResult[] = [];
   for (const { name, without } of ABLATIONS) {
+    if (only !== undefined && name !== only) continue;
     const what = `ablation, ${name}`;
     const policy = policyOf("forechain", dial, workload, spec, without, what);
     const input = worldInput(workload, spec, prepared, policy, what);

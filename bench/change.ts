@@ -1,0 +1,119 @@
+// "After a change" of docs/simulator.md: the later task that most runs have is replaced by another in all runs of the younger half. In: logs, as
+// NAME=FOLDER, and a folder of lambda-perf. Out: the share of the run-clairvoyant's saving in the first 50 runs after the change and in the next 200, as
+// a Markdown row for each log.
+//   npm run bench -- change --lambda-perf FOLDER [--gap 300] [--seeds 5] NAME=FOLDER …
+import { parseArgs } from "node:util";
+import { engineModule } from "../src/cli/build.ts";
+import type { RunRecord } from "../src/core/records.ts";
+import { recordsOf } from "../src/importers/read.ts";
+import { filesOf } from "../src/importers/source.ts";
+import type { PolicyResult } from "../src/sim/accounting.ts";
+import { readLambdaPerf } from "../src/sim/cold-starts.ts";
+import {
+  ablate,
+  DIAL_DEFAULT,
+  policyAsks,
+  type SimulationSpec,
+  simulate,
+  simulationFault,
+} from "../src/sim/simulate.ts";
+import { halves, type Workload, workloadFault, workloadOf } from "../src/sim/workload.ts";
+
+const OPTIONS = {
+  "lambda-perf": { type: "string" },
+  gap: { type: "string", default: "300" },
+  seeds: { type: "string", default: "5" },
+} as const;
+const FIRST_RUNS = 50;
+const ALL_RUNS = 250;
+const FROZEN = "without learning on";
+
+/** Mean overhead of each policy, ms. */
+type Means = Record<"fixed" | "run-clairvoyant" | "forechain" | typeof FROZEN, number>;
+
+export async function run(args: string[]): Promise<void> {
+  const { values, positionals } = parseArgs({ args, options: OPTIONS, allowPositionals: true });
+  const rows = readLambdaPerf(values["lambda-perf"] ?? ".");
+  const module = await engineModule();
+  const seeds = Array.from({ length: Number(values.seeds) }, (_, s) => s + 1);
+  process.stdout.write(
+    `Gaps of ${values.gap} s, seeds 1 to ${seeds.length}.\n` +
+      `| log | replaced | first ${FIRST_RUNS} runs | next ${ALL_RUNS - FIRST_RUNS} | ${FROZEN} |\n|---|---|---|---|---|\n`,
+  );
+  for (const log of positionals) {
+    const [name = "", folder = ""] = log.split("=");
+    const { workload, replaced } = await changedWorkload(folder);
+    const meansOf = async (runs: number) => {
+      const all: Means[] = [];
+      for (const seed of seeds) {
+        const coldStarts = { kind: "lambda-perf" as const, rows };
+        const spec = { arrivals: `poisson:${values.gap}`, coldStarts, runs, seed, storeBytesPerSecond: null, module };
+        all.push(await overheads(workload, { ...spec, policies: policyAsks(POLICIES), progress: () => {} }));
+      }
+      return all;
+    };
+    const first = await meansOf(FIRST_RUNS);
+    const whole = await meansOf(ALL_RUNS);
+    const next = whole.map((means, s) => later(means, first[s]!));
+    const cells = [shareOf(first, "forechain"), shareOf(next, "forechain")];
+    const frozen = `${shareOf(first, FROZEN)}, ${shareOf(next, FROZEN)}`;
+    process.stdout.write(`| ${[name, replaced, ...cells, frozen].join(" | ")} |\n`);
+  }
+}
+
+const POLICIES = `fixed:60,run-clairvoyant:60,forechain:${DIAL_DEFAULT}`;
+
+/** The later task that most runs of the younger half have goes by another name there. */
+async function changedWorkload(folder: string): Promise<{ workload: Workload; replaced: string }> {
+  const { records } = await recordsOf(filesOf(folder).filter((file) => !file.endsWith(".md")));
+  const runsByTask = new Map<string, number>();
+  const younger = new Set<string>();
+  for (const { assembled } of halves(workloadFrom(records).runs).replay) {
+    const [root, ...rest] = assembled.executions;
+    younger.add(root!.record.runId);
+    const tasks = new Set(rest.map(({ task }) => task));
+    tasks.delete(root!.task);
+    for (const task of tasks) runsByTask.set(task, (runsByTask.get(task) ?? 0) + 1);
+  }
+  const [replaced] = [...runsByTask].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1))[0]!;
+  const changed = records.map((record) =>
+    record.task === replaced && younger.has(record.runId) ? { ...record, task: `${replaced} (new)` } : record,
+  );
+  return { workload: workloadFrom(changed), replaced };
+}
+
+function workloadFrom(records: RunRecord[]): Workload {
+  const workload = workloadOf(records);
+  if ("reason" in workload) throw new Error(workloadFault(workload));
+  return workload;
+}
+
+async function overheads(workload: Workload, spec: SimulationSpec): Promise<Means> {
+  const simulation = await simulate(workload, spec);
+  if ("reason" in simulation) throw new Error(simulationFault(simulation));
+  const [fixed, clairvoyant, ours] = simulation.results as [PolicyResult, PolicyResult, PolicyResult];
+  const [frozen] = (await ablate(workload, spec, DIAL_DEFAULT, FROZEN)) as [PolicyResult];
+  return {
+    fixed: fixed.overheadMs.mean,
+    "run-clairvoyant": clairvoyant.overheadMs.mean,
+    forechain: ours.overheadMs.mean,
+    [FROZEN]: frozen.overheadMs.mean,
+  };
+}
+
+/** The runs after the first, from the means of both. */
+function later(whole: Means, first: Means): Means {
+  const of = (policy: keyof Means) => (ALL_RUNS * whole[policy] - FIRST_RUNS * first[policy]) / (ALL_RUNS - FIRST_RUNS);
+  return {
+    fixed: of("fixed"),
+    "run-clairvoyant": of("run-clairvoyant"),
+    forechain: of("forechain"),
+    [FROZEN]: of(FROZEN),
+  };
+}
+
+/** Of the run-clairvoyant's saving, all seeds together. */
+function shareOf(means: Means[], policy: "forechain" | typeof FROZEN): string {
+  const saved = (by: keyof Means) => means.reduce((sum, one) => sum + one.fixed - one[by], 0);
+  return `${((100 * saved(policy)) / saved("run-clairvoyant")).toFixed(1)} %`;
+}
