@@ -432,7 +432,12 @@ describe("plan of a fan-out", () => {
     ["a tenth at one time: a tenth", { first: 0.1, power: 1, spread: 0 }, 400, 40],
     ["the square root at one time, in a large run", { first: 1, power: 0.5, spread: 0 }, 400, 20],
     ["the square root at one time, in a small run", { first: 1, power: 0.5, spread: 0 }, 16, 4],
-    ["half as many or twice as many as that: one and a half deviations more", { first: 1, power: 0.5, spread: 1 }, 400, 57],
+    [
+      "half as many or twice as many as that: one and a half deviations more",
+      { first: 1, power: 0.5, spread: 1 },
+      400,
+      57,
+    ],
   ])("of executions that run %s", async (_, atOnce, executions, prepared) => {
     expect(await preparedBy(branchesOf(atOnce), executions)).toHaveLength(prepared);
   });
