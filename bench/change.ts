@@ -4,20 +4,11 @@
 //   npm run bench -- change --lambda-perf FOLDER [--gap 300] [--seeds 5] NAME=FOLDER …
 import { parseArgs } from "node:util";
 import { engineModule } from "../src/cli/build.ts";
-import type { RunRecord } from "../src/core/records.ts";
-import { recordsOf } from "../src/importers/read.ts";
-import { filesOf } from "../src/importers/source.ts";
 import type { PolicyResult } from "../src/sim/accounting.ts";
 import { readLambdaPerf } from "../src/sim/cold-starts.ts";
-import {
-  ablate,
-  DIAL_DEFAULT,
-  policyAsks,
-  type SimulationSpec,
-  simulate,
-  simulationFault,
-} from "../src/sim/simulate.ts";
-import { halves, type Workload, workloadFault, workloadOf } from "../src/sim/workload.ts";
+import { ablate, DIAL_DEFAULT, policyAsks, type SimulationSpec } from "../src/sim/simulate.ts";
+import { halves, type Workload } from "../src/sim/workload.ts";
+import { logOf, recordsFrom, resultsOf, workloadFrom } from "./simulated-logs.ts";
 
 const OPTIONS = {
   "lambda-perf": { type: "string" },
@@ -41,7 +32,7 @@ export async function run(args: string[]): Promise<void> {
       `| log | replaced | first ${FIRST_RUNS} runs | next ${ALL_RUNS - FIRST_RUNS} | ${FROZEN} |\n|---|---|---|---|---|\n`,
   );
   for (const log of positionals) {
-    const [name = "", folder = ""] = log.split("=");
+    const { name, folder } = logOf(log);
     const { workload, replaced } = await changedWorkload(folder);
     const meansOf = async (runs: number) => {
       const all: Means[] = [];
@@ -65,7 +56,7 @@ const POLICIES = `fixed:60,run-clairvoyant:60,forechain:${DIAL_DEFAULT}`;
 
 /** The later task that most runs of the younger half have goes by another name there. */
 async function changedWorkload(folder: string): Promise<{ workload: Workload; replaced: string }> {
-  const { records } = await recordsOf(filesOf(folder).filter((file) => !file.endsWith(".md")));
+  const records = await recordsFrom(folder);
   const runsByTask = new Map<string, number>();
   const younger = new Set<string>();
   for (const { assembled } of halves(workloadFrom(records).runs).replay) {
@@ -82,16 +73,9 @@ async function changedWorkload(folder: string): Promise<{ workload: Workload; re
   return { workload: workloadFrom(changed), replaced };
 }
 
-function workloadFrom(records: RunRecord[]): Workload {
-  const workload = workloadOf(records);
-  if ("reason" in workload) throw new Error(workloadFault(workload));
-  return workload;
-}
-
 async function overheads(workload: Workload, spec: SimulationSpec): Promise<Means> {
-  const simulation = await simulate(workload, spec);
-  if ("reason" in simulation) throw new Error(simulationFault(simulation));
-  const [fixed, clairvoyant, ours] = simulation.results as [PolicyResult, PolicyResult, PolicyResult];
+  const results = await resultsOf(workload, spec);
+  const [fixed, clairvoyant, ours] = results as [PolicyResult, PolicyResult, PolicyResult];
   const [frozen] = (await ablate(workload, spec, DIAL_DEFAULT, FROZEN)) as [PolicyResult];
   return {
     fixed: fixed.overheadMs.mean,

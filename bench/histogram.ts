@@ -4,13 +4,10 @@
 //   npm run bench -- histogram --lambda-perf FOLDER [--gaps 300,1800] [--seed 1] NAME=FOLDER[@RUNS] …
 import { parseArgs } from "node:util";
 import { engineModule } from "../src/cli/build.ts";
-import { recordsOf } from "../src/importers/read.ts";
-import { filesOf } from "../src/importers/source.ts";
 import type { PolicyResult } from "../src/sim/accounting.ts";
-import { RUNS_DEFAULT } from "../src/sim/arrivals.ts";
 import { readLambdaPerf } from "../src/sim/cold-starts.ts";
-import { type PolicyAsk, type SimulationSpec, simulate, simulationFault } from "../src/sim/simulate.ts";
-import { workloadFault, workloadOf } from "../src/sim/workload.ts";
+import type { PolicyAsk, SimulationSpec } from "../src/sim/simulate.ts";
+import { between, heldOf, logOf, recordsFrom, resultsOf, workloadFrom } from "./simulated-logs.ts";
 
 const OPTIONS = {
   "lambda-perf": { type: "string" },
@@ -36,24 +33,20 @@ export async function run(args: string[]): Promise<void> {
   ];
   process.stdout.write(`Seed ${values.seed}.\n${HEAD}\n|${"---|".repeat(7)}\n`);
   for (const log of positionals) {
-    const [name = "", place = ""] = log.split("=");
-    const [folder = "", runs = String(RUNS_DEFAULT)] = place.split("@");
-    const workload = workloadOf((await recordsOf(filesOf(folder).filter((file) => !file.endsWith(".md")))).records);
-    if ("reason" in workload) throw new Error(workloadFault(workload));
+    const { name, folder, runs } = logOf(log);
+    const workload = workloadFrom(await recordsFrom(folder));
     for (const gap of values.gaps.split(",")) {
       const spec: SimulationSpec = {
         arrivals: `poisson:${gap}`,
         coldStarts: { kind: "lambda-perf", rows },
-        runs: Number(runs),
+        runs,
         seed: Number(values.seed),
         storeBytesPerSecond: null,
         policies,
         module,
         progress: () => {},
       };
-      const simulation = await simulate(workload, spec);
-      if ("reason" in simulation) throw new Error(simulationFault(simulation));
-      process.stdout.write(`${rowOf(name, gap, simulation.results)}\n`);
+      process.stdout.write(`${rowOf(name, gap, await resultsOf(workload, spec))}\n`);
     }
   }
 }
@@ -71,21 +64,16 @@ function rowOf(name: string, gap: string, results: PolicyResult[]): string {
 }
 
 const idleOf = ({ idleGbSeconds }: PolicyResult) => idleGbSeconds;
-const heldOf = ({ idleGbSeconds, wastedGbSeconds }: PolicyResult) => idleGbSeconds + wastedGbSeconds;
 
-/**
- * On the line between the dials that wait just less and just more; the least memory where all wait less. Null: all wait more.
- */
+const overheadOf = ({ overheadMs }: PolicyResult) => overheadMs.mean;
+
+/** The least memory where all wait less. Null: all wait more. */
 function memoryAt(
   overheadMs: number,
   swept: PolicyResult[],
   memoryOf: (result: PolicyResult) => number,
 ): number | null {
-  const sorted = swept.toSorted((a, b) => a.overheadMs.mean - b.overheadMs.mean);
-  const above = sorted.findIndex((result) => result.overheadMs.mean >= overheadMs);
-  if (above === 0) return null;
-  if (above < 0) return Math.min(...sorted.map(memoryOf));
-  const [less, more] = [sorted[above - 1]!, sorted[above]!];
-  const part = (overheadMs - less.overheadMs.mean) / (more.overheadMs.mean - less.overheadMs.mean);
-  return memoryOf(less) + part * (memoryOf(more) - memoryOf(less));
+  const memory = between(overheadMs, swept, overheadOf, memoryOf);
+  if (memory === "all have more") return null;
+  return memory === "all have less" ? Math.min(...swept.map(memoryOf)) : memory;
 }

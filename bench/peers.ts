@@ -4,14 +4,13 @@
 //   npm run bench -- peers --lambda-perf FOLDER [--gap 300] [--seed 1] [--runs 3000] NAME=FOLDER[@RUNS] …
 import { parseArgs } from "node:util";
 import { engineModule } from "../src/cli/build.ts";
-import { recordsOf } from "../src/importers/read.ts";
-import { filesOf } from "../src/importers/source.ts";
 import type { PolicyResult } from "../src/sim/accounting.ts";
 import { RUNS_DEFAULT } from "../src/sim/arrivals.ts";
 import { readLambdaPerf } from "../src/sim/cold-starts.ts";
-import { type PolicyAsk, type SimulationSpec, simulate, simulationFault } from "../src/sim/simulate.ts";
-import { type Workload, workloadFault, workloadOf } from "../src/sim/workload.ts";
+import type { PolicyAsk, SimulationSpec } from "../src/sim/simulate.ts";
+import type { Workload } from "../src/sim/workload.ts";
 import { SHAPES, workloadOfSteps } from "../test/sim/logs.ts";
+import { between, heldOf, logOf, recordsFrom, resultsOf, workloadFrom } from "./simulated-logs.ts";
 
 const OPTIONS = {
   "lambda-perf": { type: "string" },
@@ -48,39 +47,32 @@ export async function run(args: string[]): Promise<void> {
   const shapeSpec = spec(Number(values.runs), { kind: "fixed", ms: SHAPE_COLD_START_MS });
   for (const { shape, stepsOf } of SHAPES) await tell(shape, workloadOfSteps(stepsOf, SHAPE_RUNS), shapeSpec);
   for (const log of positionals) {
-    const [name = "", place = ""] = log.split("=");
-    const [folder = "", runs = values.runs] = place.split("@");
-    const workload = workloadOf((await recordsOf(filesOf(folder).filter((file) => !file.endsWith(".md")))).records);
-    if ("reason" in workload) throw new Error(workloadFault(workload));
+    const { name, folder, runs } = logOf(log, Number(values.runs));
+    const workload = workloadFrom(await recordsFrom(folder));
     const rows = readLambdaPerf(values["lambda-perf"] ?? ".");
-    await tell(name, workload, spec(Number(runs), { kind: "lambda-perf", rows }));
+    await tell(name, workload, spec(runs, { kind: "lambda-perf", rows }));
   }
 }
 
 async function tell(name: string, workload: Workload, spec: SimulationSpec): Promise<void> {
-  const simulation = await simulate(workload, spec);
-  if ("reason" in simulation) throw new Error(simulationFault(simulation));
-  for (const ours of simulation.results.filter((result) => result.name === "forechain")) {
+  const results = await resultsOf(workload, spec);
+  for (const ours of results.filter((result) => result.name === "forechain")) {
     const peers = PEERS.map((peer) => {
-      const swept = simulation.results.filter((result) => result.name === peer);
-      return overheadAt(memoryOf(ours), swept)?.toFixed(0) ?? "never as little";
+      const swept = results.filter((result) => result.name === peer);
+      return overheadAt(heldOf(ours), swept)?.toFixed(0) ?? "never as little";
     });
-    const cells = [name, ours.dial, memoryOf(ours).toFixed(0), ours.overheadMs.mean.toFixed(0), ...peers];
+    const cells = [name, ours.dial, heldOf(ours).toFixed(0), ours.overheadMs.mean.toFixed(0), ...peers];
     process.stdout.write(`| ${cells.join(" | ")} |\n`);
   }
 }
 
-function memoryOf({ idleGbSeconds, wastedGbSeconds }: PolicyResult): number {
-  return idleGbSeconds + wastedGbSeconds;
+/** That of the dial that holds most, where none holds more. Null: none holds so little. */
+function overheadAt(memory: number, swept: PolicyResult[]): number | null {
+  const overheadMs = between(memory, swept, heldOf, overheadOf);
+  if (overheadMs === "all have more") return null;
+  return overheadMs === "all have less"
+    ? overheadOf(swept.toSorted((a, b) => heldOf(a) - heldOf(b)).at(-1)!)
+    : overheadMs;
 }
 
-/** On the line between the dials that hold just less and just more; the last dial where none holds more. Null: none holds so little. */
-function overheadAt(memory: number, swept: PolicyResult[]): number | null {
-  const sorted = swept.toSorted((a, b) => memoryOf(a) - memoryOf(b));
-  const above = sorted.findIndex((result) => memoryOf(result) >= memory);
-  if (above === 0) return null;
-  if (above < 0) return sorted.at(-1)!.overheadMs.mean;
-  const [less, more] = [sorted[above - 1]!, sorted[above]!];
-  const part = (memory - memoryOf(less)) / (memoryOf(more) - memoryOf(less));
-  return less.overheadMs.mean + part * (more.overheadMs.mean - less.overheadMs.mean);
-}
+const overheadOf = ({ overheadMs }: PolicyResult) => overheadMs.mean;

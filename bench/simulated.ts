@@ -4,13 +4,10 @@
 // With --ablation: Forechain alone, with one part left out at a time.
 import { parseArgs } from "node:util";
 import { engineModule } from "../src/cli/build.ts";
-import { recordsOf } from "../src/importers/read.ts";
-import { filesOf } from "../src/importers/source.ts";
 import type { PolicyResult } from "../src/sim/accounting.ts";
-import { RUNS_DEFAULT } from "../src/sim/arrivals.ts";
 import { readLambdaPerf } from "../src/sim/cold-starts.ts";
-import { ablate, policyAsks, type SimulationSpec, simulate, simulationFault } from "../src/sim/simulate.ts";
-import { type Workload, workloadFault, workloadOf } from "../src/sim/workload.ts";
+import { ablate, policyAsks, type SimulationSpec } from "../src/sim/simulate.ts";
+import { heldOf, logOf, recordsFrom, resultsOf, workloadFrom } from "./simulated-logs.ts";
 
 const OPTIONS = {
   "lambda-perf": { type: "string" },
@@ -36,14 +33,13 @@ export async function run(args: string[]): Promise<void> {
     `Seed ${values.seed}, dial ${values.dial}.\n${head}\n|${"---|".repeat(head.split(" | ").length)}\n`,
   );
   for (const log of positionals) {
-    const [name = "", place = ""] = log.split("=");
-    const [folder = "", runs = String(RUNS_DEFAULT)] = place.split("@");
-    const workload = await workloadFrom(folder);
+    const { name, folder, runs } = logOf(log);
+    const workload = workloadFrom(await recordsFrom(folder));
     for (const gap of values.gaps.split(",")) {
       const spec: SimulationSpec = {
         arrivals: `poisson:${gap}`,
         coldStarts: { kind: "lambda-perf", rows },
-        runs: Number(runs),
+        runs,
         seed: Number(values.seed),
         storeBytesPerSecond: values.store === undefined ? null : Number(values.store) * 2 ** 20,
         policies: policyAsks(`fixed:60,run-clairvoyant:60,forechain:${values.dial}`),
@@ -53,15 +49,14 @@ export async function run(args: string[]): Promise<void> {
       if (values.ablation) {
         const parts = await ablate(workload, spec, Number(values.dial));
         for (const part of parts) process.stdout.write(`${ablationRowOf(name, gap, part, parts[0]!)}\n`);
-        told.push({ log: name, gapSeconds: Number(gap), runs: Number(runs), parts });
+        told.push({ log: name, gapSeconds: Number(gap), runs, parts });
         continue;
       }
-      const simulation = await simulate(workload, spec);
-      if ("reason" in simulation) throw new Error(simulationFault(simulation));
-      const [fixed, clairvoyant, ours] = simulation.results as [PolicyResult, PolicyResult, PolicyResult];
-      const objects = values.store === undefined ? "" : objectsOf(fixed, clairvoyant, ours, Number(runs));
+      const results = await resultsOf(workload, spec);
+      const [fixed, clairvoyant, ours] = results as [PolicyResult, PolicyResult, PolicyResult];
+      const objects = values.store === undefined ? "" : objectsOf(fixed, clairvoyant, ours, runs);
       process.stdout.write(`${rowOf(name, gap, fixed, clairvoyant, ours)}${objects}\n`);
-      told.push({ log: name, gapSeconds: Number(gap), runs: Number(runs), policies: simulation.results });
+      told.push({ log: name, gapSeconds: Number(gap), runs, policies: results });
     }
   }
   process.stdout.write(`${JSON.stringify(told)}\n`);
@@ -78,7 +73,7 @@ function rowOf(name: string, gap: string, fixed: PolicyResult, clairvoyant: Poli
     ...[fixed, clairvoyant, ours].map(({ overheadMs }) => overheadMs.mean.toFixed(0)),
     `${(100 * share).toFixed(1)} %`,
     (ours.idleGbSeconds / unit).toFixed(2),
-    ((ours.idleGbSeconds + ours.wastedGbSeconds) / unit).toFixed(2),
+    (heldOf(ours) / unit).toFixed(2),
     `${(100 * ours.harmedRuns).toFixed(1)} %`,
   ];
   return `| ${cells.join(" | ")} |`;
@@ -86,14 +81,13 @@ function rowOf(name: string, gap: string, fixed: PolicyResult, clairvoyant: Poli
 
 /** Beside all parts together. */
 function ablationRowOf(name: string, gap: string, part: PolicyResult, all: PolicyResult): string {
-  const memory = (of: PolicyResult) => of.idleGbSeconds + of.wastedGbSeconds;
   const cells = [
     name,
     `${gap} s`,
     part.name,
     part.overheadMs.mean.toFixed(1),
     (part.overheadMs.mean / all.overheadMs.mean).toFixed(3),
-    (memory(part) / memory(all)).toFixed(3),
+    (heldOf(part) / heldOf(all)).toFixed(3),
     `${(100 * part.harmedRuns).toFixed(1)} %`,
   ];
   return `| ${cells.join(" | ")} |`;
@@ -108,12 +102,4 @@ function objectsOf(fixed: PolicyResult, clairvoyant: PolicyResult, ours: PolicyR
     `${(100 * wasted).toFixed(2)} %`,
   ];
   return ` ${cells.join(" | ")} |`;
-}
-
-async function workloadFrom(folder: string): Promise<Workload> {
-  // The notes beside the logs are none.
-  const files = filesOf(folder).filter((file) => !file.endsWith(".md"));
-  const workload = workloadOf((await recordsOf(files)).records);
-  if ("reason" in workload) throw new Error(workloadFault(workload));
-  return workload;
 }

@@ -79,8 +79,6 @@ export interface LearnedHold {
   weights: Record<HoldPolicy, number>;
 }
 
-export type Covers = (bin: number) => boolean | null;
-
 export class KeepAlive {
   /** Of memory, while holds and preparations are weighed. */
   readonly price: MemoryPrice;
@@ -115,7 +113,7 @@ export class KeepAlive {
     wait: CallWait,
     sensitivity: number,
     gb: number,
-    covers: Covers = () => null,
+    covers: (bin: number) => boolean | null = () => null,
   ): void {
     if (this.frozen) return;
     const state = this.#stateOf(task, nowMs, gb);

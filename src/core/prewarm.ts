@@ -290,9 +290,10 @@ function instancesOf(task: TaskDemand): number[] {
 
 /** Of so many executions of a run so many need a runtime of their own, and some more as runs differ. */
 function mostOf(task: TaskDemand, executions: number): number {
-  const { atOnce, perRun } = task;
-  if (atOnce === null || perRun === null || perRun <= ONCE_PER_RUN_MAX) return executions;
-  return Math.min(executions, atOnce.first * executions ** atOnce.power * marginOf(task));
+  const { perRun } = task;
+  if (perRun === null || perRun <= ONCE_PER_RUN_MAX) return executions;
+  const { first, power } = quotaOf(task, 1);
+  return Math.min(executions, first * executions ** power);
 }
 
 function marginOf({ atOnce }: TaskDemand): number {
