@@ -23,6 +23,8 @@ async function* readNative(content: Content): AsyncGenerator<Imported> {
 
 /** Keys under which documents have their records. */
 const LISTS = ["events", "rows", "jobs"];
+/** Objects within each other that are looked into. */
+const NESTED_MAX = 4;
 
 async function* readRows(content: Content, options: ImportOptions): AsyncGenerator<Imported> {
   let position = 0;
@@ -35,15 +37,28 @@ async function* readRows(content: Content, options: ImportOptions): AsyncGenerat
     for (const value of Array.isArray(part.value) ? part.value : [part.value]) {
       if (!isObject(value)) yield skipped("a line that is no object");
       else {
+        const cells = cellsOf(value);
         // Lines of one file may differ in their keys.
-        const layout = layoutOf(Object.keys(value), options.columns);
+        const layout = layoutOf(Object.keys(cells), options.columns);
         if (typeof layout === "string") {
           // What is left around the elements that came one by one is no record, nor meant as one.
           if (!isEmptied(value) || position === 0) yield skipped(layout + whereRecordsMayBe(value));
-        } else yield rowOf(value, layout, position++, options.fileId);
+        } else yield rowOf(cells, layout, position++, options.fileId);
       }
     }
   }
+}
+
+/** Objects inside a record, as events have them: `{data: {flow: 7}}` has a column `data.flow`. Deeper ones stay as they are. */
+function cellsOf(record: Record<string, unknown>, depth = NESTED_MAX): Record<string, unknown> {
+  if (depth === 0 || !Object.values(record).some(isObject)) return record;
+  return Object.fromEntries(
+    Object.entries(record).flatMap(([key, value]) =>
+      isObject(value)
+        ? Object.entries(cellsOf(value, depth - 1)).map(([inner, cell]) => [`${key}.${inner}`, cell])
+        : [[key, value]],
+    ),
+  );
 }
 
 function isEmptied(value: Record<string, unknown>): boolean {

@@ -129,10 +129,12 @@ export function layoutOf(names: string[], columns: Columns): Layout | string {
   // An id of rows, where rows name their parents; else it may be anything's.
   const id = plain.get("id");
   if (layout.parent !== null && id !== undefined) layout.execution ??= [id];
-  for (const field of ["run", "task"] as const) {
-    if (layout[field] === null && !(field === "run" && isFileRun)) {
-      return `no column tells the ${field}: name it (${OPTIONS[field]}); there are: ${listed(names)}`;
-    }
+  const missing = (["run", "task"] as const).filter(
+    (field) => layout[field] === null && !(field === "run" && isFileRun),
+  );
+  if (missing.length > 0) {
+    const which = missing.map((field) => `the ${field}: name it (${OPTIONS[field]})`).join(", nor ");
+    return `no column tells ${which}; there are: ${listed(names)}`;
   }
   return layout;
 }

@@ -134,12 +134,31 @@ describe("formats, told by the content", () => {
   test("columns can be told, and a wrong one is named with those that there are", async () => {
     const content = "a,b,c\n1,x,2024-01-01\n1,y,2024-01-02\n";
     expect((await told([file(content)])).skipped).toEqual({
-      "no column tells the run: name it (--column run=NAME or run=NAME+NAME, run=@file where each file is one run; for evaluate --case NAME); there are: a, b, c": 1,
+      "no column tells the run: name it (--column run=NAME or run=NAME+NAME, run=@file where each file is one run; for evaluate --case NAME), nor the task: name it (--column task=NAME, for evaluate --activity NAME); there are: a, b, c": 1,
     });
     const columns = { run: "a", task: "b", start: "c" };
     expect((await told([file(content)], { columns })).runs).toEqual(["1: x y"]);
     expect((await told([file(content.replace("a,b", " a ,  b"))], { columns })).runs).toEqual(["1: x y"]);
     expect(Object.keys((await told([file(content)], { columns: { run: "z" } })).skipped)[0]).toContain('no column "z"');
+  });
+
+  test("members of an event's objects are columns too, found or told", async () => {
+    const eventOf = (subject: string, time: string, data: object) => ({ id: subject, subject, time, data });
+    const flow = (run: unknown) => ({ order: { run }, tags: ["x"], seconds: 2 });
+    const events = [
+      eventOf("Pack", "2024-01-01T00:00:02Z", flow(7)),
+      eventOf("Send", "2024-01-01T00:00:05Z", flow(7)),
+      eventOf("Pack", "2024-01-01T00:00:09Z", flow({ deep: { deeper: { deepest: 8 } } })),
+    ];
+    const columns = { run: "data.order.run", task: "subject", end: "time", duration: "data.seconds:s" };
+    const { runs, skipped } = await told([file(lines(events))], { columns });
+    expect(runs).toEqual(["7: Pack Send"]);
+    // An object is nobody's name.
+    expect(Object.keys(skipped)).toEqual([
+      'there is no column "data.order.run"; there are: id, subject, time, data.order.run.deep.deeper, data.tags, data.seconds',
+    ]);
+    const guessed = lines([{ run: { id: "r" }, job: { name: "build" }, time: "2024-01-01" }]);
+    expect((await told([file(guessed)])).runs).toEqual(["r: build"]);
   });
 
   test("binary data is told as such", async () => {
