@@ -71,6 +71,24 @@ describe("executions of a task at one time", () => {
     expect(spread).toBeCloseTo(0.25, 1);
   });
 
+  test("sums are whole numbers, so that a run that is taken back leaves nothing", () => {
+    const fields = atOnceFields({ executions: 7, most: 3 });
+    expect(fields.map(([, sum]) => sum)).toEqual(fields.map(([, sum]) => Math.round(sum)));
+  });
+
+  test("larger runs that need fewer: as many whatever the size, not fewer the more there are", () => {
+    const counts = new Map<string, number>();
+    for (const seen of [
+      { executions: 2, most: 2 },
+      { executions: 64, most: 1 },
+    ]) {
+      for (let i = 0; i < 20; i++) {
+        for (const [field, sum] of atOnceFields(seen)) counts.set(field, (counts.get(field) ?? 0) + sum);
+      }
+    }
+    expect(atOnceLawOf(counts, 40)).toMatchObject({ power: 0, first: expect.closeTo(Math.SQRT2, 3) });
+  });
+
   test("no run has told of several: nothing is known", () => {
     expect(atOnceLawOf(new Map(), 0)).toBeNull();
   });

@@ -42,6 +42,16 @@ describe("what a call waits", () => {
       { headMs: head(200), surelyMs: 900, heldMs: 60_001, isSent: true },
       { expectedMs: 0, atMostMs: 0, heldMs: 60_001 },
     ],
+    [
+      "as dear as holding",
+      { headMs: head(200), surelyMs: 900, heldMs: 60_000 },
+      { expectedMs: 0, atMostMs: 0, heldMs: 60_000 },
+    ],
+    [
+      "for three calls of four",
+      { headMs: head(200), surelyMs: 900, heldMs: 1_000, covered: 0.75 },
+      { expectedMs: 50, atMostMs: 0, heldMs: 750, exposed: 0.25 },
+    ],
   ])("%s", (_, hidden, expected) => {
     const wait = waitOf(start, hidden, 60_000);
     expect(wait).toEqual({ ...expected, expectedMs: expect.closeTo(expected.expectedMs, 9) });

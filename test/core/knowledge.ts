@@ -1,9 +1,9 @@
 // A small world for the core's tests, written out by hand: a model whose engine answers from a table, and a fleet.
 import type { Adjustments } from "../../src/core/adjustments.ts";
 import type { NextPrediction, ReachPrediction } from "../../src/core/chain-engine.ts";
-import type { ClusterView, FleetView, VmView } from "../../src/core/fleet.ts";
+import { type ClusterView, FleetIndex, type FleetView, type VmView } from "../../src/core/fleet.ts";
 import type { Model, TaskProfile } from "../../src/core/graph.ts";
-import type { Offer, Ports, TaskRequest } from "../../src/core/pipeline.ts";
+import { type Offer, type Ports, serve, type TaskRequest } from "../../src/core/pipeline.ts";
 import { Policy, TaskDeclaration } from "../../src/protocol.ts";
 
 export const NOW_MS = 1_800_000_000_000;
@@ -154,6 +154,21 @@ export function portsOf(admit: Ports["admit"] = async () => ({ ok: true, command
     },
   };
   return { ports, offers };
+}
+
+/** For `fleetOf`: an active workspace with these fields of its policy. */
+export const policy = (known: object) => ({ policy: Policy.parse({ mode: "active", ...known }) });
+
+/** What is answered to a request, and offered to hubs; by default on one VM where A is warm. */
+export async function plan(
+  table: TableModel,
+  fleet = fleetOf([clusterOf("c", { vms: [vmOf("vm", { warm: { A: 1 } })] })]),
+  known: Partial<TaskRequest> = {},
+) {
+  const { ports, offers } = portsOf();
+  const answer = await serve(requestOf(known), modelOf(table), new FleetIndex(fleet), ports);
+  if (answer.kind !== "allocated") throw new Error(JSON.stringify(answer.refused));
+  return { ...answer, offers };
 }
 
 /** A → B → C, with C in nine runs of ten. */

@@ -5,7 +5,6 @@ import { FleetIndex, type FleetView, type VmView } from "../../src/core/fleet.ts
 import { serve } from "../../src/core/pipeline.ts";
 import type { PlannedCommand } from "../../src/core/planned.ts";
 import { Quotas } from "../../src/core/quotas.ts";
-import { Policy } from "../../src/protocol.ts";
 import {
   clusterOf,
   declared,
@@ -14,24 +13,13 @@ import {
   MIB,
   modelOf,
   NOW_MS,
+  plan,
+  policy,
   portsOf,
   requestOf,
   type TableModel,
   vmOf,
 } from "./knowledge.ts";
-
-const policy = (known: object) => ({ policy: Policy.parse({ mode: "active", ...known }) });
-
-async function plan(
-  table: TableModel,
-  fleet = fleetOf([clusterOf("c", { vms: [vmOf("vm", { warm: { A: 1 } })] })]),
-  known = {},
-) {
-  const { ports, offers } = portsOf();
-  const answer = await serve(requestOf(known), modelOf(table), new FleetIndex(fleet), ports);
-  if (answer.kind !== "allocated") throw new Error(JSON.stringify(answer.refused));
-  return { ...answer, offers };
-}
 
 /** What the plans of so many executions of B, all of one run, prepare together: each distinct thing once, as many as the run's quotas give. */
 async function preparedBy(table: TableModel, executions: number): Promise<PlannedCommand[]> {

@@ -16,6 +16,13 @@ test("the number follows the run's size: a power of its asks", () => {
   expect(given.filter(Boolean)).toHaveLength(10);
 });
 
+test("a share of the asks is that share, whatever rounding makes of it", () => {
+  const quotas = new Quotas();
+  const given = Array.from({ length: 100 }, (_, i) => quotas.gives("run", "T", `of ${i}`, { first: 0.07, power: 1 }));
+  // 0.07 × 100 is 7.000000000000001.
+  expect(given.filter(Boolean)).toHaveLength(7);
+});
+
 test("what asks again is answered as before and counts once", () => {
   const quotas = new Quotas();
   for (let i = 0; i < 5; i++) expect(quotas.gives("run", "T", "of a", HALF)).toBe(true);
@@ -45,11 +52,39 @@ test("under a hold shorter than a call's idle time all calls of the run after as
   expect(quotas.covers("run", "T", 7)).toBe(false);
 });
 
+test("a call after a long idle time needs a preparation under few holds, and those of short ones under them all: they leave it its own", () => {
+  const quotas = new Quotas();
+  quotas.gives("run", "T", "of a", HALF);
+  expect([1, 1, 1].map((bin) => quotas.covers("run", "T", bin))).toEqual([true, false, false]);
+  // Only a hold shorter than this one's idle time makes it wait, and under that the three before found runtimes.
+  expect(quotas.covers("run", "T", 7)).toBe(true);
+});
+
 test("what nobody of the run has asked for is not its matter", () => {
   const quotas = new Quotas();
   quotas.gives("run", "T", "of a", HALF);
   expect(quotas.covers("run", "U", 3)).toBeNull();
   expect(quotas.covers("another", "T", 3)).toBeNull();
+});
+
+test("a run that asks more than is remembered is counted all the same, and pushes no other out", () => {
+  const quotas = new Quotas();
+  quotas.gives("small", "T", "of a", HALF);
+  let given = 0;
+  for (let i = 0; i < 60_000; i++) if (quotas.gives("huge", "T", `of ${i}`, HALF)) given++;
+  expect(given).toBe(30_000);
+  expect(quotas.covers("small", "T", 0)).not.toBeNull();
+});
+
+test("a run that still asks is not the one that asked longest ago", () => {
+  const quotas = new Quotas();
+  for (const key of ["of a", "of b"]) quotas.gives("first", "T", key, HALF);
+  for (let run = 0; run < 8; run++) {
+    for (let i = 0; i < 8_000; i++) quotas.gives(`run ${run}`, "T", `of ${i}`, HALF);
+    // Forgotten, it would be the first to ask.
+    expect(quotas.gives("first", "T", "of b", HALF)).toBe(false);
+  }
+  expect(quotas.covers("run 0", "T", 0)).toBeNull();
 });
 
 test("runs that asked long ago are forgotten", () => {
