@@ -1,5 +1,5 @@
 // What the graph knows, in the shapes that people and the later stages read. In: rows of counts (rows.ts). Out: tasks and
-// transitions as `GET /v1/graph` answers them, and a TaskProfile for each task.
+// transitions as `GET /v1/graph` answers them, and a task's TaskProfile (profiles.ts makes those of all).
 
 import type { GraphAnswer, GraphTask, GraphTransition, Quantiles } from "../protocol.ts";
 import type { Adjustments } from "./adjustments.ts";
@@ -181,7 +181,8 @@ const TEMPLATES_MAX = 16;
 const SERVICES_MAX = 32;
 const SUCCESSORS_MAX = 32;
 
-interface TaskRows {
+/** The rows that a task's profile is made of. */
+export interface TaskRows {
   versions: { version: string; counts: Counts }[];
   services: [string, Counts][];
   objects: [string, Counts][];
@@ -190,36 +191,7 @@ interface TaskRows {
   successors: Map<string, { kind: string; counts: Counts }[]>;
 }
 
-/** A profile of every task. */
-export function profilesOf(rows: Rows): TaskProfile[] {
-  const byTask = new Map<string, TaskRows>();
-  const of = (task: string): TaskRows => {
-    let found = byTask.get(task);
-    if (found === undefined) {
-      found = { versions: [], services: [], objects: [], templates: [], successors: new Map() };
-      byTask.set(task, found);
-    }
-    return found;
-  };
-  for (const [key, counts] of rows) {
-    const { family, parts } = rowParts(key);
-    const [task, second, third] = parts as [string, string, string];
-    if (family === "task") of(task).versions.push({ version: second, counts });
-    else if (family === "service") of(task).services.push([second, counts]);
-    else if (family === "object") of(task).objects.push([second, counts]);
-    else if (family === "template") of(task).templates.push([second, counts]);
-    else if (family === "transition") {
-      const { successors } = of(task);
-      // One task can follow in two ways (called and in sequence): shares of different executions add up.
-      const known = successors.get(second);
-      if (known === undefined) successors.set(second, [{ kind: third, counts }]);
-      else known.push({ kind: third, counts });
-    }
-  }
-  return [...byTask].filter(([, found]) => found.versions.length > 0).map(([task, found]) => profileOf(task, found));
-}
-
-function profileOf(task: string, rows: TaskRows): TaskProfile {
+export function profileOf(task: string, rows: TaskRows): TaskProfile {
   const all = sumOf(rows.versions.map(({ counts }) => counts));
   const newest = rows.versions.reduce((a, b) => (isNewer(b, a) ? b : a));
   const own = (newest.counts.get("n") ?? 0) >= VERSION_OWN_MIN ? newest.counts : all;

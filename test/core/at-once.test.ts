@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { atOnceFields, atOnceLawOf, atOnceOf } from "../../src/core/at-once.ts";
 import { contributionOf } from "../../src/core/contribution.ts";
-import { profilesOf } from "../../src/core/graph.ts";
+import { profilesOf } from "../../src/core/profiles.ts";
 import { seededRandom } from "../../src/core/random.ts";
 import { GraphRows } from "../../src/core/rows.ts";
 import { record, run } from "./run.ts";

@@ -1,9 +1,10 @@
 // What a run writes for itself: names that are new in each run are known by their shape, and by it who reads them.
 import { describe, expect, it } from "vitest";
 import { contributionOf } from "../../src/core/contribution.ts";
-import { profilesOf, type TaskProfile } from "../../src/core/graph.ts";
+import type { TaskProfile } from "../../src/core/graph.ts";
 import { outputShape, shapeOf } from "../../src/core/output-shapes.ts";
 import { outputsToFetch, readersOfShape } from "../../src/core/outputs.ts";
+import { profilesOf } from "../../src/core/profiles.ts";
 import { GraphRows } from "../../src/core/rows.ts";
 import { record, run } from "./run.ts";
 

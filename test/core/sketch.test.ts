@@ -1,8 +1,9 @@
 // Means that single values cannot move: what one agent or key tells counts as often as it tells it, however large the value.
 import { describe, expect, it, test } from "vitest";
 import { contributionOf } from "../../src/core/contribution.ts";
-import { graphAnswer, profilesOf } from "../../src/core/graph.ts";
+import { graphAnswer } from "../../src/core/graph.ts";
 import { assembleRun } from "../../src/core/profile.ts";
+import { profilesOf } from "../../src/core/profiles.ts";
 import type { RunRecord } from "../../src/core/records.ts";
 import { GraphRows } from "../../src/core/rows.ts";
 import { boundedMean, bucketField, type Counts, highOf, quantilesOf } from "../../src/core/sketch.ts";

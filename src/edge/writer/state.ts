@@ -2,11 +2,12 @@
 // engine: the same entries in the same order give the same state, whether they come by a call or by the replay of the journal.
 import type { Change } from "../../core/drift.ts";
 import type { WasmEngine } from "../../core/engine.ts";
-import { type Model, profilesOf, type TaskProfile } from "../../core/graph.ts";
+import type { Model, TaskProfile } from "../../core/graph.ts";
 import type { Learned } from "../../core/learned.ts";
 import type { Ledger } from "../../core/ledger.ts";
 import { hashVersion } from "../../core/predict.ts";
 import { type AssembledRun, observedRun } from "../../core/profile.ts";
+import { profilesOf } from "../../core/profiles.ts";
 import type { Rows } from "../../core/rows.ts";
 import type { TaskDeclaration } from "../../protocol.ts";
 import type { OutcomeBatch } from "./writer-store.ts";
