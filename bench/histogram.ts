@@ -6,7 +6,8 @@ import { parseArgs } from "node:util";
 import { engineModule } from "../src/cli/build.ts";
 import type { PolicyResult } from "../src/sim/accounting.ts";
 import { readLambdaPerf } from "../src/sim/cold-starts.ts";
-import type { PolicyAsk, SimulationSpec } from "../src/sim/simulate.ts";
+import type { SimulationSpec } from "../src/sim/simulate.ts";
+import type { PolicyAsk } from "../src/sim/simulator.ts";
 import { between, heldOf, logOf, recordsFrom, resultsOf, workloadFrom } from "./simulated-logs.ts";
 
 const OPTIONS = {

@@ -8,24 +8,15 @@ import { filesOf } from "../importers/source.ts";
 import type { PolicyResult } from "../sim/accounting.ts";
 import { checkArrivals, RUNS_DEFAULT } from "../sim/arrivals.ts";
 import { readLambdaPerf } from "../sim/cold-starts.ts";
-import { type PlacementResult, placements } from "../sim/placement.ts";
 import { reportHtml } from "../sim/report.ts";
-import {
-  ablate,
-  DIAL_DEFAULT,
-  DIALS,
-  POLICY_NAMES,
-  policyAsks,
-  type Simulation,
-  type SimulationSpec,
-  simulate,
-  simulationFault,
-} from "../sim/simulate.ts";
-import { type Workload, workloadFault, workloadOf } from "../sim/workload.ts";
+import { DIAL_DEFAULT, DIALS, policyAsks, simulationFault } from "../sim/simulate.ts";
+import { ABLATIONS, drawOf, POLICY_NAMES, type PolicyAsk, type Scenario } from "../sim/simulator.ts";
+import { workloadFault, workloadOf } from "../sim/workload.ts";
 import { engineModule } from "./build.ts";
 import { checkWritable } from "./failure.ts";
 import { COLUMN_HELP, columnOption } from "./import.ts";
 import { progressTeller, readTelling } from "./progress.ts";
+import { type Numbers, numbersOf, type Parts } from "./simulation-threads.ts";
 
 /** Each run is held in memory: some 100 bytes of results and arrivals. */
 const RUNS_MAX = 10_000_000;
@@ -119,19 +110,20 @@ async function run(paths: string[], flags: Flags): Promise<void> {
   checkArrivals(flags.arrivals);
   const coldStarts = coldStartsFrom(flags.coldStarts);
   const { workload, formats } = await workloadFrom(files, flags);
-  const spec: SimulationSpec = {
+  const scenario = {
     arrivals: flags.arrivals,
     coldStarts,
     runs: flags.runs,
-    seed: flags.seed,
     storeBytesPerSecond: flags.store === undefined ? null : flags.store * BYTES_PER_MB,
-    policies,
     module: await engineModule(),
-    progress: progressTeller(),
   };
+  const draw = drawOf(workload, scenario, flags.seed);
+  if ("reason" in draw) throw new Error(simulationFault(draw));
   const seeds = flags.html === undefined ? 1 : (flags.seeds ?? REPORT_SEEDS);
-  const simulation = await simulated(workload, seeded(spec, 0, seeds));
-  const notes = [...workload.notes, ...simulation.notes];
+  const parts = partsOf(policies, flags.seed, seeds, flags.html !== undefined);
+  const numbers = await numbersOf(workload, scenario, parts, progressTeller());
+  const results = numbers.policies.slice(0, policies.length);
+  const notes = [...workload.notes, ...draw.notes];
   const described = {
     files,
     formats,
@@ -140,44 +132,52 @@ async function run(paths: string[], flags: Flags): Promise<void> {
     tasks: workload.taskNames.length,
     arrivals: flags.arrivals,
     seed: flags.seed,
-    simulatedRuns: simulation.arrivals.runs.length,
-    simulatedExecutions: simulation.executions,
-    meanGapMs: simulation.arrivals.meanGapMs,
+    simulatedRuns: draw.arrivals.runs.length,
+    simulatedExecutions: draw.executions,
+    meanGapMs: draw.arrivals.meanGapMs,
     notes,
   };
   if (flags.html !== undefined) {
-    const parts = await reportParts(workload, spec, seeds, simulation.results);
-    writeFileSync(flags.html, reportHtml({ workload: described, ...parts, dial: DIAL_DEFAULT }));
+    const report = reportParts(numbers, policies, seeds);
+    writeFileSync(flags.html, reportHtml({ workload: described, ...report, dial: DIAL_DEFAULT }));
   }
-  if (flags.json === true)
-    process.stdout.write(`${JSON.stringify({ workload: described, policies: simulation.results })}\n`);
-  else process.stdout.write(`${textOf(simulation.results, notes)}\n`);
+  if (flags.json === true) process.stdout.write(`${JSON.stringify({ workload: described, policies: results })}\n`);
+  else process.stdout.write(`${textOf(results, notes)}\n`);
 }
 
-/** The draw after `s` others; which one it is, where there are several, stands before its progress. */
-function seeded(spec: SimulationSpec, s: number, seeds: number): SimulationSpec {
-  const which = seeds > 1 ? `seed ${s + 1} of ${seeds}: ` : "";
-  return { ...spec, seed: spec.seed + s, progress: (text) => spec.progress(() => `${which}${text()}`) };
+/** Seed by seed the policies, for a report the ablation as well; then the placements. */
+function partsOf(policies: PolicyAsk[], firstSeed: number, seeds: number, isReport: boolean): Parts {
+  const parts: Parts = { policies: [], placements: [] };
+  for (let seed = firstSeed; seed < firstSeed + seeds; seed++) {
+    for (const ask of policies) parts.policies.push({ seed, ask });
+    if (!isReport) continue;
+    const ask: PolicyAsk = { name: "forechain", dial: DIAL_DEFAULT };
+    for (const { name } of ABLATIONS.slice(usualOf(policies) < 0 ? 0 : 1))
+      parts.policies.push({ seed, ask, without: name });
+    parts.placements.push({ seed, runs: PLACED_RUNS });
+  }
+  return parts;
 }
 
-/** What the report is made of, seed by seed; the first one's policies were simulated before. */
-async function reportParts(workload: Workload, spec: SimulationSpec, count: number, first: PolicyResult[]) {
-  const seeds = [first];
+/** Forechain with all its parts, among the policies: the ablation needs no other simulation of it. Absent: -1. */
+function usualOf(policies: PolicyAsk[]): number {
+  return policies.findIndex(({ name, dial }) => name === "forechain" && dial === DIAL_DEFAULT);
+}
+
+/** `partsOf` the other way round: what the report is made of, one list for each seed. */
+function reportParts(numbers: Numbers, policies: PolicyAsk[], count: number) {
+  const seeds: PolicyResult[][] = [];
   const ablation: PolicyResult[][] = [];
-  const placement: PlacementResult[][] = [];
+  const usual = usualOf(policies);
+  const each = numbers.policies.length / count;
   for (let s = 0; s < count; s++) {
-    const draw = seeded(spec, s, count);
-    if (s > 0) seeds.push((await simulated(workload, draw)).results);
-    ablation.push(await ablate(workload, draw, DIAL_DEFAULT));
-    placement.push(await placements(workload, draw.seed, PLACED_RUNS, draw.module));
+    const own = numbers.policies.slice(s * each, (s + 1) * each);
+    const ablated = own.splice(policies.length);
+    if (usual >= 0) ablated.unshift(own[usual]!);
+    seeds.push(own);
+    ablation.push(ABLATIONS.map(({ name }, a) => ({ ...ablated[a]!, name })));
   }
-  return { seeds, ablation, placement };
-}
-
-async function simulated(workload: Workload, spec: SimulationSpec): Promise<Simulation> {
-  const simulation = await simulate(workload, spec);
-  if ("reason" in simulation) throw new Error(simulationFault(simulation));
-  return simulation;
+  return { seeds, ablation, placement: numbers.placements };
 }
 
 async function workloadFrom(files: string[], flags: Flags) {
@@ -187,7 +187,7 @@ async function workloadFrom(files: string[], flags: Flags) {
   return { workload, formats };
 }
 
-function coldStartsFrom(text: string): SimulationSpec["coldStarts"] {
+function coldStartsFrom(text: string): Scenario["coldStarts"] {
   if (text === "log") return { kind: "log" };
   if (text.startsWith("lambda-perf:")) return { kind: "lambda-perf", rows: readLambdaPerf(text.slice(12)) };
   const ms = Number(text);

@@ -3,14 +3,16 @@
 
 import type { Adjustments } from "../core/adjustments.ts";
 import { RUN_EXECUTIONS_MAX, RUN_TRIGGERS_MAX } from "../core/chain-engine.ts";
-import { contributionOf } from "../core/contribution.ts";
-import { createEngine, type WasmEngine } from "../core/engine.ts";
-import { type Model, profilesOf, type TaskProfile } from "../core/graph.ts";
-import { Learning } from "../core/learning.ts";
+import { contributionOf, rowParts } from "../core/contribution.ts";
+import { createEngine, loadEngine, type WasmEngine } from "../core/engine.ts";
+import type { Model, TaskProfile } from "../core/graph.ts";
+import { Learning, type LearningState } from "../core/learning.ts";
 import { KNOWN_AFTER_MS } from "../core/ledger.ts";
 import { hashVersion } from "../core/predict.ts";
 import { type AssembledRun, observedRun } from "../core/profile.ts";
+import { Profiles } from "../core/profiles.ts";
 import { GraphRows } from "../core/rows.ts";
+import type { Counts } from "../core/sketch.ts";
 import { MeasuredStarts } from "../core/starts.ts";
 
 /** Profiles are read anew once a hundredth more runs were learned, as a published version would be; up to 25 runs late. */
@@ -33,31 +35,95 @@ export interface LearnerParts {
   knowsTails: boolean;
 }
 
+/** All that the older half of a log teaches, to be copied: it is the same for all dials, parts and seeds. Nobody changes it. */
+export interface Trained {
+  runs: number;
+  tasks: string[];
+  image: Uint8Array;
+  rows: ReadonlyMap<string, Counts>;
+  /** See GraphRows. */
+  refusals: string;
+  learning: LearningState;
+}
+
+const ALL_PARTS: LearnerParts = {
+  measuresStarts: true,
+  fansOut: true,
+  believes: true,
+  learnsMargins: true,
+  noticesDrift: true,
+  countsAtOnce: true,
+  knowsTails: true,
+};
+
+/** `told`: how many runs were learned, after each. */
+export function trainedOn(
+  runs: AssembledRun[],
+  module: WebAssembly.Module,
+  told: (runs: number) => void = () => {},
+): Trained {
+  const learner = new Learner(module, ALL_PARTS);
+  for (const [i, run] of runs.entries()) {
+    learner.take(run, 0);
+    told(i + 1);
+  }
+  return learner.trained();
+}
+
 export class Learner {
   readonly starts = new MeasuredStarts();
-  readonly learning = new Learning();
+  readonly learning: Learning;
   readonly #engine: WasmEngine;
   readonly #rows = new GraphRows();
-  readonly #tasks: string[] = [];
-  readonly #taskIds = new Map<string, number>();
-  #model: Model;
-  #runs = 0;
-  #stale = false;
-
+  readonly #profiles = new Profiles(this.#rows.rows);
+  readonly #tasks: string[];
+  readonly #taskIds: Map<string, number>;
   readonly #parts: LearnerParts;
+  #model: Model;
+  #runs: number;
 
-  constructor(module: WebAssembly.Module, parts: LearnerParts) {
+  /** `from`: goes on from there; absent: nothing is known. */
+  constructor(module: WebAssembly.Module, parts: LearnerParts, from?: Trained) {
     this.#parts = parts;
-    this.#engine = createEngine(module, "default", KNOWN_AFTER_MS);
-    this.#model = this.#publish();
+    this.#engine = from ? loadEngine(module, from.image) : createEngine(module, "default", KNOWN_AFTER_MS);
+    this.learning = new Learning(from?.learning);
+    this.#tasks = [...(from?.tasks ?? [])];
+    this.#taskIds = new Map(this.#tasks.map((task, id) => [task, id]));
+    this.#runs = from?.runs ?? 0;
+    if (from !== undefined) this.#rows.restoreRefusals(from.refusals);
+    for (const [key, counts] of from?.rows ?? []) {
+      const { family, parts } = rowParts(key);
+      this.#rows.restore(family, parts, new Map(counts));
+      this.#rows.changed.add(key);
+    }
+    this.#model = this.#published();
   }
 
   get model(): Model {
     return this.#model;
   }
 
+  trained(): Trained {
+    return {
+      runs: this.#runs,
+      tasks: this.#tasks,
+      image: this.#engine.exportImage(),
+      rows: this.#rows.rows,
+      refusals: this.#rows.refusalsText(),
+      learning: this.learning.state(),
+    };
+  }
+
   /** True where the run makes it certain that the workflow has changed. */
-  learn(run: AssembledRun, atMs = 0): boolean {
+  learn(run: AssembledRun, atMs: number): boolean {
+    const hasChanged = this.take(run, atMs);
+    const every = Math.min(PROFILES_EVERY_MAX, Math.max(1, Math.floor(this.#runs * PROFILES_EVERY_SHARE)));
+    if (this.#runs % every === 0) this.#model = this.#published();
+    return hasChanged;
+  }
+
+  /** As `learn`, but what is asked of the model stays as it was published. */
+  take(run: AssembledRun, atMs: number): boolean {
     const hasChanged = this.#review(run, atMs);
     this.#rows.apply(contributionOf(run), 1);
     const triggers = run.executions.reduce((sum, execution) => sum + execution.triggers.length, 0);
@@ -65,9 +131,6 @@ export class Learner {
       this.#engine.observe(observedRun(run, (task) => this.#intern(task), hashVersion));
     }
     this.#runs++;
-    this.#stale = true;
-    const every = Math.min(PROFILES_EVERY_MAX, Math.max(1, Math.floor(this.#runs * PROFILES_EVERY_SHARE)));
-    if (this.#runs % every === 0) this.publish();
     return hasChanged;
   }
 
@@ -77,18 +140,15 @@ export class Learner {
     return this.learning.sealed(run, this.#model, atMs).change !== null && noticesDrift;
   }
 
-  publish(): void {
-    if (this.#stale) this.#model = this.#publish();
-    this.#stale = false;
-  }
-
-  #publish(): Model {
+  #published(): Model {
+    this.#profiles.update(this.#rows.changed);
+    this.#rows.changed.clear();
     return {
       version: this.#runs,
       engine: this.#engine,
       tasks: this.#tasks,
       taskIds: this.#taskIds,
-      profiles: new Map(profilesOf(this.#rows.rows).map((profile) => [profile.task, this.#profile(profile)])),
+      profiles: new Map([...this.#profiles.byTask].map(([task, profile]) => [task, this.#profile(profile)])),
       adjustments: this.#adjustments,
     };
   }

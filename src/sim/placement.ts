@@ -10,7 +10,7 @@ import { type ClusterView, FleetIndex, type FleetView } from "../core/fleet.ts";
 import { serve } from "../core/pipeline.ts";
 import { seededRandom } from "../core/random.ts";
 import { Policy as PolicySchema, TaskDeclaration } from "../protocol.ts";
-import { Learner } from "./learner.ts";
+import { Learner, type LearnerParts, type Trained } from "./learner.ts";
 import { seedFor } from "./random.ts";
 import { halves, type ReplayRun, type Workload } from "./workload.ts";
 
@@ -29,6 +29,16 @@ const NOISE_SPREAD = 0.25;
 /** The link that slows down half-way does so by this factor. */
 const SLOWDOWN = 4;
 const GAP_MS = 1_000;
+/** Of what is learned from outcomes, placement is all that is looked at. */
+const PARTS: LearnerParts = {
+  measuresStarts: false,
+  fansOut: true,
+  believes: false,
+  learnsMargins: false,
+  noticesDrift: false,
+  countsAtOnce: true,
+  knowsTails: true,
+};
 const VM_BYTES = 2 ** 50;
 const BANDWIDTH_BYTES_PER_SECOND = 125e6;
 
@@ -60,19 +70,10 @@ export async function placements(
   seed: number,
   runs: number,
   module: WebAssembly.Module,
+  trained: Trained,
 ): Promise<PlacementResult[]> {
-  const { train, replay } = halves(workload.runs);
-  const learner = new Learner(module, {
-    measuresStarts: false,
-    fansOut: true,
-    believes: false,
-    learnsMargins: false,
-    noticesDrift: false,
-    countsAtOnce: true,
-    knowsTails: true,
-  });
-  for (const run of train) learner.learn(run.assembled);
-  learner.publish();
+  const { replay } = halves(workload.runs);
+  const learner = new Learner(module, PARTS, trained);
   const scene = sceneOf(workload, seed);
   const draw = seededRandom(seedFor(seed, "which run is placed"));
   const drawn = Array.from({ length: runs }, () => replay[Math.floor(draw() * replay.length)]!);

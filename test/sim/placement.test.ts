@@ -1,7 +1,9 @@
 // The report's scenario of learned placement, small.
 import { expect, it } from "vitest";
 import { engineModule } from "../../src/cli/build.ts";
+import { trainedOn } from "../../src/sim/learner.ts";
 import { PLACEMENT_WAYS, placements } from "../../src/sim/placement.ts";
+import { halves } from "../../src/sim/workload.ts";
 import { NESTED, type Step, workloadOfSteps } from "./logs.ts";
 
 const SEEDS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
@@ -21,9 +23,13 @@ function stepsOf(run: number): Step[] {
 it(`learned placement comes near to knowing the truth where declarations are wrong and a link slows down (seeds ${SEEDS})`, async () => {
   const workload = workloadOfSteps(stepsOf, 60 * CHAINS);
   const module = await engineModule();
+  const trained = trainedOn(
+    halves(workload.runs).train.map(({ assembled }) => assembled),
+    module,
+  );
   const sumsMs = new Map<string, number>();
   for (const seed of SEEDS) {
-    const results = await placements(workload, seed, 400, module);
+    const results = await placements(workload, seed, 400, module, trained);
     expect(results.map(({ way }) => way)).toEqual([...PLACEMENT_WAYS]);
     for (const { way, beforeMs, afterMs } of results) sumsMs.set(way, (sumsMs.get(way) ?? 0) + beforeMs + afterMs);
   }

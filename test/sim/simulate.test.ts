@@ -1,9 +1,9 @@
 // Whole simulations of made logs: what Forechain must save of each shape, and that the accounts add up.
 import { beforeAll, describe, expect, it } from "vitest";
 import { engineModule } from "../../src/cli/build.ts";
-import { placements } from "../../src/sim/placement.ts";
 import { reportHtml } from "../../src/sim/report.ts";
 import { ablate, policyAsks, type Simulation, type SimulationSpec, simulate } from "../../src/sim/simulate.ts";
+import { Simulator } from "../../src/sim/simulator.ts";
 import { NESTED, SHAPES, type Step, workloadOfSteps } from "./logs.ts";
 
 let spec: SimulationSpec;
@@ -158,7 +158,7 @@ describe("report", () => {
     const workload = workloadOfSteps(NESTED, 20);
     const ablation = await ablate(workload, { ...spec, runs: 20 }, 20);
     expect(ablation.map(({ name }) => name)[0]).toBe("all parts");
-    const placed = await placements(workload, 5, 20, spec.module);
+    const placed = await new Simulator(workload, { ...spec, runs: 20 }).placement(5, 20);
     const input = {
       workload: {
         files: ["/logs/<script>alert(1).csv", ...Array.from({ length: 999 }, (_, i) => `/logs/${i}.csv`)],
