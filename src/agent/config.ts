@@ -6,6 +6,7 @@ import { isNode, LineCounter, parseDocument } from "yaml";
 import { z } from "zod";
 import { PlaceName, TaskName, Uri, Version, VmUrl } from "../protocol.ts";
 import { folderFault, isBelow, unmadeFolderFault } from "./folders.ts";
+import { programFault } from "./programs.ts";
 
 const UNIT_BYTES: Record<string, number> = { "": 1, B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30, TiB: 2 ** 40 };
 
@@ -179,10 +180,16 @@ interface ConfigRefusal {
   faults: ConfigFault[];
 }
 
-/** Of folders that cannot be written to. `make`: they are made, as an agent does that starts; `look`: nothing is. */
-type FolderFaults = (how: "make" | "look") => Promise<ConfigFault[]>;
-
-type ConfigAnswer = { ok: true; config: AgentConfig; folderFaults: FolderFaults } | ConfigRefusal;
+type ConfigAnswer =
+  | {
+      ok: true;
+      config: AgentConfig;
+      /** Of folders that cannot be written to. `make`: they are made, as an agent does that starts; `look`: nothing is. */
+      folderFaults: (how: "make" | "look") => Promise<ConfigFault[]>;
+      /** Of tasks whose program or folder is not on this machine. */
+      programFaults: () => Promise<ConfigFault[]>;
+    }
+  | ConfigRefusal;
 
 /** Relative folders and files are taken from `baseFolder`; `environment` may hold FORECHAIN_KEY. */
 export async function parseConfig(
@@ -210,6 +217,7 @@ export async function parseConfig(
         detail: issue.code === "unrecognized_keys" ? "unknown field" : issue.message,
       }));
     });
+    faults.sort((a, b) => a.line - b.line);
     return { ok: false, reason: "invalid_config", faults };
   }
   const found = await findKey(parsed.data, baseFolder, environment);
@@ -238,17 +246,43 @@ export async function parseConfig(
     const detail = `${folder} holds the file root ${root}, whose files the cache would remove`;
     return { ok: false, reason: "invalid_config", faults: [faultAt(["cache", "folder"], detail)] };
   }
-  const folderFaults: FolderFaults = async (how) => {
-    const folders: [string[], string][] = [
-      [["stateFolder"], config.stateFolder],
-      [["cache", "folder"], folder],
-    ];
-    const details = await Promise.all(
-      folders.map(([, path]) => (how === "make" ? folderFault(path) : unmadeFolderFault(path))),
-    );
-    return folders.flatMap(([path], index) => (details[index] ? [faultAt(path, details[index])] : []));
+  return {
+    ok: true,
+    config,
+    folderFaults: (how) => folderFaultsOf(config, faultAt, how),
+    programFaults: () => programFaultsOf(config, faultAt, environment.PATH),
   };
-  return { ok: true, config, folderFaults };
+}
+
+type FaultAt = (path: string[], detail: string) => ConfigFault;
+
+async function folderFaultsOf(
+  { stateFolder, cache }: AgentConfig,
+  faultAt: FaultAt,
+  how: "make" | "look",
+): Promise<ConfigFault[]> {
+  const folders: [string[], string][] = [
+    [["stateFolder"], stateFolder],
+    [["cache", "folder"], cache.folder],
+  ];
+  const details = await Promise.all(
+    folders.map(([, path]) => (how === "make" ? folderFault(path) : unmadeFolderFault(path))),
+  );
+  return folders.flatMap(([path], index) => (details[index] ? [faultAt(path, details[index])] : []));
+}
+
+async function programFaultsOf(
+  { tasks }: AgentConfig,
+  faultAt: FaultAt,
+  path: string | undefined,
+): Promise<ConfigFault[]> {
+  const found = await Promise.all(
+    Object.entries(tasks).map(async ([name, task]) => {
+      const fault = await programFault(task, path);
+      return fault === null ? [] : [faultAt(["tasks", name, fault.field], fault.detail)];
+    }),
+  );
+  return found.flat();
 }
 
 /** Reads and checks a file; errors of reading it come back as a fault without a line. */

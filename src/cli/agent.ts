@@ -14,6 +14,7 @@ export function agentCommand(): Command {
       const answer = await readConfig(options.config);
       if (!answer.ok) throw refusal(options.config, answer.faults);
       const faults = await answer.folderFaults(options.check ? "look" : "make");
+      if (options.check) faults.push(...(await answer.programFaults()));
       if (faults.length > 0) throw refusal(options.config, faults);
       if (options.check) {
         process.stderr.write(`${options.config}: ${counted(Object.keys(answer.config.tasks).length, "task")}, valid\n`);

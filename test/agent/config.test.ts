@@ -103,6 +103,44 @@ describe("a configuration", () => {
     expect(answer).toMatchObject({ ok: true });
   });
 
+  it("tells its faults in the order of their lines", async () => {
+    const found = await faults([...withLine(3, "cluster: a/b"), "listne: {}"].toSpliced(4, 0, "colour: red"));
+    expect(found.map(({ line }) => line)).toEqual([3, 5, 11]);
+  });
+
+  it("names programs and folders of tasks that are not on this machine, where it is asked to", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "forechain-config-"));
+    try {
+      await writeFile(join(folder, "run"), "", { mode: 0o755 });
+      await writeFile(join(folder, "text"), "", { mode: 0o644 });
+      const task = (name: string, fields: string) => `  ${name}: { ${fields} }`;
+      const answer = await parseConfig(
+        [
+          ...GOOD.slice(0, 7),
+          task("found", "command: [run]"),
+          task("elsewhere", "command: [run], env: { PATH: /nowhere }"),
+          task("here", "command: [./run]"),
+          task("text", "command: [./text]"),
+          task("lost", "command: [run], cwd: lost"),
+          task("packed", "command: [./start], code: https://store.example.net/code.tgz"),
+          task("unknown", "command: [no-such-program, x]"),
+          task("remote", "driver: http, endpoint: http://127.0.0.1:9"),
+        ].join("\n"),
+        folder,
+        { PATH: `/nowhere:${folder}` },
+      );
+      if (!answer.ok) throw new Error(JSON.stringify(answer.faults));
+      expect(await answer.programFaults()).toEqual([
+        { line: 9, field: "tasks.elsewhere.command", detail: "run is not found on PATH" },
+        { line: 11, field: "tasks.text.command", detail: `${folder}/text is no program that can be run` },
+        { line: 12, field: "tasks.lost.cwd", detail: `there is no folder ${folder}/lost` },
+        { line: 14, field: "tasks.unknown.command", detail: "no-such-program is not found on PATH" },
+      ]);
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  });
+
   it("makes its folders when an agent starts, and tells the field and line of those that cannot be used", async () => {
     const folder = await mkdtemp(join(tmpdir(), "forechain-config-"));
     try {
