@@ -43,6 +43,8 @@ import { VERSION } from "./version.ts";
 
 /** For the last reports of a stop. */
 const FAREWELL_MS = 3_000;
+/** Beside its grace a stop takes no longer: the sign-off's answer, the ends of runtimes, the last reports. */
+const WIND_UP_MS_MAX = 20_000;
 const HEARTBEAT_URIS_MAX = 2_000;
 /** A heartbeat a second has to stay small: long URIs leave room for fewer. */
 const HEARTBEAT_URIS_CHARS_MAX = 64 * 1024;
@@ -86,7 +88,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
   const stopped = hub.run(stopping.signal).then(async (why) => {
     stop();
     log("stopping: finishing what runs");
-    if (why === "asked") await hub.leave();
+    if (why === "asked") await hub.leave(config.stopGraceMs + WIND_UP_MS_MAX);
     await wind(parts, config.stopGraceMs);
     release();
     log(`stopped; the hub's clock was ${Math.round(clock.offsetMs())} ms ahead of this machine's`);
@@ -257,7 +259,10 @@ function describe(
   port: number,
   capacity: Capacity,
   parts: { pool: RuntimePool; cache: ObjectCache; containers: Containers | null; clock: HubClock },
-): Omit<Heartbeat, "agentVersion" | "instanceId" | "load" | "probes" | "released" | "calls" | "leaving"> {
+): Omit<
+  Heartbeat,
+  "agentVersion" | "instanceId" | "load" | "probes" | "released" | "calls" | "leaving" | "leavesWithinMs"
+> {
   const url = config.announceUrl === "auto" ? `http://${hostOf(config.listen.host)}:${port}` : config.announceUrl;
   const { pool, cache, containers, clock } = parts;
   const uris = bounded([...(containers?.uris() ?? []), ...cache.uris(HEARTBEAT_URIS_MAX)]);

@@ -23,7 +23,7 @@ interface HubLoopOptions {
   link: Link;
   /** Null where the configuration forbids it. */
   socket: HubSocket | null;
-  describe: () => Promise<Omit<Heartbeat, "leaving">>;
+  describe: () => Promise<Omit<Heartbeat, "leaving" | "leavesWithinMs">>;
   receive: (command: Command) => void;
   undrain: () => void;
   log: (line: string) => void;
@@ -52,9 +52,12 @@ export class HubLoop {
     return heartbeats;
   }
 
-  /** Signs off: the hub sends nothing more. If it cannot be reached, it will notice by the silence. */
-  async leave(): Promise<void> {
-    await this.#options.link.heartbeat({ ...(await this.#options.describe()), leaving: true });
+  /**
+   * Signs off: the hub sends nothing more, and waits no longer than that for the calls that still run. If it cannot be reached, it will notice by the
+   * silence.
+   */
+  async leave(leavesWithinMs: number): Promise<void> {
+    await this.#options.link.heartbeat({ ...(await this.#options.describe()), leaving: true, leavesWithinMs });
   }
 
   async #heartbeats(signal: AbortSignal): Promise<"asked" | "superseded"> {

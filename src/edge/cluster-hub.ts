@@ -12,7 +12,7 @@ import type { Admission, Offer } from "../core/pipeline.ts";
 import type { AgentReport, AgentReportAnswer, CommandsAnswer, Heartbeat } from "../protocol.ts";
 import type { Env } from "./env.ts";
 import { Admissions, isPaused, policyOf, prefetchOf } from "./hub/admission.ts";
-import { HubAlarm, nextDueMs, SILENT_AFTER_MS } from "./hub/alarm.ts";
+import { HubAlarm } from "./hub/alarm.ts";
 import { HourlySpending } from "./hub/budget.ts";
 import { Calls, type ExecuteCall, type Executed, executeCommandOf, executedOf } from "./hub/calls.ts";
 import { Capacity } from "./hub/capacity.ts";
@@ -32,6 +32,7 @@ import {
 import { OutcomeBook } from "./hub/outcomes.ts";
 import { CommandQueue, type Given } from "./hub/queue.ts";
 import { ExpectedRuns } from "./hub/runs.ts";
+import { Schedule, SILENT_AFTER_MS } from "./hub/schedule.ts";
 import { Settlement } from "./hub/settlement.ts";
 import { readMessage, Sockets } from "./hub/sockets.ts";
 import { createTables, readMeta, writeMeta } from "./hub/tables.ts";
@@ -42,7 +43,6 @@ import { vmKey } from "./secrets.ts";
 /** Outcomes wait this long for company before they go to D1, ms. */
 const FLUSH_AFTER_MS = 3_000;
 const CLOSE_SUPERSEDED = 4001;
-const DEAD_LETTERS_TOLD = 200;
 /** Ended commands and flushed outcomes are kept this long for late and repeated reports, ms. */
 const KEPT_MS = 3_600_000;
 const PRUNE_EVERY_MS = 600_000;
@@ -55,6 +55,7 @@ interface Identity {
 export class ClusterHub extends DurableObject<Env> {
   readonly #sql: SqlStorage;
   readonly #queue: CommandQueue;
+  readonly #schedule: Schedule;
   readonly #capacity: Capacity;
   readonly #admissions: Admissions;
   readonly #book: OutcomeBook;
@@ -83,6 +84,7 @@ export class ClusterHub extends DurableObject<Env> {
     this.#config = withNames(readMeta<HubConfig>(this.#sql, "config"));
     this.#alarm = new HubAlarm(ctx.storage);
     this.#queue = new CommandQueue(this.#sql);
+    this.#schedule = new Schedule(this.#sql);
     this.#book = new OutcomeBook(this.#sql);
     this.#vms = new Vms(this.#sql, nowMs);
     this.#calls = new Calls(this.#queue, this.#vms);
@@ -93,11 +95,13 @@ export class ClusterHub extends DurableObject<Env> {
     this.#settlement = new Settlement(this.#queue, this.#book, this.#spending, this.#runs, this.#holds);
     this.#teaching = new Teaching(env, this.#sql, this.#book, this.#runs, this.#holds);
     this.#sockets = new Sockets(ctx);
-    this.#delivery = new Delivery(this.#queue, this.#sockets, this.#alarm, () => isPaused(this.#config));
+    this.#delivery = new Delivery(this.#queue, this.#schedule, this.#sockets, this.#alarm, () =>
+      isPaused(this.#config),
+    );
     this.#fleet = new FleetLink(ctx, () => this.#summarise());
     // An alarm that was overdue when the object was evicted may never fire (workerd #3138): set again what is needed.
     if (this.#book.unflushed > 0) this.#flushAtMs = nowMs;
-    this.#alarm.by(Math.min(nextDueMs(this.#queue, this.#calls), this.#flushAtMs ?? Number.POSITIVE_INFINITY));
+    this.#alarm.by(Math.min(this.#schedule.nextMs(this.#calls), this.#flushAtMs ?? Number.POSITIVE_INFINITY));
   }
 
   // ── From the Worker ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -171,28 +175,29 @@ export class ClusterHub extends DurableObject<Env> {
     if (met === "superseded") return superseded(vm);
     // A poll that the process before left behind must not be given commands.
     if (met === "restarted" || met === "new") this.#delivery.dismiss(vm);
-    if (met === "restarted" || heartbeat.leaving)
-      this.#forgetProcess(vm, heartbeat.leaving ? "stopped" : "crashed", nowMs);
-    if (heartbeat.leaving) {
-      this.#vms.remove(vm);
-      this.#giveUp(this.#queue.cancelQueued("refused: its agent left", nowMs, { vm, calls: true }), nowMs);
-    }
+    const leftMs = heartbeat.leaving ? nowMs + (heartbeat.leavesWithinMs ?? Number.POSITIVE_INFINITY) : null;
+    if (met === "restarted" || leftMs !== null) this.#forgetProcess(vm, leftMs, nowMs);
     this.#giveUp(this.#calls.endUnknown(vm, before, heartbeat, nowMs), nowMs);
     const { everyMs } = this.#vms;
     this.#holds.heard(heartbeat, everyMs, nowMs);
-    this.#changed(nowMs, this.#holds.storeAtMs ?? Number.POSITIVE_INFINITY);
+    this.#changed(
+      nowMs,
+      Math.min(leftMs ?? Number.POSITIVE_INFINITY, this.#holds.storeAtMs ?? Number.POSITIVE_INFINITY),
+    );
     // Whoever joins or leaves is known to Fleet at once; and the first heartbeat waits for what the operator declared.
     if (met !== "known" || heartbeat.leaving || this.#config === null) await this.#fleet.soon();
     return { ok: true, answer: answerOf(vm, heartbeat, this.#config, this.#holds, everyMs, nowMs) };
   }
 
-  /** Runtimes died with the old process; its leases will never be reported. */
-  #forgetProcess(vm: string, reason: "crashed" | "stopped", nowMs: number): void {
+  /** Runtimes died with the process; its leases will never be reported. `leftMs`: it signs off and is gone by then; null: it is dead. */
+  #forgetProcess(vm: string, leftMs: number | null, nowMs: number): void {
+    const reason = leftMs === null ? "crashed" : "stopped";
     for (const row of this.#queue.unsettledOn(vm))
       if (row.kind === "warm") this.#settlement.waste(this.#identity!.cluster, row, reason, nowMs);
     this.#queue.releaseLeases(vm, nowMs);
+    if (leftMs !== null) this.#vms.remove(vm);
     // One that leaves finishes its calls first, and tells of them.
-    if (reason === "crashed") this.#giveUp(this.#calls.endAt(vm, nowMs), nowMs);
+    this.#giveUp(leftMs === null ? this.#calls.endAt(vm, nowMs) : this.#calls.leave(vm, leftMs, nowMs), nowMs);
   }
 
   #giveUp(given: Given[], nowMs: number): void {
@@ -306,7 +311,7 @@ export class ClusterHub extends DurableObject<Env> {
 
   /** For people: what the queue holds, and its dead letters. */
   async commandStates(): Promise<{ states: Record<string, number>; deadLetters: DeadLetter[] }> {
-    return { states: this.#queue.countsByState(), deadLetters: this.#queue.deadLetters(DEAD_LETTERS_TOLD) };
+    return { states: this.#queue.countsByState(), deadLetters: this.#queue.deadLetters() };
   }
 
   // ── Fleet ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -369,7 +374,7 @@ export class ClusterHub extends DurableObject<Env> {
     // Without an identity nothing was ever asked of this hub.
     const cluster = this.#identity?.cluster ?? "";
     for (const kind of ["warm", "prefetch"] as const) {
-      for (const row of this.#queue.silentlyEnded(kind, nowMs - SILENT_AFTER_MS[kind]))
+      for (const row of this.#schedule.silentlyEnded(kind, nowMs))
         this.#settlement.waste(cluster, row, "expired", nowMs);
     }
     if (this.#flushAtMs !== null && this.#flushAtMs <= nowMs) await this.#flushOrLater(nowMs);
@@ -379,8 +384,8 @@ export class ClusterHub extends DurableObject<Env> {
       this.#queue.prune(nowMs - KEPT_MS);
       this.#book.prune(nowMs - KEPT_MS);
     }
-    this.#delivery.deliver(new Set([...this.#queue.dueVms(nowMs), ...this.#delivery.waiting()]), nowMs);
-    this.#changed(nowMs, nextDueMs(this.#queue, this.#calls, nowMs));
+    this.#delivery.deliver(new Set([...this.#schedule.dueVms(nowMs), ...this.#delivery.waiting()]), nowMs);
+    this.#changed(nowMs, this.#schedule.nextMs(this.#calls, nowMs));
   }
 
   /** After every change: a summary to Fleet within a second, and the alarm if what happened is due before it. */

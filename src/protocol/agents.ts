@@ -76,6 +76,8 @@ export const Heartbeat = z.strictObject({
   calls: z.array(Id).max(HEARTBEAT_CALLS_MAX).optional(),
   /** True in the last heartbeat of a graceful stop. */
   leaving: z.boolean().optional(),
+  /** With `leaving`: by then the agent has finished its calls or ended them, and told so. Whatever it has not is lost. */
+  leavesWithinMs: DurationMs.optional(),
 });
 export type Heartbeat = z.infer<typeof Heartbeat>;
 

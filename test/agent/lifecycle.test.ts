@@ -233,7 +233,7 @@ describe("the agent", () => {
     // The second command took over the runtime that the first had started and that was used since.
     expect(hub.ends.find(({ commandId }) => commandId === held)).toMatchObject({ reason: "replaced", used: true });
     expect(hub.ends.find(({ commandId }) => commandId === second)).toMatchObject({ reason: "stopped", used: true });
-    expect(hub.heartbeats.at(-1)).toMatchObject({ leaving: true });
+    expect(hub.heartbeats.at(-1)).toMatchObject({ leaving: true, leavesWithinMs: expect.any(Number) });
     expect(hub.malformed).toEqual([]);
   });
 

@@ -2,7 +2,10 @@
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { beforeEach, describe, expect, test } from "vitest";
 import type { Offer } from "../../src/core/pipeline.ts";
+import { Calls } from "../../src/edge/hub/calls.ts";
 import { CommandQueue } from "../../src/edge/hub/queue.ts";
+import { Schedule } from "../../src/edge/hub/schedule.ts";
+import { Vms } from "../../src/edge/hub/vms.ts";
 import type { AgentReport, Command } from "../../src/protocol.ts";
 import { commandOf, GIB, newWorld, offerOf, testEnv, type World } from "./world.ts";
 
@@ -565,6 +568,7 @@ test("the queue's own looks read no command that has ended: an hour of them is k
       },
     } as unknown as SqlStorage;
     const queue = new CommandQueue(counted);
+    const schedule = new Schedule(counted);
     const nowMs = Date.now();
     const origin = { runId: "r", context: null, chain: null };
     for (let i = 0; i < 300; i++) queue.enqueue(commandOf({ key: `prefetch ${i}`, kind: "prefetch" }), origin, nowMs);
@@ -574,11 +578,10 @@ test("the queue's own looks read no command that has ended: an hour of them is k
     expect(queue.bytesInFlight()).toBe(7);
     queue.calls();
     queue.warming(nowMs);
-    queue.dueVms(nowMs);
-    queue.nextDueMs(null);
-    queue.nextInstants();
+    schedule.dueVms(nowMs);
+    schedule.nextMs(new Calls(queue, new Vms(sql, nowMs)));
     queue.sweep(nowMs);
-    queue.silentlyEnded("warm", nowMs);
+    schedule.silentlyEnded("warm", nowMs);
     expect(queue.lease(VM, 9, nowMs)).toHaveLength(1);
     expect(rowsRead).toBeLessThan(30);
   });

@@ -128,6 +128,41 @@ describe("a call that was given to an agent", () => {
   });
 });
 
+describe("a call of an agent that has signed off", () => {
+  /** As its own agent, which has it, says that it stops. */
+  async function leaving(): Promise<{ call: ReturnType<typeof invoke>; command: Command }> {
+    const call = invoke();
+    const [command] = await poll("vm-1");
+    await heard("vm-1", { leaving: true, leavesWithinMs: 30_000, calls: [command!.commandId] });
+    return { call, command: command! };
+  }
+
+  test("is lost when its grace is over", async () => {
+    const { call, command } = await leaving();
+    expect((await alarmAtMs())! - Date.now()).toBeLessThanOrEqual(30_000);
+    await later(29_000);
+    expect(await states()).toMatchObject({ states: { leased: 1 } });
+    await later(1_500);
+    const detail = expect.stringMatching(/its agent stopped without a word of it.*may or may not have run/);
+    expect(await call).toMatchObject({ status: 502, body: { title: "Connection lost", detail } });
+    expect(await answer("vm-1", command, "late")).toMatchObject({ refused: [{ reason: "settled before" }] });
+  });
+
+  test("is answered by what the agent still finishes", async () => {
+    const { call, command } = await leaving();
+    await later(29_000);
+    await answer("vm-1", command, "finished");
+    expect(await call).toMatchObject({ status: 200, body: "finished" });
+  });
+
+  test("leaves preparations that nobody began without an outcome", async () => {
+    await world.hub(CLUSTER).admit(world.workspace, offerOf([commandOf()]));
+    await heard("vm-1", { leaving: true, leavesWithinMs: 30_000 });
+    expect(await states()).toMatchObject({ states: { cancelled: 1 } });
+    expect((await world.call("GET", "/v1/outcomes")).body.totals).toEqual([]);
+  });
+});
+
 test("a pause holds back preparations and no call", async () => {
   await world.call("PUT", "/v1/policy", { mode: "paused" });
   const call = invoke();

@@ -83,6 +83,16 @@ export class Calls {
       .map((call) => this.#queue.endCall(call, "its agent does not know of the call", nowMs));
   }
 
+  /**
+   * Its agent signs off, and is gone by `leftMs`: what it is at may be lost then. What it has not is refused; preparations among that have cost nothing, and
+   * nobody failed at them.
+   */
+  leave(vm: string, leftMs: number, nowMs: number): Given[] {
+    this.#queue.endCallsBy(vm, leftMs);
+    const notBegun = this.#queue.cancelQueued("refused: its agent left", nowMs, { vm, calls: true });
+    return notBegun.filter(({ command }) => command.kind === "execute");
+  }
+
   /** What waits for agents that have been silent for too long. */
   endSilent(nowMs: number): Given[] {
     return this.#queue

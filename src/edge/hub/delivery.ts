@@ -3,6 +3,7 @@
 import type { CommandsAnswer } from "../../protocol.ts";
 import type { HubAlarm } from "./alarm.ts";
 import type { CommandQueue } from "./queue.ts";
+import type { Schedule } from "./schedule.ts";
 import type { Sockets } from "./sockets.ts";
 import { Waiters } from "./waiters.ts";
 
@@ -13,13 +14,15 @@ const PUSHED_MAX = 100;
 
 export class Delivery {
   readonly #queue: CommandQueue;
+  readonly #schedule: Schedule;
   readonly #sockets: Sockets;
   readonly #alarm: HubAlarm;
   readonly #isPaused: () => boolean;
   readonly #waiters = new Waiters();
 
-  constructor(queue: CommandQueue, sockets: Sockets, alarm: HubAlarm, isPaused: () => boolean) {
+  constructor(queue: CommandQueue, schedule: Schedule, sockets: Sockets, alarm: HubAlarm, isPaused: () => boolean) {
     this.#queue = queue;
+    this.#schedule = schedule;
     this.#sockets = sockets;
     this.#alarm = alarm;
     this.#isPaused = isPaused;
@@ -35,7 +38,7 @@ export class Delivery {
       if (commands.length > 0 || nowMs >= untilMs) return { nowMs, commands };
       const stillFirst = await this.#waiters.wait(
         vm,
-        Math.min(untilMs, this.#queue.nextDueMs(vm, nowMs) ?? untilMs) - nowMs,
+        Math.min(untilMs, this.#schedule.nextDueMs(vm, nowMs) ?? untilMs) - nowMs,
       );
       if (!stillFirst) return { nowMs: Date.now(), commands: [] };
     }
@@ -45,7 +48,7 @@ export class Delivery {
   deliver(vms: Iterable<string>, nowMs: number): void {
     for (const vm of vms) {
       if (this.#sockets.has(vm)) this.push(vm, nowMs);
-      else this.#waiters.wake(vm, this.#queue.nextDueMs(vm), nowMs);
+      else this.#waiters.wake(vm, this.#schedule.nextDueMs(vm), nowMs);
     }
   }
 
@@ -54,7 +57,7 @@ export class Delivery {
     const commands = this.#lease(vm, PUSHED_MAX, nowMs);
     if (commands.length > 0) this.#sockets.send(vm, { type: "commands", answer: { nowMs, commands } });
     const isMore = commands.length === PUSHED_MAX;
-    this.#alarm.by(isMore ? nowMs : (this.#queue.nextDueMs(vm, nowMs) ?? Number.POSITIVE_INFINITY));
+    this.#alarm.by(isMore ? nowMs : (this.#schedule.nextDueMs(vm, nowMs) ?? Number.POSITIVE_INFINITY));
   }
 
   /** The VM's waiting poll ends with nothing: its connection is dead, or its process gone. */

@@ -22,6 +22,9 @@ const LEASE_PAST_EXPIRY_MS = 5_000;
 const ATTEMPTS_MAX = 3;
 /** An agent's reason that begins so is final: it will not do this, now or later. */
 const FINAL_REASON = /^refused/i;
+/** Of a call whose lease was cut short. */
+const LEFT_UNFINISHED = "its agent stopped without a word of it";
+const DEAD_LETTERS_TOLD = 200;
 /** Wait before attempt n + 1: this × 2^(n − 1), and up to as much again at random, so that a herd spreads out, ms. */
 const RETRY_BASE_MS = 250;
 
@@ -157,31 +160,6 @@ export class CommandQueue {
     });
   }
 
-  /**
-   * When the next queued command of a VM (null: of any) becomes due, of those that were not by `afterMs`; null if there is none.
-   * (What was due and is queued still waits for its agent, not for a time.)
-   */
-  nextDueMs(vm: string | null, afterMs = -1): number | null {
-    const query = "SELECT min(not_before_ms) AS at FROM commands WHERE state = 'queued' AND not_before_ms > ?";
-    const cursor =
-      vm === null
-        ? this.#sql.exec<{ at: number | null }>(query, afterMs)
-        : this.#sql.exec<{ at: number | null }>(`${query} AND vm = ?`, afterMs, vm);
-    return cursor.one().at;
-  }
-
-  /** VMs on which something is due now. */
-  dueVms(nowMs: number): string[] {
-    return this.#sql
-      .exec<{ vm: string }>(
-        "SELECT DISTINCT vm FROM commands WHERE state = 'queued' AND not_before_ms <= ? AND expires_ms > ?",
-        nowMs,
-        nowMs,
-      )
-      .toArray()
-      .map(({ vm }) => vm);
-  }
-
   /** What the prefetches under way are expected to load. (In two: an index holds each state, none holds both.) */
   bytesInFlight(): number {
     const sumIn = (state: CommandRow["state"]) =>
@@ -233,7 +211,8 @@ export class CommandQueue {
       .exec<CommandRow>("SELECT * FROM commands WHERE state = 'leased' AND lease_expires_ms <= ?", nowMs)
       .toArray();
     for (const command of overdue) {
-      const reason = `lease ran out after attempt ${command.attempt}`;
+      const isLeft = command.kind === "execute" && command.lease_expires_ms! < command.expires_ms;
+      const reason = isLeft ? LEFT_UNFINISHED : `lease ran out after attempt ${command.attempt}`;
       if (command.kind !== "execute" && this.#retry(command, reason, nowMs)) continue;
       this.#end(command.command_id, command.expires_ms <= nowMs ? "expired" : "failed", reason, nowMs);
       lost.push({ command, reason });
@@ -287,6 +266,17 @@ export class CommandQueue {
       .toArray();
   }
 
+  /** The agent that is at them will be gone by then: their leases last no longer. */
+  endCallsBy(vm: string, leftMs: number): void {
+    if (leftMs === Number.POSITIVE_INFINITY) return;
+    this.#sql.exec(
+      `UPDATE commands SET lease_expires_ms = ? WHERE vm = ? AND state = 'leased' AND kind = 'execute' AND lease_expires_ms > ?`,
+      leftMs,
+      vm,
+      leftMs,
+    );
+  }
+
   /** No answer to this call will come; one that an agent had may have run. */
   endCall({ command_id: commandId, state }: CallRow, reason: string, nowMs: number): Given {
     const command = this.get(commandId)!;
@@ -302,17 +292,6 @@ export class CommandQueue {
   /** Its outcome is written, or there is none to write; the next plan for the same thing needs a command of its own. */
   finish(commandId: string, nowMs: number): void {
     this.#sql.exec("UPDATE commands SET settled = 1, live = 0, changed_ms = ? WHERE command_id = ?", nowMs, commandId);
-  }
-
-  /** Done, past their expiry and without any word of use or end. */
-  silentlyEnded(kind: "warm" | "prefetch", expiredBeforeMs: number): CommandRow[] {
-    return this.#sql
-      .exec<CommandRow>(
-        "SELECT * FROM commands WHERE settled = 0 AND expires_ms <= ? AND state = 'done' AND kind = ? LIMIT 500",
-        expiredBeforeMs,
-        kind,
-      )
-      .toArray();
   }
 
   /** Ready on this VM and not yet settled. */
@@ -335,11 +314,11 @@ export class CommandQueue {
   }
 
   /** Given up for good, latest first. */
-  deadLetters(limit: number): DeadLetter[] {
+  deadLetters(): DeadLetter[] {
     return this.#sql
       .exec<CommandRow>(
         "SELECT * FROM commands WHERE state IN ('failed', 'expired') ORDER BY changed_ms DESC LIMIT ?",
-        limit,
+        DEAD_LETTERS_TOLD,
       )
       .toArray()
       .map(deadLetterOf);
@@ -358,23 +337,6 @@ export class CommandQueue {
       "DELETE FROM commands WHERE settled = 1 AND state NOT IN ('queued', 'leased') AND changed_ms < ?",
       endedBeforeMs,
     );
-  }
-
-  /** Earliest lease to run out, earliest expiry of something queued, earliest expiry of something ready; null: none. */
-  nextInstants(): {
-    leaseMs: number | null;
-    expiryMs: number | null;
-    warmMs: number | null;
-    prefetchMs: number | null;
-  } {
-    const earliest = (column: string, where: string) =>
-      this.#sql.exec<{ at: number | null }>(`SELECT min(${column}) AS at FROM commands WHERE ${where}`).one().at;
-    return {
-      leaseMs: earliest("lease_expires_ms", "state = 'leased'"),
-      expiryMs: earliest("expires_ms", "settled = 0 AND state = 'queued'"),
-      warmMs: earliest("expires_ms", "settled = 0 AND state = 'done' AND kind = 'warm'"),
-      prefetchMs: earliest("expires_ms", "settled = 0 AND state = 'done' AND kind = 'prefetch'"),
-    };
   }
 
   #retry(command: CommandRow, reason: string, nowMs: number): boolean {
