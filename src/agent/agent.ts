@@ -113,8 +113,7 @@ async function assemble(config: AgentConfig, log: Log) {
   const { cache, containers, store, prepared, objects } = held;
   const reaper = startReaper();
   const idle = new IdleNotes();
-  const { memoryBytes } = capacity;
-  const pool = createPool(config, { ...held, reaper, log, place, clock, idle, nowMs, declared, memoryBytes });
+  const pool = createPool(config, { ...held, reaper, log, place, clock, idle, nowMs, declared, capacity });
   const timeoutMs = (task: string) => declared(task)?.timeoutMs ?? TIMEOUT_MS_DEFAULT;
   const record = (execution: Parameters<typeof spool.add>[0]) => spool.add(execution);
   const invoker = new Invoker({ cluster, vm, tasks, clock, pool, objects, prepared, timeoutMs, record });
@@ -124,7 +123,6 @@ async function assemble(config: AgentConfig, log: Log) {
     objects: store,
     pool,
     prepared,
-    warmConcurrency: config.warmConcurrency ?? Math.max(1, Math.floor(capacity.cpuCores)),
     execute: (command) => execute(invoker, command),
     declaredDraining: () => hub.answer?.draining ?? false,
     drain: () => drain(config, pool, invoker),
@@ -207,7 +205,7 @@ interface PoolParts extends Awaited<ReturnType<typeof openObjects>> {
   reaper: Reaper;
   log: Log;
   place: { port: number };
-  memoryBytes: number;
+  capacity: Capacity;
   declared: (task: string) => HeartbeatAnswer["tasks"][string] | undefined;
   clock: HubClock;
   idle: IdleNotes;
@@ -216,11 +214,12 @@ interface PoolParts extends Awaited<ReturnType<typeof openObjects>> {
 
 function createPool(config: AgentConfig, parts: PoolParts): RuntimePool {
   const { tasks } = config;
-  const { containers, prepared, objects, code, reaper, log, place, memoryBytes, declared, clock, idle, nowMs } = parts;
+  const { containers, prepared, objects, code, reaper, log, place, capacity, declared, clock, idle, nowMs } = parts;
   return new RuntimePool({
     tasks,
     drivers: createDrivers(tasks, containers, reaper, log),
-    memoryBytes,
+    memoryBytes: capacity.memoryBytes,
+    warmConcurrency: config.warmConcurrency ?? Math.max(1, Math.floor(capacity.cpuCores)),
     objectsUrl: () => `http://${hostOf(config.listen.host)}:${place.port}/objects`,
     keepAliveMs: (task) => declared(task)?.keepAliveMs ?? tasks[task]!.keepAliveMs,
     loadObjects: (runtime) => objects.readAll(runtime, objectsOf(tasks[runtime.task]!)),

@@ -1,7 +1,7 @@
 // Carries out commands. In: commands as the hub leases them. Out: one result per command. Idempotent by command id: a second
 // delivery changes nothing and is answered, under its new lease, with the first result (a failed one is tried again if the hub
-// counts it as a new attempt). `notBeforeMs` is waited for, and what has expired is not begun. Warm-ups run a few at a time,
-// the earliest deadline first. Calls are named to the hub until it has their results.
+// counts it as a new attempt). `notBeforeMs` is waited for, and what has expired is not begun. Calls are named to the hub until it has
+// their results.
 import type { Command, CommandResult } from "../protocol.ts";
 import type { HubClock } from "./clock.ts";
 import type { TaskConfig } from "./config.ts";
@@ -14,6 +14,8 @@ import { delay } from "./transfer.ts";
 const REMEMBERED_MAX = 10_000;
 /** Of a load: the store or the machine will not think otherwise within a command's life. */
 const FINAL_REASONS = new Set(["refused", "not_found", "too_large", "disk_full", "cache_full", "expired"]);
+/** Of a start: likewise. */
+const REFUSED_STARTS = new Set(["no_instance", "no_memory", "expired"]);
 const REASON_CHARS_MAX = 1_000;
 
 export type Outcome = Omit<CommandResult, "commandId" | "leaseId">;
@@ -24,7 +26,6 @@ interface CommandsOptions {
   objects: ObjectStore;
   pool: RuntimePool;
   prepared: Prepared;
-  warmConcurrency: number;
   /** Runs an `execute` command as a call to /invoke would. */
   execute: (command: Command) => Promise<Outcome>;
   /** As the operator declared it, told with each heartbeat. */
@@ -45,8 +46,6 @@ export class Commands {
   readonly #options: CommandsOptions;
   readonly #known = new Map<string, Known>();
   readonly #stopping = new AbortController();
-  readonly #warmQueue: { deadlineMs: number; begin: () => void }[] = [];
-  #warming = 0;
   /** `execute` commands until the hub has their results. */
   readonly #calls = new Set<string>();
   /** A `drain` has come: nothing new is prepared. */
@@ -166,39 +165,18 @@ export class Commands {
   async #warm(command: Command): Promise<Outcome> {
     if (command.task === undefined) return refused("a warm-up without a task");
     const { clock, pool } = this.#options;
-    await this.#warmTurn(command.deadlineMs);
-    try {
-      if (clock.hubMs() >= command.expiresMs) return refused("expired while it waited for others to start");
-      const startedMs = clock.hubMs();
-      const { commandId, probability } = command;
-      const untilMs = clock.toLocalMs(command.expiresMs);
-      const answer = await pool.prewarm(command.task, { commandId, probability, untilMs });
-      if (!answer.ok) {
-        const full = answer.reason === "no_instance" || answer.reason === "no_memory";
-        return full ? refused(`${answer.reason}: ${answer.detail}`) : failed(`${answer.reason}: ${answer.detail}`);
-      }
-      const { runtime, started } = answer;
-      const whole = started
-        ? { wholeStartMs: runtime.initMs + runtime.fetchMs, bytes: runtime.fetchedBytes }
-        : { bytes: 0 };
-      return { state: "done", startedMs, readyMs: clock.hubMs(), ...whole };
-    } finally {
-      const next = this.#warmQueue.shift();
-      // The turn is handed over, not given back: nobody can slip in between.
-      if (next !== undefined) next.begin();
-      else this.#warming--;
+    const { commandId, probability } = command;
+    const [deadlineMs, untilMs] = [clock.toLocalMs(command.deadlineMs), clock.toLocalMs(command.expiresMs)];
+    const answer = await pool.prewarm(command.task, { commandId, probability, untilMs, deadlineMs });
+    if (!answer.ok) {
+      const reason = `${answer.reason}: ${answer.detail}`;
+      return REFUSED_STARTS.has(answer.reason) ? refused(reason) : failed(reason);
     }
-  }
-
-  async #warmTurn(deadlineMs: number): Promise<void> {
-    if (this.#warming < this.#options.warmConcurrency) {
-      this.#warming++;
-      return;
-    }
-    await new Promise<void>((resolve) => {
-      this.#warmQueue.push({ deadlineMs, begin: resolve });
-      this.#warmQueue.sort((a, b) => a.deadlineMs - b.deadlineMs);
-    });
+    const { runtime, started } = answer;
+    if (!started) return { state: "done", bytes: 0, startedMs: clock.hubMs(), readyMs: clock.hubMs() };
+    const wholeStartMs = runtime.initMs + runtime.fetchMs;
+    const [startedMs, readyMs] = [clock.toHubMs(runtime.startedMs), clock.hubMs()];
+    return { state: "done", startedMs, readyMs, wholeStartMs, bytes: runtime.fetchedBytes };
   }
 
   async #evict(command: Command): Promise<Outcome> {

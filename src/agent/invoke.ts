@@ -13,8 +13,8 @@ import type { Started, Usage } from "./drivers/driver.ts";
 import { answersReady } from "./drivers/ready.ts";
 import type { ObjectRead, TaskObjects } from "./objects.ts";
 import type { Prepared } from "./prepared.ts";
-import type { Runtime } from "./runtime.ts";
-import type { Acquired, RuntimePool } from "./runtimes.ts";
+import type { Acquired, Runtime } from "./runtime.ts";
+import type { RuntimePool } from "./runtimes.ts";
 
 const OUTPUTS_HEADER = "forechain-outputs";
 const SERVICES_HEADER = "forechain-services";

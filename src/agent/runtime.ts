@@ -42,10 +42,28 @@ export interface Runtime {
 
 export type StartFailure = {
   ok: false;
-  reason: "start_failed" | "no_memory" | "no_instance" | "unknown_task" | "stopped" | "aborted";
+  reason: "start_failed" | "no_memory" | "no_instance" | "expired" | "unknown_task" | "stopped" | "aborted";
   detail: string;
 };
 
+export type Acquired =
+  | {
+      ok: true;
+      runtime: Runtime;
+      /** `warm`: ready before. `late`: a command was starting it, or waited for its turn to. `cold`: started for this request, or waited for a free one. */
+      how: "warm" | "late" | "cold";
+      /** Parts of the wait. */
+      queueMs: number;
+      fetchMs: number;
+      initMs: number;
+    }
+  | StartFailure;
+
 export function failure(reason: StartFailure["reason"], detail: string): StartFailure {
   return { ok: false, reason, detail };
+}
+
+/** For a command, and not used yet. */
+export function isHeld({ hold }: Runtime): boolean {
+  return hold !== null && !hold.used;
 }

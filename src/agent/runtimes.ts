@@ -3,28 +3,19 @@
 //
 // A runtime goes starting → ready ⇄ busy → gone. One request at a time per runtime, as many runtimes as needed up to the
 // task's `maxInstances` and the VM's memory. A request takes, in this order: an idle runtime that a command holds, another idle one,
-// one that is being started ahead and that nobody has claimed, a new one, the next that becomes free.
+// one that is being started ahead and that nobody has claimed, a new one (in place of a command that waits for its turn to start one, see turns.ts),
+// the next that becomes free.
 // An idle runtime is held for the keep-alive, or until the hold of its command ends, whichever is later.
 import { randomBytes } from "node:crypto";
 import { type LaunchOptions, launch } from "./launch.ts";
-import { type EndReason, failure, type Hold, type Runtime, type StartFailure } from "./runtime.ts";
+import { type Acquired, type EndReason, failure, isHeld, type Runtime, type StartFailure } from "./runtime.ts";
 import { callAt } from "./transfer.ts";
-
-export type Acquired =
-  | {
-      ok: true;
-      runtime: Runtime;
-      /** `warm`: ready before. `late`: a command was starting it. `cold`: started for this request, or waited for a free one. */
-      how: "warm" | "late" | "cold";
-      /** Parts of the wait. */
-      queueMs: number;
-      fetchMs: number;
-      initMs: number;
-    }
-  | StartFailure;
+import { Turns, type Wanted } from "./turns.ts";
 
 interface PoolOptions extends LaunchOptions {
   memoryBytes: number;
+  /** Started ahead at the same time. */
+  warmConcurrency: number;
   /** What the operator declared goes before what was learned, and that before the configuration. */
   keepAliveMs: (task: string) => number;
   /** A runtime became idle after a call. */
@@ -54,11 +45,13 @@ export class RuntimePool {
   readonly #timers = new Map<string, () => void>();
   readonly #memory = new Map<string, number>();
   readonly #ending = new Set<Promise<void>>();
+  readonly #turns: Turns;
   #stopped = false;
   readonly totals = { starts: 0, startFailures: 0, ends: 0 };
 
   constructor(options: PoolOptions) {
     this.#options = options;
+    this.#turns = new Turns(options.warmConcurrency);
   }
 
   list(): Runtime[] {
@@ -95,20 +88,23 @@ export class RuntimePool {
         return { ok: true, runtime: idle, how: queued ? "cold" : "warm", queueMs: queuedMs(), fetchMs: 0, initMs: 0 };
       }
       const ahead = this.#unclaimed(task);
+      const wanted = ahead === null ? this.#turns.next(task) : null;
       const queueMs = queuedMs();
       const startMs = this.#options.nowMs();
-      const runtime = ahead ?? this.#startIfRoom(task, null);
+      const runtime = ahead ?? this.#startIfRoom(task, wanted, "user");
       if (runtime === null) {
         queued = true;
         const freed = await this.#nextFree(task, signal);
         if (freed === null) continue;
         return { ok: true, runtime: freed, how: "cold", queueMs: queuedMs(), fetchMs: 0, initMs: 0 };
       }
+      if (wanted !== null) this.#turns.overtake(wanted, runtime);
       const answer = await this.#waitFor(runtime, signal);
       if (answer.ok) {
         const waitedMs = this.#options.nowMs() - startMs;
         const fetchMs = Math.min(waitedMs, runtime.fetchMs);
-        return { ok: true, runtime, how: ahead ? "late" : "cold", queueMs, fetchMs, initMs: waitedMs - fetchMs };
+        const how = (ahead ?? wanted) ? "late" : "cold";
+        return { ok: true, runtime, how, queueMs, fetchMs, initMs: waitedMs - fetchMs };
       }
       // A start ahead of time that failed is not this request's failure: it tries for itself.
       if (ahead === null) return answer;
@@ -139,24 +135,38 @@ export class RuntimePool {
    */
   async prewarm(
     task: string,
-    { commandId, probability, untilMs }: Pick<Hold, "commandId" | "probability" | "untilMs">,
+    { deadlineMs, ...wanted }: Wanted & { deadlineMs: number },
   ): Promise<StartFailure | { ok: true; runtime: Runtime; started: boolean }> {
     if (this.#options.tasks[task] === undefined) return failure("unknown_task", `this VM has no task ${task}`);
+    const overtakenBy = await this.#turns.take(task, wanted, deadlineMs);
+    if (overtakenBy !== null) return this.#readiness(overtakenBy);
+    try {
+      return await this.#prepare(task, wanted);
+    } finally {
+      this.#turns.giveBack();
+    }
+  }
+
+  async #prepare(task: string, wanted: Wanted) {
     if (this.#stopped) return failure("stopped", "the agent stops");
+    const nowMs = this.#options.nowMs();
+    if (nowMs >= wanted.untilMs) return failure("expired", "while it waited for others to start");
     const idle = this.#idleUnheld(task);
     if (idle !== null) {
       if (idle.hold !== null) this.#options.onEnd(idle, "replaced");
-      const nowMs = this.#options.nowMs();
-      idle.hold = { commandId, probability, untilMs, anywayUntilMs: idle.expiresMs, readyMs: nowMs, used: false };
-      this.#expireAt(idle, Math.max(idle.expiresMs, untilMs));
-      return { ok: true, runtime: idle, started: false };
+      idle.hold = { ...wanted, anywayUntilMs: idle.expiresMs, readyMs: nowMs, used: false };
+      this.#expireAt(idle, Math.max(idle.expiresMs, wanted.untilMs));
+      return { ok: true as const, runtime: idle, started: false };
     }
-    if (this.#count(task) >= this.#options.tasks[task].maxInstances) {
+    if (this.#count(task) >= this.#options.tasks[task]!.maxInstances) {
       return failure("no_instance", "all instances that the task may have are there and in use");
     }
-    const hold = { commandId, probability, untilMs, anywayUntilMs: 0, readyMs: 0, used: false };
-    const runtime = this.#startIfRoom(task, hold);
+    const runtime = this.#startIfRoom(task, wanted, "command");
     if (runtime === null) return failure("no_memory", "the VM's memory is taken by runtimes that are in use or held");
+    return this.#readiness(runtime);
+  }
+
+  async #readiness(runtime: Runtime): Promise<StartFailure | { ok: true; runtime: Runtime; started: true }> {
     const answer = await this.#ready.get(runtime.runtimeId)!;
     return answer.ok ? { ok: true, runtime, started: true } : answer;
   }
@@ -271,8 +281,8 @@ export class RuntimePool {
    * Null where the task has all its instances or the memory is taken. A user's request may end idle runtimes for it; a command
    * only those that no command holds and that are likelier to expire than to be used: a call that is foreseen goes before one that may come.
    */
-  #startIfRoom(task: string, hold: Hold | null): Runtime | null {
-    const forUser = hold === null;
+  #startIfRoom(task: string, wanted: Wanted | null, by: "user" | "command"): Runtime | null {
+    const forUser = by === "user";
     const config = this.#options.tasks[task]!;
     if (this.#count(task) >= config.maxInstances) return null;
     const neededBytes = this.#memoryOf(task);
@@ -288,7 +298,7 @@ export class RuntimePool {
     }
     // A lone runtime may start whatever its size: refusing would turn a wrong estimate into an outage.
     if (lacking() && this.#runtimes.size > 0) return null;
-    return this.#start(task, hold);
+    return this.#start(task, wanted, forUser);
   }
 
   /** For half of the time that it is held, or for as long as the configuration alone would have held it. */
@@ -297,19 +307,20 @@ export class RuntimePool {
     return this.#options.nowMs() - lastUsedMs >= Math.min(ownMs, (expiresMs - lastUsedMs) / 2);
   }
 
-  #start(task: string, hold: Hold | null): Runtime {
+  /** `claimed`: a user's request waits for it. */
+  #start(task: string, wanted: Wanted | null, claimed: boolean): Runtime {
     const nowMs = this.#options.nowMs();
     const runtime: Runtime = {
       runtimeId: randomBytes(8).toString("hex"),
       task,
       token: randomBytes(24).toString("base64url"),
       state: "starting",
-      claimed: false,
+      claimed,
       startedMs: nowMs,
       readyMs: 0,
       lastUsedMs: nowMs,
       expiresMs: Number.POSITIVE_INFINITY,
-      hold,
+      hold: wanted === null ? null : { ...wanted, anywayUntilMs: 0, readyMs: 0, used: false },
       started: null,
       initMs: 0,
       fetchMs: 0,
@@ -382,8 +393,4 @@ export class RuntimePool {
     if (told === undefined) return measured ?? MEMORY_BYTES_FIRST;
     return Math.max(told, measured ?? 0);
   }
-}
-
-function isHeld(runtime: Runtime): boolean {
-  return runtime.hold !== null && !runtime.hold.used;
 }

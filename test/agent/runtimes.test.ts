@@ -1,4 +1,4 @@
-// Memory of a VM that is full of idle runtimes: who may take it. Runtimes are servers in this process; the clock is ours.
+// Memory of a VM that is full of idle runtimes: who may take it; and whose turn it is to start ahead. Runtimes are servers in this process; the clock is ours.
 import { createServer, type Server } from "node:http";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { Driver } from "../../src/agent/drivers/driver.ts";
@@ -30,6 +30,7 @@ beforeEach(() => {
     tasks: Object.fromEntries(tasks.map((task) => [task, configOf(task === "big" ? 220 : 100)])),
     drivers: new Map(tasks.map((task) => [task, inProcess()])),
     memoryBytes: 250 * MIB,
+    warmConcurrency: 1,
     objectsUrl: () => "",
     keepAliveMs: () => keepAliveMs,
     onIdle: () => undefined,
@@ -90,8 +91,8 @@ async function used(task: string): Promise<void> {
   pool.release(answer.runtime, true);
 }
 
-const prewarm = (task: string) =>
-  pool.prewarm(task, { commandId: `command ${task}`, probability: 0.9, untilMs: nowMs + HOLD_MS });
+const prewarm = (task: string, deadlineMs = nowMs) =>
+  pool.prewarm(task, { commandId: `command ${task}`, probability: 0.9, untilMs: nowMs + HOLD_MS, deadlineMs });
 
 it("a keep-alive of months is not over at once, as a timer of so many ms would be", async () => {
   await used("a");
@@ -181,4 +182,70 @@ it("idle memory is told beside the memory in use: a start may have it", async ()
   expect([pool.memoryUsedBytes(), pool.memoryIdleBytes()]).toEqual([100 * MIB, 100 * MIB]);
   await pool.acquire("a", never);
   expect([pool.memoryUsedBytes(), pool.memoryIdleBytes()]).toEqual([100 * MIB, 0]);
+});
+
+describe("preparations that wait for their turn", () => {
+  /** Spawns wait for it. */
+  let open: () => void;
+  beforeEach(() => {
+    holdStart = new Promise((resolve) => {
+      open = resolve;
+    });
+  });
+
+  it("give it to a user's request for their task, which starts the runtime in their place: nothing is started twice", async () => {
+    const first = prewarm("a");
+    const second = prewarm("b");
+    const call = pool.acquire("b", never);
+    open();
+    expect(await call).toMatchObject({
+      ok: true,
+      how: "late",
+      runtime: { task: "b", hold: { commandId: "command b" } },
+    });
+    expect(await second).toMatchObject({ ok: true, started: true, runtime: { task: "b", state: "busy" } });
+    expect(await first).toMatchObject({ ok: true, runtime: { task: "a", state: "ready" } });
+    expect(pool.totals.starts).toBe(2);
+  });
+
+  it("go before each other by their deadlines, and one that is overtaken leaves no turn behind nor takes one", async () => {
+    const done: string[] = [];
+    const told = (name: string, warming: Promise<unknown>) => warming.then(() => done.push(name));
+    const all = [
+      told("a", prewarm("a")),
+      told("c", prewarm("c", nowMs + 2_000)),
+      told("b", prewarm("b", nowMs + 1_000)),
+    ];
+    const call = pool.acquire("b", never);
+    open();
+    // Its runtime ends for c: there is room for two.
+    const answer = await call;
+    if (answer.ok) pool.release(answer.runtime, false);
+    await Promise.all(all);
+    expect(done.at(-1)).toBe("c");
+    // Whoever comes next has a turn: it would wait for ever.
+    expect(await prewarm("b")).toMatchObject({ ok: false, reason: "no_memory" });
+  });
+
+  it("keep their place where the request finds no room", async () => {
+    const first = prewarm("a");
+    await vi.waitFor(() => expect(starts).toHaveLength(1));
+    const big = prewarm("big");
+    const aborting = new AbortController();
+    const call = pool.acquire("big", aborting.signal);
+    aborting.abort();
+    expect(await call).toMatchObject({ ok: false, reason: "aborted" });
+    open();
+    expect(await first).toMatchObject({ ok: true });
+    expect(await big).toMatchObject({ ok: false, reason: "no_memory" });
+  });
+
+  it("are refused when their time is over before their turn comes", async () => {
+    const first = prewarm("a");
+    const second = prewarm("b");
+    nowMs += HOLD_MS;
+    open();
+    await first;
+    expect(await second).toMatchObject({ ok: false, reason: "expired" });
+  });
 });
