@@ -9,6 +9,7 @@ import { HourlySpending } from "../../src/edge/hub/budget.ts";
 import { Capacity } from "../../src/edge/hub/capacity.ts";
 import type { HubConfig } from "../../src/edge/hub/messages.ts";
 import { CommandQueue } from "../../src/edge/hub/queue.ts";
+import { Schedule } from "../../src/edge/hub/schedule.ts";
 import { Vms } from "../../src/edge/hub/vms.ts";
 import { Policy } from "../../src/protocol.ts";
 import { commandOf, GIB, heartbeatOf, offerOf, testEnv } from "./world.ts";
@@ -119,9 +120,9 @@ describe("a failed command is tried again", () => {
       const queue = new CommandQueue(sql, () => 0);
       queue.enqueue(due(), ORIGIN, NOW_MS);
       failed(queue, NOW_MS);
-      expect(queue.nextDueMs(VM)).toBe(NOW_MS + 250);
+      expect(new Schedule(sql).nextDueMs(VM)).toBe(NOW_MS + 250);
       failed(queue, NOW_MS + 250);
-      expect(queue.nextDueMs(VM)).toBe(NOW_MS + 250 + 500);
+      expect(new Schedule(sql).nextDueMs(VM)).toBe(NOW_MS + 250 + 500);
       expect(failed(queue, NOW_MS + 750)).toMatchObject({ ok: true, failed: "away" });
     }));
 
