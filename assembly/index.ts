@@ -2,7 +2,7 @@
 // Callers (src/core/engine.ts) check every range first: the functions here trust lengths and offsets.
 
 import {
-  MODEL, OUT_LEAD_MS, OUT_MULTIPLICITIES, OUT_PROBABILITIES, OUT_TASKS, PATH_START_MS, PATH_TASKS, RUN_COLD_MS, RUN_PATH_TRIGGERS,
+  MODEL, OUT_LEAD_MS, OUT_MULTIPLICITIES, OUT_PROBABILITIES, OUT_TASKS, PATH_START_MS, PATH_TASKS, RUN_COLD_BEFORE_MS, RUN_PATH_TRIGGERS,
   RUN_START_MS, RUN_TASKS, RUN_TRIGGER_OFFSETS, RUN_TRIGGERS, RUN_VERSIONS, SYMBOL_END, SYMBOL_TASK_0,
 } from "./layout";
 import { modelCount } from "./model";
@@ -28,7 +28,7 @@ export function addressPathStartMs(): usize { return PATH_START_MS; }
 export function addressRunTasks(): usize { return RUN_TASKS; }
 export function addressRunVersions(): usize { return RUN_VERSIONS; }
 export function addressRunStartMs(): usize { return RUN_START_MS; }
-export function addressRunColdMs(): usize { return RUN_COLD_MS; }
+export function addressRunColdBeforeMs(): usize { return RUN_COLD_BEFORE_MS; }
 export function addressRunTriggerOffsets(): usize { return RUN_TRIGGER_OFFSETS; }
 export function addressRunTriggers(): usize { return RUN_TRIGGERS; }
 export function addressRunPathTriggers(): usize { return RUN_PATH_TRIGGERS; }

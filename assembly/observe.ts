@@ -1,7 +1,7 @@
 // Learning a sealed run. In: RUN_* (executions in order of start, triggers before what they cause). Out: everything in the model.
 // First every execution's `next`, then every execution's `reach`: an answer is learned before the next question, as in serving.
 
-import { SYMBOL_END, SYMBOL_TASK_0, PATH_START_MS, PATH_TASKS, RUN_COLD_MS, RUN_PATH_TRIGGERS, RUN_START_MS, RUN_TASKS, RUN_TRIGGER_OFFSETS, RUN_TRIGGERS, RUN_VERSIONS } from "./layout";
+import { SYMBOL_END, SYMBOL_TASK_0, PATH_START_MS, PATH_TASKS, RUN_COLD_BEFORE_MS, RUN_PATH_TRIGGERS, RUN_START_MS, RUN_TASKS, RUN_TRIGGER_OFFSETS, RUN_TRIGGERS, RUN_VERSIONS } from "./layout";
 import { leadLearn, leadPath, leadTouch } from "./lead";
 import { nextLearn, nextMix } from "./next";
 import { pathExtend, pathLength, pathReset } from "./path";
@@ -14,8 +14,6 @@ const SUCCESSOR: usize = memory.data(4096 * 4, 64);
 const DEPTH: usize = memory.data(4096 * 4, 64);
 /** 1 + index of the source execution for which the execution was last marked a descendant. */
 const MARK: usize = memory.data(4096 * 4, 64);
-/** Cold-start time between the source and the execution, ms. */
-const COLD_BEFORE: usize = memory.data(4096 * 8, 64);
 
 const DESCENDANT_LEAD_MS: usize = memory.data(192 * 8, 64);
 const DESCENDANT_COUNT: usize = memory.data(192 * 4, 64);
@@ -97,33 +95,34 @@ function touchLeads(): void {
   store<u32>(TOUCHED, touched);
 }
 
-/** The distinct tasks among the trigger-descendants of `source`, in order of their first start. */
+/** The distinct tasks among the trigger-descendants of `source`, in order of their first start; lead times as with everything warm. */
 function collectDescendants(source: i32, count: i32): void {
   descendants = 0;
   const mark = source + 1;
   store<i32>(MARK + (<usize>source << 2), mark);
-  store<f64>(COLD_BEFORE + (<usize>source << 3), 0);
+  const warmStart = warmStartOf(source);
   for (let i = int(SUCCESSOR, source); i >= 0 && i < count; i++) {
-    const via = descendantTrigger(i, mark);
-    if (via < 0) continue;
+    if (!descends(i, mark)) continue;
     store<i32>(MARK + (<usize>i << 2), mark);
-    const cold = load<f64>(COLD_BEFORE + (<usize>via << 3)) + load<f64>(RUN_COLD_MS + (<usize>via << 3));
-    store<f64>(COLD_BEFORE + (<usize>i << 3), cold);
-    const lead = load<f64>(RUN_START_MS + (<usize>i << 3)) - load<f64>(RUN_START_MS + (<usize>source << 3)) - cold;
-    addDescendant(<u32>int(RUN_TASKS, i) + SYMBOL_TASK_0, lead);
+    addDescendant(<u32>int(RUN_TASKS, i) + SYMBOL_TASK_0, warmStartOf(i) - warmStart);
   }
 }
 
-/** A trigger of i that is marked, preferably the one its path follows; -1 at none. */
-function descendantTrigger(i: i32, mark: i32): i32 {
+// @ts-ignore: decorator
+@inline
+function warmStartOf(i: i32): f64 {
+  return load<f64>(RUN_START_MS + (<usize>i << 3)) - load<f64>(RUN_COLD_BEFORE_MS + (<usize>i << 3));
+}
+
+/** Whether a trigger of i is marked: the one its path follows is asked first, being the likeliest. */
+function descends(i: i32, mark: i32): bool {
   const path = int(RUN_PATH_TRIGGERS, i);
-  if (path >= 0 && int(MARK, path) == mark) return path;
+  if (path >= 0 && int(MARK, path) == mark) return true;
   const end = int(RUN_TRIGGER_OFFSETS, i + 1);
   for (let t = int(RUN_TRIGGER_OFFSETS, i); t < end; t++) {
-    const trigger = int(RUN_TRIGGERS, t);
-    if (int(MARK, trigger) == mark) return trigger;
+    if (int(MARK, int(RUN_TRIGGERS, t)) == mark) return true;
   }
-  return -1;
+  return false;
 }
 
 function addDescendant(symbol: u32, leadMs: f64): void {

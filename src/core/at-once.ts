@@ -1,8 +1,10 @@
 // How many runtimes the executions of one task need in a run. In: an assembled run. Out: for each task that it executes more than once,
 // most executions that ran at one time, and how many there were in all. Where they run one after the other, each finds the runtime that
 // another has left: a hundred of a tenth of a second each, spread over a minute, need two or three.
+// Times are those with everything warm: what is prepared is.
 // Over all runs the most follow a power of how many there are: runs of 30 executions need 8, those of 400 need 32. It is fitted by least squares of
 // the logarithms, whose sums the task's row holds.
+import { warmEndOf, warmStartOf } from "./profile/cold.ts";
 import type { AssembledRun } from "./profile.ts";
 import type { Counts } from "./sketch.ts";
 
@@ -22,8 +24,8 @@ export function atOnceOf({ executions }: AssembledRun): Map<string, AtOnce> {
   const found = new Map<string, AtOnce>();
   for (const [task, of] of byTask) {
     if (of.length === 1) continue;
-    const starts = Float64Array.from(of, (i) => executions[i]!.startMs).sort();
-    const ends = Float64Array.from(of, (i) => executions[i]!.endMs).sort();
+    const starts = Float64Array.from(of, (i) => warmStartOf(executions[i]!)).sort();
+    const ends = Float64Array.from(of, (i) => warmEndOf(executions[i]!)).sort();
     // NaN sorts last.
     if (Number.isNaN(starts.at(-1)!) || Number.isNaN(ends.at(-1)!)) continue;
     found.set(task, { executions: of.length, most: mostOf(starts, ends) });

@@ -13,8 +13,8 @@ export interface ObservedRun {
   /** Event time, ms since the epoch; NaN where unknown. */
   startMs: Float64Array;
   endMs: Float64Array;
-  /** Part of the execution that was its cold start, ms; 0 where unknown. Lead times exclude it. */
-  coldStartMs: Float64Array;
+  /** How much sooner it would have started, had all before it been warm, ms; 0 where unknown. Lead times exclude it. */
+  coldBeforeMs: Float64Array;
   /** n + 1 offsets into `triggers`. */
   triggerOffsets: Uint32Array;
   /** Indices of the executions that caused execution i: triggers[triggerOffsets[i] .. triggerOffsets[i + 1]). Always < i. */
@@ -136,7 +136,7 @@ export function checkRun(run: ObservedRun): void {
   if (run.triggers.length > RUN_TRIGGERS_MAX) {
     throw new EngineError({ reason: "run-too-long", got: run.triggers.length, limit: RUN_TRIGGERS_MAX });
   }
-  for (const field of ["versions", "startMs", "endMs", "coldStartMs", "pathTriggers"] as const) {
+  for (const field of ["versions", "startMs", "endMs", "coldBeforeMs", "pathTriggers"] as const) {
     if (run[field].length !== count) throw malformed(`${field}: got length ${run[field].length}, expected ${count}`);
   }
   if (run.triggerOffsets.length !== count + 1) {

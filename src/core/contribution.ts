@@ -95,7 +95,7 @@ function add(row: Counts, field: string, count: number): void {
 }
 
 function countTask(rows: Contribution, execution: AssembledExecution, sensitivity: number, seen: Set<string>): void {
-  const { record, startMs, endMs, coldStartMs, task } = execution;
+  const { record, startMs, endMs, coldStartMs, coldWithinMs, task } = execution;
   const { rest } = record;
   const row = rowOf(rows, rowKey("task", task, rest.version ?? ""));
   add(row, "n", 1);
@@ -114,8 +114,7 @@ function countTask(rows: Contribution, execution: AssembledExecution, sensitivit
   const durationMs = endMs - beganMs;
   // A cold start of unknown length would count as work: such a duration tells nothing of the warm one.
   const isWarmKnown = !execution.cold || coldStartMs !== null;
-  if (durationMs >= 0 && isWarmKnown)
-    add(row, bucketField("d", durationMs - Math.min(coldStartMs ?? 0, durationMs)), 1);
+  if (durationMs >= 0 && isWarmKnown) add(row, bucketField("d", durationMs - coldWithinMs), 1);
   if (coldStartMs !== null && coldStartMs > 0) add(row, bucketField("c", coldStartMs), 1);
   if (rest.queueMs !== undefined) add(row, bucketField("q", rest.queueMs), 1);
   if (rest.cpuMs !== undefined) add(row, bucketField("u", rest.cpuMs), 1);
@@ -303,12 +302,14 @@ function countTransitions(rows: Contribution, run: AssembledRun): void {
   }
 }
 
-/** From the source's end where the target started after it, else from the source's start; clocks may not make it negative. */
+/** From the source's end where the target started after it, else from the source's start, as with everything warm; clocks may not make it negative. */
 function delayOf(source: AssembledExecution, target: AssembledExecution): number | null {
   const sinceEnd = target.startMs - source.endMs;
-  if (sinceEnd >= 0) return sinceEnd;
-  const sinceStart = target.startMs - source.startMs;
-  return Number.isNaN(sinceStart) ? null : Math.max(0, sinceStart);
+  const delayMs =
+    sinceEnd >= 0
+      ? sinceEnd - (target.coldBeforeStartMs - source.coldBeforeEndMs)
+      : target.startMs - source.startMs - (target.coldBeforeStartMs - source.coldBeforeStartMs);
+  return Number.isNaN(delayMs) ? null : Math.max(0, delayMs);
 }
 
 /** Null is unknown. */

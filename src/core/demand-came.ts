@@ -2,6 +2,7 @@
 // the whole run: a run of which some executions do not tell is not compared, since unknown is not 0.
 import type { Model } from "./graph.ts";
 import { predictFor } from "./pipeline.ts";
+import { warmEndOf, warmStartOf } from "./profile/cold.ts";
 import type { AssembledRun } from "./profile.ts";
 
 export const DEMANDS = ["cpuMs", "memoryBytes", "networkBytes", "durationMs"] as const;
@@ -77,15 +78,8 @@ function bytesOf(executions: Executions): number {
   return bytes;
 }
 
-/** From the first start to the last end, without the cold starts on the way to it: those are what preparations change. */
+/** From the first start to the last end with everything warm: cold starts are what preparations change. */
 function warmDurationOf(executions: Executions): number {
-  const beginMs = executions[0]!.startMs;
-  const coldMs: number[] = [];
-  let lastMs = 0;
-  for (const { pathTrigger, coldStartMs, endMs } of executions) {
-    const cold = (coldMs[pathTrigger] ?? 0) + (coldStartMs ?? 0);
-    coldMs.push(cold);
-    lastMs = Math.max(lastMs, endMs - beginMs - cold);
-  }
-  return lastMs;
+  const beginMs = warmStartOf(executions[0]!);
+  return executions.reduce((longest, execution) => Math.max(longest, warmEndOf(execution) - beginMs), 0);
 }

@@ -85,7 +85,7 @@ interface Exports {
   addressRunTasks(): number;
   addressRunVersions(): number;
   addressRunStartMs(): number;
-  addressRunColdMs(): number;
+  addressRunColdBeforeMs(): number;
   addressRunTriggerOffsets(): number;
   addressRunTriggers(): number;
   addressRunPathTriggers(): number;
@@ -172,7 +172,7 @@ export class WasmEngine implements ChainEngine {
     new Uint32Array(memory.buffer, this.#wasm.addressRunTasks(), count).set(run.tasks);
     new Uint32Array(memory.buffer, this.#wasm.addressRunVersions(), count).set(run.versions);
     new Float64Array(memory.buffer, this.#wasm.addressRunStartMs(), count).set(run.startMs);
-    new Float64Array(memory.buffer, this.#wasm.addressRunColdMs(), count).set(run.coldStartMs);
+    new Float64Array(memory.buffer, this.#wasm.addressRunColdBeforeMs(), count).set(run.coldBeforeMs);
     new Uint32Array(memory.buffer, this.#wasm.addressRunTriggerOffsets(), count + 1).set(run.triggerOffsets);
     new Uint32Array(memory.buffer, this.#wasm.addressRunTriggers(), run.triggers.length).set(run.triggers);
     new Int32Array(memory.buffer, this.#wasm.addressRunPathTriggers(), count).set(run.pathTriggers);

@@ -31,7 +31,7 @@ export interface TaskProfile {
   task: string;
   version: string | null;
   count: number;
-  /** Warm duration: the cold start is taken out. */
+  /** Warm: without its cold start and those of the callees that it waited for. */
   durationMs: Quantiles | null;
   /** What calls waited for a start, the loading of objects included. */
   coldStartMs: Quantiles | null;

@@ -6,8 +6,10 @@
 //   3. retries: attempts under one trigger are one execution; what a failed attempt had called goes with it
 //   4. triggers: links; else the frontier of earlier siblings; else the parent; without any parents, the event before
 //   5. order by effective start, triggers first (cycles are cut where the earliest record waits)
+//   6. how much of each time is cold starts (profile/cold.ts)
 import type { ServiceUse } from "../protocol.ts";
 import { type ObservedRun, RUN_EXECUTIONS_MAX, RUN_TRIGGERS_MAX } from "./chain-engine.ts";
+import { addColdTimes } from "./profile/cold.ts";
 import { collect, giveServices, resolveParents } from "./profile/collapse.ts";
 import { exclude, isCounted, MISSING, type Node, type TriggerKind } from "./profile/node.ts";
 import { topological } from "./profile/order.ts";
@@ -28,6 +30,12 @@ export interface AssembledExecution {
   services: ServiceUse[];
   cold: boolean;
   coldStartMs: number | null;
+  /** Of the attempts that failed before this one; 0 where unknown. */
+  coldRetriesMs: number;
+  /** How much sooner it would have started, ended, and been done (its last attempt), had all of the run been warm; 0 where nothing cold is known. */
+  coldBeforeStartMs: number;
+  coldBeforeEndMs: number;
+  coldWithinMs: number;
   /** Positions in `executions`, all smaller than its own. */
   triggers: number[];
   kinds: TriggerKind[];
@@ -81,6 +89,10 @@ function ordered(nodes: Node[], alive: Node[]): AssembledRun {
       services: node.services,
       cold: node.cold,
       coldStartMs: node.coldStartMs,
+      coldRetriesMs: node.coldRetriesMs,
+      coldBeforeStartMs: 0,
+      coldBeforeEndMs: 0,
+      coldWithinMs: 0,
       triggers: node.triggers.map((trigger) => place[trigger]!),
       kinds: node.kinds,
       pathTrigger: node.pathTrigger < 0 ? -1 : place[node.pathTrigger]!,
@@ -88,6 +100,7 @@ function ordered(nodes: Node[], alive: Node[]): AssembledRun {
     });
   }
   if (run.executions.length !== alive.length) throw new Error("assembly lost an execution");
+  addColdTimes(run.executions);
   return run;
 }
 
@@ -110,7 +123,7 @@ export function observedRun(
     versions: new Uint32Array(count),
     startMs: new Float64Array(count),
     endMs: new Float64Array(count),
-    coldStartMs: new Float64Array(count),
+    coldBeforeMs: new Float64Array(count),
     triggerOffsets: new Uint32Array(count + 1),
     triggers: new Uint32Array(0),
     pathTriggers: new Int32Array(count),
@@ -121,7 +134,7 @@ export function observedRun(
     observed.versions[i] = version === undefined ? 0 : hashVersion(version);
     observed.startMs[i] = execution.startMs;
     observed.endMs[i] = execution.endMs;
-    observed.coldStartMs[i] = execution.coldStartMs ?? 0;
+    observed.coldBeforeMs[i] = execution.coldBeforeStartMs;
     observed.pathTriggers[i] = execution.pathTrigger;
     // One place is kept for the path of each execution that is still to come.
     const room = RUN_TRIGGERS_MAX - triggers.length - (count - i);

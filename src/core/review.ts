@@ -1,9 +1,10 @@
 // A sealed run beside its predictions. In: the run and the model as it was before it learns the run. Out: for each execution and each
 // task that was predicted after it or came all the same, the probability and the lead time foretold, and what happened.
 // The predictions are asked anew and not kept from serving: the model changes little within a run, and nothing has to be carried.
-// Lead times leave out the cold starts on the way, as the engine's do (assembly/observe.ts collectDescendants).
+// Lead times leave out cold starts, as the engine's do (assembly/observe.ts collectDescendants).
 import type { Model } from "./graph.ts";
 import { hashVersion, REACH_FLOOR } from "./predict.ts";
+import { warmStartOf } from "./profile/cold.ts";
 import type { AssembledRun } from "./profile.ts";
 
 /** Executions of one run that are looked at, evenly spread: bounds the work for runs of thousands. */
@@ -89,17 +90,16 @@ function historyOf(i: number, { executions }: AssembledRun, taskIds: ReadonlyMap
   };
 }
 
-/** Lead time to the first execution of each task among the trigger-descendants of execution i, cold starts left out. */
+/** Lead time to the first execution of each task among the trigger-descendants of execution i, as with everything warm. */
 function descendantsOf(i: number, { executions }: AssembledRun): Map<string, number> {
-  const coldBeforeMs = new Map([[i, 0]]);
+  const descendants = new Set([i]);
   const leads = new Map<string, number>();
+  const fromMs = warmStartOf(executions[i]!);
   for (let d = i + 1; d < executions.length; d++) {
-    const { pathTrigger, triggers, task, startMs } = executions[d]!;
-    const via = coldBeforeMs.has(pathTrigger) ? pathTrigger : triggers.find((trigger) => coldBeforeMs.has(trigger));
-    if (via === undefined) continue;
-    const coldMs = coldBeforeMs.get(via)! + (executions[via]!.coldStartMs ?? 0);
-    coldBeforeMs.set(d, coldMs);
-    if (!leads.has(task)) leads.set(task, startMs - executions[i]!.startMs - coldMs);
+    const { triggers, task } = executions[d]!;
+    if (!triggers.some((trigger) => descendants.has(trigger))) continue;
+    descendants.add(d);
+    if (!leads.has(task)) leads.set(task, warmStartOf(executions[d]!) - fromMs);
   }
   return leads;
 }

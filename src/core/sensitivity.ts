@@ -1,5 +1,7 @@
 // Latency sensitivity. In: an assembled run. Out: for each execution, how much of a delay of it reaches the end of the run.
 // The slack of project planning (critical path method), with callers and joins as what waits.
+// Times are those with everything warm: what started cold would seem to have more say than it has, and its like less.
+import { warmEndOf } from "./profile/cold.ts";
 import type { AssembledExecution, AssembledRun } from "./profile.ts";
 
 /** The delay whose share that reaches the run's end is told as latency sensitivity, ms: a common cold start. */
@@ -12,9 +14,10 @@ const DELAY_REFERENCE_MS = 500;
  */
 export function sensitivityOf(run: AssembledRun): Int32Array {
   const { executions } = run;
-  const waiters = waitersOf(run);
+  const ends = Float64Array.from(executions, warmEndOf);
   let runEndMs = 0;
-  for (const { endMs } of executions) if (endMs > runEndMs) runEndMs = endMs; // not max: an unknown end is NaN
+  for (const endMs of ends) if (endMs > runEndMs) runEndMs = endMs; // not max: an unknown end is NaN
+  const waiters = waitersOf(run, ends);
   const slack = new Float64Array(executions.length).fill(Number.NaN);
   const isOpen = new Uint8Array(executions.length);
   const stack: number[] = [];
@@ -34,7 +37,7 @@ export function sensitivityOf(run: AssembledRun): Int32Array {
         continue;
       }
       stack.pop();
-      const { endMs } = executions[at]!;
+      const endMs = ends[at]!;
       let least = Number.isNaN(endMs) ? 0 : runEndMs - endMs;
       let isFree = true;
       for (const { by, gapMs } of waiters[at]!) {
@@ -49,26 +52,26 @@ export function sensitivityOf(run: AssembledRun): Int32Array {
   return Int32Array.from(slack, (ms) => Math.round(1000 * Math.max(0, Math.min(1, 1 - ms / DELAY_REFERENCE_MS))));
 }
 
-function waitersOf(run: AssembledRun): { by: number; gapMs: number }[][] {
+function waitersOf(run: AssembledRun, ends: Float64Array): { by: number; gapMs: number }[][] {
   const { executions } = run;
   const waiters: { by: number; gapMs: number }[][] = executions.map(() => []);
   const lastChildEndMs = new Float64Array(executions.length);
   const isWaitedFor = (child: AssembledExecution) =>
     child.parent >= 0 && child.endMs <= executions[child.parent]!.endMs;
-  for (const child of executions) {
-    if (isWaitedFor(child)) lastChildEndMs[child.parent] = Math.max(lastChildEndMs[child.parent]!, child.endMs);
+  for (const [i, child] of executions.entries()) {
+    if (isWaitedFor(child)) lastChildEndMs[child.parent] = Math.max(lastChildEndMs[child.parent]!, ends[i]!);
   }
   for (const [i, execution] of executions.entries()) {
     if (isWaitedFor(execution)) {
-      waiters[i]!.push({ by: execution.parent, gapMs: lastChildEndMs[execution.parent]! - execution.endMs });
+      waiters[i]!.push({ by: execution.parent, gapMs: lastChildEndMs[execution.parent]! - ends[i]! });
     }
     let lastEndMs = Number.NEGATIVE_INFINITY;
     for (const [t, trigger] of execution.triggers.entries()) {
-      if (execution.kinds[t] !== "call") lastEndMs = Math.max(lastEndMs, executions[trigger]!.endMs);
+      if (execution.kinds[t] !== "call") lastEndMs = Math.max(lastEndMs, ends[trigger]!);
     }
     for (const [t, trigger] of execution.triggers.entries()) {
       if (execution.kinds[t] === "call") continue;
-      waiters[trigger]!.push({ by: i, gapMs: lastEndMs - executions[trigger]!.endMs });
+      waiters[trigger]!.push({ by: i, gapMs: lastEndMs - ends[trigger]! });
     }
   }
   return waiters;

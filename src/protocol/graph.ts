@@ -17,7 +17,7 @@ export const GraphTask = z.object({
   retries: Count,
   coldStarts: Count,
   versions: Count,
-  /** Warm: without the cold start. */
+  /** Warm: without its cold start and those of the callees that it waited for. */
   durationMs: Quantiles.nullable(),
   coldStartMs: Quantiles.nullable(),
   queueMs: Quantiles.nullable(),

@@ -46,6 +46,7 @@ const anyRun = fc.nat(3).chain((number) =>
         isError: fc.boolean(),
         isSpeculative: fc.nat(9).map((n) => n === 0),
         attempt: fc.option(fc.nat(2), { nil: null, freq: 4 }),
+        coldStartMs: fc.option(fc.nat(6), { nil: null }),
       }),
       { minLength: 1, maxLength: 12 },
     )
@@ -60,6 +61,7 @@ const anyRun = fc.nat(3).chain((number) =>
             ...joins,
             ...(e.isSpeculative ? { speculative: true as const } : {}),
             ...(e.attempt === null ? {} : { attempt: e.attempt }),
+            ...(e.coldStartMs === null ? {} : { coldStartMs: e.coldStartMs }),
           },
           `run${number}`,
         );

@@ -43,8 +43,8 @@ test(`strange times, in learning and in asking (seed ${SEED})`, () => {
   for (let i = 0; i < 300; i++) {
     const run = randomRun(random, 20, 20);
     const startMs = run.startMs.map((ms) => (random() < 0.5 ? strange() : ms));
-    const coldStartMs = run.coldStartMs.map((ms) => (random() < 0.2 ? strange() : ms));
-    engine.observe({ ...run, startMs, coldStartMs, endMs: startMs });
+    const coldBeforeMs = run.coldBeforeMs.map((ms) => (random() < 0.2 ? strange() : ms));
+    engine.observe({ ...run, startMs, coldBeforeMs, endMs: startMs });
     expectSound(
       engine,
       { tasks: run.tasks, startMs, version: Math.floor(random() * 2 ** 32) },

@@ -7,7 +7,7 @@ export interface Row {
   startMs: number;
   triggers: number[];
   version?: number;
-  coldMs?: number;
+  coldBeforeMs?: number;
   /** 1 where absent, NaN: the end is unknown. */
   durationMs?: number;
 }
@@ -20,7 +20,7 @@ export function runOf(rows: Row[]): ObservedRun {
     versions: Uint32Array.from(rows, (row) => row.version ?? 0),
     startMs: Float64Array.from(rows, (row) => row.startMs),
     endMs: Float64Array.from(rows, (row) => row.startMs + (row.durationMs ?? 1)),
-    coldStartMs: Float64Array.from(rows, (row) => row.coldMs ?? 0),
+    coldBeforeMs: Float64Array.from(rows, (row) => row.coldBeforeMs ?? 0),
     triggerOffsets: Uint32Array.from(offsets),
     triggers: Uint32Array.from(rows.flatMap((row) => row.triggers)),
     pathTriggers: Int32Array.from(rows, (row) => row.triggers[0] ?? -1),
@@ -54,7 +54,7 @@ export function randomRun(random: () => number, tasks: number, executionsMax: nu
       startMs: random() < 0.02 ? Number.NaN : now,
       triggers,
       version: random() < 0.3 ? 1 + Math.floor(random() * 2) : 0,
-      coldMs: random() < 0.1 ? random() * 50 : 0,
+      coldBeforeMs: random() < 0.1 ? random() * 50 : 0,
       durationMs: random() < 0.1 ? Number.NaN : random() * 300,
     });
   }

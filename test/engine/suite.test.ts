@@ -170,8 +170,8 @@ describe.each(engines)("%s engine", (_name, create) => {
   test("lead times: quantiles around the observed gap, in order, without cold starts", () => {
     const engine = create();
     const rows = (startMs: number, coldMs: number): Row[] => [
-      { task: 0, startMs, triggers: [], coldMs },
-      { task: 1, startMs: startMs + 100 + coldMs, triggers: [0] },
+      { task: 0, startMs, triggers: [] },
+      { task: 1, startMs: startMs + 100 + coldMs, triggers: [0], coldBeforeMs: coldMs },
     ];
     for (let i = 0; i < 40; i++) engine.observe(runOf(rows(i * 10_000, i % 2 ? 500 : 0)));
     const reach = engine.reach(path(0), 0, 5);

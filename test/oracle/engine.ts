@@ -116,21 +116,19 @@ export function historyOf(run: ObservedRun, i: number): History {
   };
 }
 
-/** Distinct tasks among the trigger-descendants, in order of their first start, with lead time (cold starts excluded) and count. */
+/** Distinct tasks among the trigger-descendants, in order of their first start, with lead time (as with everything warm) and count. */
 function descendantsOf(run: ObservedRun, source: number): Map<number, { leadMs: number; times: number }> {
-  const coldBefore = new Map([[source, 0]]);
+  const descendants = new Set([source]);
+  const warmStartMs = (i: number) => (run.startMs[i] as number) - (run.coldBeforeMs[i] as number);
   const reached = new Map<number, { leadMs: number; times: number }>();
   for (let i = source + 1; i < run.tasks.length; i++) {
-    const path = run.pathTriggers[i] as number;
-    const via = coldBefore.has(path) ? path : triggersOf(run, i).find((trigger) => coldBefore.has(trigger));
-    if (via === undefined) continue;
-    const cold = (coldBefore.get(via) as number) + (run.coldStartMs[via] as number);
-    coldBefore.set(i, cold);
+    if (!triggersOf(run, i).some((trigger) => descendants.has(trigger))) continue;
+    descendants.add(i);
     const task = run.tasks[i] as number;
     const known = reached.get(task);
     if (known) known.times++;
     else if (reached.size < DESCENDANTS_MAX) {
-      reached.set(task, { leadMs: (run.startMs[i] as number) - (run.startMs[source] as number) - cold, times: 1 });
+      reached.set(task, { leadMs: warmStartMs(i) - warmStartMs(source), times: 1 });
     }
   }
   return reached;

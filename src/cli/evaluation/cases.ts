@@ -12,7 +12,8 @@ export interface Case {
   startMs: Float64Array;
   /** When its last execution ended; NaN where unknown. */
   endMs: number;
-  coldStartMs: Float64Array;
+  /** See ObservedRun. */
+  coldBeforeMs: Float64Array;
   /** The one trigger that the path follows, -1 at a root. */
   pathTriggers: Int32Array;
   triggersOf(i: number): Uint32Array;
@@ -58,7 +59,7 @@ class Columns {
   readonly versions: Uint32Array;
   readonly startMs: Float64Array;
   readonly endMs: Float64Array;
-  readonly coldStartMs: Float64Array;
+  readonly coldBeforeMs: Float64Array;
   readonly pathTriggers: Int32Array;
   /** Those of execution i end at triggerEnds[i + 1], and begin at triggerEnds[i]. */
   readonly triggerEnds: Uint32Array;
@@ -69,20 +70,20 @@ class Columns {
     this.versions = new Uint32Array(size);
     this.startMs = new Float64Array(size);
     this.endMs = new Float64Array(size);
-    this.coldStartMs = new Float64Array(size);
+    this.coldBeforeMs = new Float64Array(size);
     this.pathTriggers = new Int32Array(size);
     this.triggerEnds = new Uint32Array(size + 1);
   }
 
   add({ executions }: LogRun["run"]): void {
-    for (const { task, record, startMs, endMs, coldStartMs, pathTrigger, triggers } of executions) {
+    for (const { task, record, startMs, endMs, coldBeforeStartMs, pathTrigger, triggers } of executions) {
       const i = this.length++;
       const { version } = record.rest;
       this.tasks[i] = this.#intern(task);
       this.versions[i] = version === undefined ? 0 : hashVersion(version);
       this.startMs[i] = startMs;
       this.endMs[i] = endMs;
-      this.coldStartMs[i] = coldStartMs ?? 0;
+      this.coldBeforeMs[i] = coldBeforeStartMs;
       this.pathTriggers[i] = pathTrigger;
       for (const trigger of triggers) this.triggers.push(trigger);
       this.triggerEnds[i + 1] = this.triggers.length;
@@ -98,7 +99,7 @@ class Columns {
       versions: this.versions.subarray(from, to),
       startMs,
       endMs: endOf({ startMs, endMs: this.endMs.subarray(from, to) }),
-      coldStartMs: this.coldStartMs.subarray(from, to),
+      coldBeforeMs: this.coldBeforeMs.subarray(from, to),
       pathTriggers,
       triggersOf: (i) => triggers.subarray(this.triggerEnds[from + i], this.triggerEnds[from + i + 1]),
       isChain: pathTriggers.every((trigger, i) => trigger === i - 1),
@@ -164,18 +165,16 @@ export function successorsOf(run: Case): (number | null)[] {
   return successors;
 }
 
-/** Distinct tasks among the trigger-descendants of `source` with the lead time to the first, ms, cold starts excluded. */
+/** Distinct tasks among the trigger-descendants of `source` with the lead time to the first, ms, as with everything warm. */
 export function reachedFrom(run: Case, source: number): Map<number, number> {
-  const coldBefore = new Map([[source, 0]]);
+  const descendants = new Set([source]);
   const reached = new Map<number, number>();
+  const warmStartMs = (i: number) => (run.startMs[i] as number) - (run.coldBeforeMs[i] as number);
   for (let i = source + 1; i < run.tasks.length; i++) {
-    const path = run.pathTriggers[i] as number;
-    const via = coldBefore.has(path) ? path : run.triggersOf(i).find((trigger) => coldBefore.has(trigger));
-    if (via === undefined) continue;
-    const cold = (coldBefore.get(via) as number) + (run.coldStartMs[via] as number);
-    coldBefore.set(i, cold);
+    if (!run.triggersOf(i).some((trigger) => descendants.has(trigger))) continue;
+    descendants.add(i);
     const task = run.tasks[i] as number;
-    if (!reached.has(task)) reached.set(task, (run.startMs[i] as number) - (run.startMs[source] as number) - cold);
+    if (!reached.has(task)) reached.set(task, warmStartMs(i) - warmStartMs(source));
   }
   return reached;
 }

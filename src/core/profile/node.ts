@@ -23,6 +23,8 @@ export interface Node {
   services: ServiceUse[];
   cold: boolean;
   coldStartMs: number | null;
+  /** Of the attempts before it, as far as they are told. */
+  coldRetriesMs: number;
   triggers: number[];
   kinds: TriggerKind[];
   pathTrigger: number;
@@ -41,6 +43,7 @@ export function nodeOf(record: RunRecord): Node {
     services: record.rest.services ?? [],
     cold: cold === true || (coldStartMs !== null && coldStartMs > 0),
     coldStartMs,
+    coldRetriesMs: 0,
     triggers: [],
     kinds: [],
     pathTrigger: -1,

@@ -61,6 +61,7 @@ function replace(nodes: Node[], failed: number, by: number): void {
   const later = nodes[by]!;
   earlier.successor = by;
   later.retries = earlier.retries + 1;
+  later.coldRetriesMs = earlier.coldRetriesMs + (earlier.coldStartMs ?? 0);
   if (!Number.isNaN(earlier.startMs)) later.startMs = earlier.startMs;
 }
 

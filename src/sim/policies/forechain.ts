@@ -8,6 +8,7 @@ import { KEPT_AFTER_CHANGE } from "../../core/learning.ts";
 import { outputsToFetch } from "../../core/outputs.ts";
 import { type Admission, type Offer, serve, type TaskRequest } from "../../core/pipeline.ts";
 import { type Hidden, hiddenAfter, LEFT_BY_OTHERS, type PlannedCommand, waitOf } from "../../core/planned.ts";
+import { addColdTimes } from "../../core/profile/cold.ts";
 import type { AssembledRun } from "../../core/profile.ts";
 import { Quotas } from "../../core/quotas.ts";
 import { Policy as PolicySchema } from "../../protocol.ts";
@@ -297,14 +298,17 @@ export class Forechain implements Policy {
 /** The run as its execution records would tell it: the log's triggers, the simulated times, and the waits as cold starts. */
 function asSimulated(run: ActiveRun): AssembledRun {
   const { assembled } = run.replay;
-  return {
-    ...assembled,
-    executions: assembled.executions.map((execution, i) => ({
-      ...execution,
-      startMs: run.startMs[i]!,
-      endMs: run.endMs[i]!,
-      cold: run.waitMs[i]! > 0,
-      coldStartMs: run.beginMs[i]! - run.startMs[i]!,
-    })),
-  };
+  const executions = assembled.executions.map((execution, i) => ({
+    ...execution,
+    startMs: run.startMs[i]!,
+    endMs: run.endMs[i]!,
+    cold: run.waitMs[i]! > 0,
+    coldStartMs: run.beginMs[i]! - run.startMs[i]!,
+    coldRetriesMs: 0,
+    coldBeforeStartMs: 0,
+    coldBeforeEndMs: 0,
+    coldWithinMs: 0,
+  }));
+  addColdTimes(executions);
+  return { ...assembled, executions };
 }
