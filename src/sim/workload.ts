@@ -4,7 +4,8 @@
 //   · a caller that waited for its callees in the log waits for them again, however late they end.
 // Logs that cannot be replayed honestly are refused with a reason; unknown end times become a duration of zero and are counted.
 import { MEMORY_UNKNOWN_BYTES } from "../core/demand.ts";
-import { type AssembledRun, assembleRun } from "../core/profile.ts";
+import { warmEndOf, warmStartOf } from "../core/profile/cold.ts";
+import { type AssembledExecution, type AssembledRun, assembleRun } from "../core/profile.ts";
 import type { RunRecord } from "../core/records.ts";
 
 /** A run of the log. Arrays are by execution, in order of start. */
@@ -14,7 +15,7 @@ export interface ReplayRun {
   startMs: number;
   /** Index of the workload's task. */
   tasks: Uint16Array;
-  /** Start after the run's start, as the log shows it, ms. */
+  /** Start after the run's start, as the log shows it without its cold starts, ms; so are the times below. */
   offsetMs: Float64Array;
   durationMs: Float64Array;
   /** Gap between the last trigger and the start, ms. */
@@ -230,11 +231,9 @@ function replayRun(
     runId,
     startMs,
     tasks: Uint16Array.from(executions, ({ task }) => ids.get(task)!),
-    offsetMs: Float64Array.from(executions, (execution) => execution.startMs - startMs),
     // The log's own cold starts are taken out: the simulation decides who starts cold.
-    durationMs: Float64Array.from(executions, ({ startMs, endMs, coldStartMs }) =>
-      Number.isNaN(endMs) ? 0 : Math.max(0, endMs - startMs - (coldStartMs ?? 0)),
-    ),
+    offsetMs: Float64Array.from(executions, (execution) => warmStartOf(execution) - startMs),
+    durationMs: Float64Array.from(executions, (execution) => warmEnd(execution) - warmStartOf(execution)),
     gapMs: new Float64Array(count),
     tailMs: new Float64Array(count),
     callees: new Uint16Array(count),
@@ -285,6 +284,10 @@ function endOf(execution: { startMs: number; endMs: number }): number {
   return Number.isNaN(execution.endMs) ? execution.startMs : execution.endMs;
 }
 
+function warmEnd(execution: AssembledExecution): number {
+  return Number.isNaN(execution.endMs) ? warmStartOf(execution) : warmEndOf(execution);
+}
+
 function addGaps(run: ReplayRun, { executions }: AssembledRun): void {
   const lastCalleeEndMs = new Float64Array(executions.length).fill(Number.NEGATIVE_INFINITY);
   for (const [i, execution] of executions.entries()) {
@@ -294,18 +297,18 @@ function addGaps(run: ReplayRun, { executions }: AssembledRun): void {
       const trigger = executions[t]!;
       const isSequence = execution.startMs >= endOf(trigger);
       if (isSequence && t === execution.parent) isAfterCaller = true;
-      lastMs = Math.max(lastMs, isSequence ? endOf(trigger) : trigger.startMs);
+      lastMs = Math.max(lastMs, isSequence ? warmEnd(trigger) : warmStartOf(trigger));
     }
     // Clocks may disagree; a gap is never negative.
-    run.gapMs[i] = Number.isFinite(lastMs) ? Math.max(0, execution.startMs - lastMs) : run.offsetMs[i]!;
+    run.gapMs[i] = Number.isFinite(lastMs) ? Math.max(0, warmStartOf(execution) - lastMs) : run.offsetMs[i]!;
     const caller = executions[execution.parent];
     if (caller === undefined || isAfterCaller || !(endOf(execution) <= endOf(caller))) continue;
     run.waitingCaller[i] = execution.parent;
     run.callees[execution.parent]!++;
-    lastCalleeEndMs[execution.parent] = Math.max(lastCalleeEndMs[execution.parent]!, endOf(execution));
+    lastCalleeEndMs[execution.parent] = Math.max(lastCalleeEndMs[execution.parent]!, warmEnd(execution));
   }
   for (const [i, execution] of executions.entries()) {
-    if (run.callees[i]! > 0) run.tailMs[i] = Math.max(0, endOf(execution) - lastCalleeEndMs[i]!);
+    if (run.callees[i]! > 0) run.tailMs[i] = Math.max(0, warmEnd(execution) - lastCalleeEndMs[i]!);
   }
 }
 
