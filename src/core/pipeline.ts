@@ -308,6 +308,7 @@ function offerOf(
 function admitted(plan: Plan, admission: Extract<Admission, { ok: true }>): Pick<Served, "plan" | "skipped"> {
   const taken: PlannedCommand[] = [];
   const skipped = [...plan.skipped];
+  if (isEmpty(admission.refusedKeys) && isEmpty(admission.commandIds)) return { plan: plan.commands, skipped };
   for (const command of plan.commands) {
     const name = `${command.vm} ${command.key}`;
     const reason = admission.refusedKeys[name];
@@ -316,4 +317,9 @@ function admitted(plan: Plan, admission: Extract<Admission, { ok: true }>): Pick
     else taken.push(standingId === undefined ? command : { ...command, commandId: standingId });
   }
   return { plan: taken, skipped };
+}
+
+function isEmpty(record: Record<string, unknown>): boolean {
+  for (const _ in record) return false;
+  return true;
 }

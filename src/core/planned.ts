@@ -92,11 +92,12 @@ export function hiddenAfter(
   task: string,
   plan: Record<string, Hidden>,
 ): Record<string, Hidden> {
-  const after = { ...before, ...plan };
-  for (const [later, known] of Object.entries(before)) {
-    const own = plan[later];
-    if (later === task || own === undefined || !known.isSent) continue;
-    if (!own.isSent || known.headMs.p50 > own.headMs.p50) after[later] = known;
+  const after = { ...before };
+  for (const later in plan) {
+    const own = plan[later]!;
+    const known = before[later];
+    const goesOn = known?.isSent && (!own.isSent || known.headMs.p50 > own.headMs.p50);
+    if (later === task || !goesOn) after[later] = own;
   }
   return after;
 }

@@ -68,12 +68,16 @@ export class Forechain implements Policy {
   readonly #objectIds = new Map<string, number>();
 
   readonly #proximity: ClusterView["proximity"];
-  /** By task, of the moment: filled anew for each view, which nobody keeps. */
+  /** By task, of the moment: all views share them, which nobody keeps. Most tasks are as they were for the view before. */
   readonly #runtimes = {
     warm: {} as Record<string, number>,
     warmUntilMs: {} as Record<string, number>,
     starting: {} as Record<string, number>,
   };
+  /** As `#runtimes` tells them, by task id. */
+  readonly #told: { warm: number; untilMs: number; starting: number }[];
+  /** The operator's keep-alive of tasks that are held for less, ms; 0 of the others. */
+  readonly #sparedMs: Record<string, number> = {};
 
   constructor(learner: Learner, taskNames: string[], options: ForechainOptions) {
     this.#learner = learner;
@@ -83,6 +87,7 @@ export class Forechain implements Policy {
     this.dial = options.msPerGbSecond;
     this.#policy = PolicySchema.parse({ mode: "active", msPerGbSecond: options.msPerGbSecond, fanOutMax: 1024 });
     this.#taskNames = taskNames;
+    this.#told = taskNames.map(() => ({ warm: Number.NaN, untilMs: Number.NaN, starting: Number.NaN }));
     // All objects are in one store: the service that the empty host stands for.
     const bandwidth = options.storeBytesPerSecond ?? Number.MAX_VALUE;
     this.#proximity = { "": { latencyMs: 0, bandwidthBytesPerSecond: bandwidth } };
@@ -133,12 +138,12 @@ export class Forechain implements Policy {
   #admit(offer: Offer): Admission {
     const refusedKeys: Record<string, string> = {};
     for (const command of offer.commands) {
-      const standing = this.#standing.get(command.key);
-      const name = `${command.vm} ${command.key}`;
-      const { quota, task } = command;
-      if (standing?.claim.isOpen && standing.expiresMs >= command.deadlineMs) refusedKeys[name] = "stands already";
-      else if (quota !== undefined && !this.#quotas.gives(offer.runId, task!, command.key, quota))
-        refusedKeys[name] = LEFT_BY_OTHERS;
+      const { key, quota, task } = command;
+      const standing = this.#standing.get(key);
+      let reason: string | null = null;
+      if (standing?.claim.isOpen && standing.expiresMs >= command.deadlineMs) reason = "stands already";
+      else if (quota !== undefined && !this.#quotas.gives(offer.runId, task!, key, quota)) reason = LEFT_BY_OTHERS;
+      if (reason !== null) refusedKeys[`${command.vm} ${key}`] = reason;
     }
     return { ok: true, commandIds: {}, refusedKeys };
   }
@@ -200,12 +205,22 @@ export class Forechain implements Policy {
     const wait = waitOf(start, hidden, this.#options.keepAliveMs);
     const covers = (bin: number) => this.#quotas.covers(String(run.number), task, bin);
     this.#holds.called(task, nowMs, wait, profile?.latencySensitivity ?? 1, pool.gb, covers);
+    this.#noteHold(task);
+  }
+
+  /** What `spared` tells, for the one task whose hold may have changed. */
+  #noteHold(task: string): number {
+    const holdMs = this.#holds.holdMs(task);
+    const { keepAliveMs } = this.#options;
+    this.#sparedMs[task] = holdMs < keepAliveMs ? keepAliveMs : 0;
+    return holdMs;
   }
 
   keepAliveMs(task: number, nowMs: number): number {
     const name = this.#taskNames[task]!;
     this.#holds.released(name, nowMs, this.#world.pools[task]!.gb);
-    return this.#options.learnsHolds ? this.#holds.holdMs(name) : this.#options.keepAliveMs;
+    const holdMs = this.#noteHold(name);
+    return this.#options.learnsHolds ? holdMs : this.#options.keepAliveMs;
   }
 
   #hiddenBefore(run: ActiveRun, i: number): Record<string, Hidden> {
@@ -255,10 +270,14 @@ export class Forechain implements Policy {
     const { pools } = this.#world;
     for (let task = 0; task < pools.length; task++) {
       const { idle, starting: begun } = pools[task]!;
+      const told = this.#told[task]!;
       const name = this.#taskNames[task]!;
-      warm[name] = idle.length;
-      warmUntilMs[name] = idle.at(-1)?.expiresMs ?? Number.POSITIVE_INFINITY;
-      starting[name] = idle.length > 0 ? 0 : begun.length;
+      const count = idle.length;
+      const untilMs = count > 0 ? idle[count - 1]!.expiresMs : Number.POSITIVE_INFINITY;
+      const startingCount = count > 0 ? 0 : begun.length;
+      if (told.warm !== count) warm[name] = told.warm = count;
+      if (told.untilMs !== untilMs) warmUntilMs[name] = told.untilMs = untilMs;
+      if (told.starting !== startingCount) starting[name] = told.starting = startingCount;
     }
     const cluster: ClusterView = {
       cluster: "cluster",
@@ -266,7 +285,7 @@ export class Forechain implements Policy {
       draining: false,
       pricePerGbSecond: 0,
       ...(this.#options.pricesMemory ? { msPerGbSecond: this.#holds.price.msPerGbSecond } : {}),
-      ...(this.#options.learnsHolds ? { sparedMs: this.#holds.spared() } : {}),
+      ...(this.#options.learnsHolds ? { sparedMs: this.#sparedMs } : {}),
       internalLatencyMs: 0,
       reservedMemoryBytes: 0,
       reservedCpuCores: 0,
