@@ -1,18 +1,22 @@
 // The table of docs/simulator.md. In: logs, as NAME=FOLDER or NAME=FOLDER@RUNS, and a folder of lambda-perf. Out: its rows as Markdown, one
 // per log and gap, then one JSON value with the same numbers.
-//   npm run bench -- simulated --lambda-perf FOLDER [--gaps 30,300,1800] [--seed 1] [--dial 20] [--store MB/s] NAME=FOLDER[@RUNS] …
-// With --ablation: Forechain alone, with one part left out at a time.
+//   npm run bench -- simulated --lambda-perf FOLDER [--gaps 30,300,1800] [--seed 1] [--seeds 1] [--dial 20] [--store MB/s] NAME=FOLDER[@RUNS] …
+// With --ablation: Forechain alone, with one part left out at a time. With --seeds: means over so many seeds, with their 95 % intervals.
 import { parseArgs } from "node:util";
 import { engineModule } from "../src/cli/build.ts";
+import { numbersOf, type Parts } from "../src/cli/simulation-threads.ts";
 import type { PolicyResult } from "../src/sim/accounting.ts";
 import { readLambdaPerf } from "../src/sim/cold-starts.ts";
-import { ablate, policyAsks, type SimulationSpec } from "../src/sim/simulate.ts";
-import { heldOf, logOf, recordsFrom, resultsOf, workloadFrom } from "./simulated-logs.ts";
+import { intervalOf } from "../src/sim/report.ts";
+import { policyAsks } from "../src/sim/simulate.ts";
+import { ABLATIONS, type Scenario } from "../src/sim/simulator.ts";
+import { heldOf, logOf, recordsFrom, workloadFrom } from "./simulated-logs.ts";
 
 const OPTIONS = {
   "lambda-perf": { type: "string" },
   gaps: { type: "string", default: "30,300,1800" },
   seed: { type: "string", default: "1" },
+  seeds: { type: "string", default: "1" },
   dial: { type: "string", default: "20" },
   store: { type: "string" },
   ablation: { type: "boolean", default: false },
@@ -23,81 +27,117 @@ const HEAD =
 /** With a store: the transfer time waited for, by run, and what is hidden of it in shares of what the run-clairvoyant hides. */
 const STORE_HEAD = " fixed 60 waits, ms | run-clairvoyant | forechain | hidden | wasted bytes |";
 
+/** One policy's results, by seed. */
+type Results = PolicyResult[];
+
 export async function run(args: string[]): Promise<void> {
   const { values, positionals } = parseArgs({ args, options: OPTIONS, allowPositionals: true });
   const rows = readLambdaPerf(values["lambda-perf"] ?? ".");
   const module = await engineModule();
+  const seeds = Array.from({ length: Number(values.seeds) }, (_, s) => Number(values.seed) + s);
+  const dial = Number(values.dial);
   const told: object[] = [];
   const head = values.ablation ? ABLATION_HEAD : values.store === undefined ? HEAD : HEAD + STORE_HEAD;
   process.stdout.write(
-    `Seed ${values.seed}, dial ${values.dial}.\n${head}\n|${"---|".repeat(head.split(" | ").length)}\n`,
+    `Seed ${seeds.join(", ")}, dial ${dial}.\n${head}\n|${"---|".repeat(head.split(" | ").length)}\n`,
   );
   for (const log of positionals) {
     const { name, folder, runs } = logOf(log);
     const workload = workloadFrom(await recordsFrom(folder));
     for (const gap of values.gaps.split(",")) {
-      const spec: SimulationSpec = {
+      const scenario: Omit<Scenario, "progress"> = {
         arrivals: `poisson:${gap}`,
         coldStarts: { kind: "lambda-perf", rows },
         runs,
-        seed: Number(values.seed),
         storeBytesPerSecond: values.store === undefined ? null : Number(values.store) * 2 ** 20,
-        policies: policyAsks(`fixed:60,run-clairvoyant:60,forechain:${values.dial}`),
         module,
-        progress: () => {},
       };
+      const asked = values.ablation ? ablationOf(dial) : comparisonOf(dial);
+      const policies = seeds.flatMap((seed) => asked.map((each) => ({ seed, ...each })));
+      const numbers = await numbersOf(workload, scenario, { policies, placements: [] }, () => {});
+      const results = asked.map((_, at) => seeds.map((__, s) => numbers.policies[s * asked.length + at]!));
       if (values.ablation) {
-        const parts = await ablate(workload, spec, Number(values.dial));
-        for (const part of parts) process.stdout.write(`${ablationRowOf(name, gap, part, parts[0]!)}\n`);
-        told.push({ log: name, gapSeconds: Number(gap), runs, parts });
-        continue;
+        for (const [at, { name: part }] of ABLATIONS.entries())
+          process.stdout.write(`${ablationRowOf(name, gap, part, results[at]!, results[0]!)}\n`);
+      } else {
+        const objects = values.store === undefined ? "" : objectsOf(results, runs);
+        process.stdout.write(`${rowOf(name, gap, results)}${objects}\n`);
       }
-      const results = await resultsOf(workload, spec);
-      const [fixed, clairvoyant, ours] = results as [PolicyResult, PolicyResult, PolicyResult];
-      const objects = values.store === undefined ? "" : objectsOf(fixed, clairvoyant, ours, runs);
-      process.stdout.write(`${rowOf(name, gap, fixed, clairvoyant, ours)}${objects}\n`);
-      told.push({ log: name, gapSeconds: Number(gap), runs, policies: results });
+      told.push({ log: name, gapSeconds: Number(gap), runs, seeds, policies: results });
     }
   }
   process.stdout.write(`${JSON.stringify(told)}\n`);
 }
 
+type Asked = Omit<Parts["policies"][number], "seed">[];
+
+function ablationOf(dial: number): Asked {
+  return ABLATIONS.map(({ name }) => ({ ask: { name: "forechain", dial }, without: name }));
+}
+
+function comparisonOf(dial: number): Asked {
+  return policyAsks(`fixed:60,run-clairvoyant:60,forechain:${dial}`).map((ask) => ({ ask }));
+}
+
+function meanOf(results: Results, read: (result: PolicyResult) => number): number {
+  return intervalOf(results.map(read)).mean;
+}
+
+/** Over several seeds with the half of its interval. */
+function cellOf(results: Results, digits: number, read: (result: PolicyResult) => number): string {
+  const { mean, half } = intervalOf(results.map(read));
+  return half === null ? mean.toFixed(digits) : `${mean.toFixed(digits)} ± ${half.toFixed(digits)}`;
+}
+
+const overheadMs = (result: PolicyResult) => result.overheadMs.mean;
+const idleOf = (result: PolicyResult) => result.idleGbSeconds;
+const harmedPercent = (result: PolicyResult) => 100 * result.harmedRuns;
+
 /** Memory in multiples of the larger of both bounds' idle GB·s. */
-function rowOf(name: string, gap: string, fixed: PolicyResult, clairvoyant: PolicyResult, ours: PolicyResult): string {
-  const savedMs = fixed.overheadMs.mean - ours.overheadMs.mean;
-  const share = savedMs / (fixed.overheadMs.mean - clairvoyant.overheadMs.mean);
-  const unit = Math.max(fixed.idleGbSeconds, clairvoyant.idleGbSeconds);
+function rowOf(name: string, gap: string, results: Results[]): string {
+  const [fixed, clairvoyant, ours] = results as [Results, Results, Results];
+  const fixedMs = meanOf(fixed, overheadMs);
+  const share = (fixedMs - meanOf(ours, overheadMs)) / (fixedMs - meanOf(clairvoyant, overheadMs));
+  const unit = Math.max(meanOf(fixed, idleOf), meanOf(clairvoyant, idleOf));
   const cells = [
     name,
     `${gap} s`,
-    ...[fixed, clairvoyant, ours].map(({ overheadMs }) => overheadMs.mean.toFixed(0)),
+    ...results.map((each) => cellOf(each, 0, overheadMs)),
     `${(100 * share).toFixed(1)} %`,
-    (ours.idleGbSeconds / unit).toFixed(2),
-    (heldOf(ours) / unit).toFixed(2),
-    `${(100 * ours.harmedRuns).toFixed(1)} %`,
+    (meanOf(ours, idleOf) / unit).toFixed(2),
+    (meanOf(ours, heldOf) / unit).toFixed(2),
+    `${cellOf(ours, 1, harmedPercent)} %`,
   ];
   return `| ${cells.join(" | ")} |`;
 }
 
 /** Beside all parts together. */
-function ablationRowOf(name: string, gap: string, part: PolicyResult, all: PolicyResult): string {
+function ablationRowOf(name: string, gap: string, part: string, results: Results, all: Results): string {
   const cells = [
     name,
     `${gap} s`,
-    part.name,
-    part.overheadMs.mean.toFixed(1),
-    (part.overheadMs.mean / all.overheadMs.mean).toFixed(3),
-    (heldOf(part) / heldOf(all)).toFixed(3),
-    `${(100 * part.harmedRuns).toFixed(1)} %`,
+    part,
+    cellOf(results, 1, overheadMs),
+    (meanOf(results, overheadMs) / meanOf(all, overheadMs)).toFixed(3),
+    (meanOf(results, heldOf) / meanOf(all, heldOf)).toFixed(3),
+    `${cellOf(results, 1, harmedPercent)} %`,
   ];
   return `| ${cells.join(" | ")} |`;
 }
 
-function objectsOf(fixed: PolicyResult, clairvoyant: PolicyResult, ours: PolicyResult, runs: number): string {
-  const hidden = (fixed.fetchWaitMs - ours.fetchWaitMs) / (fixed.fetchWaitMs - clairvoyant.fetchWaitMs);
-  const wasted = ours.wastedBytes / Math.max(1, ours.prefetchBytes);
+function objectsOf(results: Results[], runs: number): string {
+  const waitedMs = (result: PolicyResult) => result.fetchWaitMs / runs;
+  const [fixedMs, clairvoyantMs, oursMs] = results.map((each) => meanOf(each, waitedMs)) as [number, number, number];
+  const hidden = (fixedMs - oursMs) / (fixedMs - clairvoyantMs);
+  const ours = results[2]!;
+  const wasted =
+    meanOf(ours, (result) => result.wastedBytes) /
+    Math.max(
+      1,
+      meanOf(ours, (result) => result.prefetchBytes),
+    );
   const cells = [
-    ...[fixed, clairvoyant, ours].map(({ fetchWaitMs }) => (fetchWaitMs / runs).toFixed(0)),
+    ...results.map((each) => cellOf(each, 0, waitedMs)),
     `${(100 * hidden).toFixed(1)} %`,
     `${(100 * wasted).toFixed(2)} %`,
   ];

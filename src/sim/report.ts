@@ -41,7 +41,7 @@ interface Interval {
   half: number | null;
 }
 
-function intervalOf(values: number[]): Interval {
+export function intervalOf(values: number[]): Interval {
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
   if (values.length < 2) return { mean, half: null };
   const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1);
