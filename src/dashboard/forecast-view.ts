@@ -52,10 +52,15 @@ export function forecastView(task: string, prediction: Prediction): Node[] {
     ),
     quiet(
       `Expected of the whole chain: ${ms(demand.cpuMs)} of CPU, ${bytes(Math.round(demand.peakMemoryBytes))} of memory at its peak, ` +
-        `${bytes(Math.round(demand.networkBytes))} over the network, ${counted(demand.prefetch.length, "object")} to prefetch.`,
+        `${bytes(Math.round(demand.networkBytes))} over the network${objectsOf(demand.prefetch.length)}.`,
     ),
     el("details", { id: "forecast-table" }, el("summary", {}, "As a table"), reachTable(reach)),
   ];
+}
+
+/** Each is read by some runs: the bytes above are expected, these are all that may come. */
+function objectsOf(count: number): string {
+  return count === 0 ? "" : `, of ${counted(count, "object")} that it may read`;
 }
 
 function timeLine(rows: Timed[]): SVGElement {

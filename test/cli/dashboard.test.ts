@@ -155,7 +155,7 @@ const ANSWERS: Record<string, unknown> = {
       },
     ],
     chains: [],
-    demand: { cpuMs: 90, peakMemoryBytes: 5e8, networkBytes: 0, prefetch: [] },
+    demand: { cpuMs: 90, peakMemoryBytes: 5e8, networkBytes: 2e6, prefetch: [{}, {}] },
   },
   "/v1/allocations": {
     allocations: [
@@ -327,6 +327,9 @@ describe.skipIf(missing !== "")(`the first page${missing}`, () => {
     await page.locator("#forecast strong", { hasText: "freight" }).waitFor();
     expect(new URL(page.url()).hash).toBe("#task=freight");
     expect(await page.locator("#forecast").textContent()).toContain("the end 25 %");
+    expect(await page.locator("#forecast").textContent()).toMatch(
+      /2(\.0)? MB over the network, of 2 objects that it may read\./,
+    );
     const bars = await page
       .locator("svg.time-line rect")
       .evaluateAll((rects) => rects.map((rect) => Number(rect.getAttribute("x"))));

@@ -116,6 +116,33 @@ test("open runs are in the graph at once, and in D1 once they are sealed and flu
   });
 });
 
+test("32: one batch of 500 executions of 400 tasks, with objects and services of their own, is whole in D1 and read back", async () => {
+  const writer = new Writer();
+  const at = BASE_MS - 60_000;
+  const records = Array.from({ length: 500 }, (_, i): RunRecord => {
+    const task = i === 0 ? "root" : `T${i % 400}`;
+    const uri = `s3://bucket/${task}.bin`;
+    const rest = { inputs: [{ uri, bytes: i }], services: [{ service: `db of ${task}`, calls: 1, bytes: 1 }] };
+    const parentId = i === 0 ? null : "0";
+    return { runId: "wide", executionId: String(i), parentId, task, startMs: at, endMs: at + 9, status: "ok", rest };
+  });
+  expect(await writer.ingest(records)).toMatchObject({ accepted: 500 });
+  const graph = await writer.graph();
+  await writer.pass(6_000);
+  const byTable = Map.groupBy((await writer.rows()) as { table: string; count: number }[], ({ table }) => table);
+  const sizes = [...byTable].map(([table, rows]) => [table, rows.length]);
+  expect(Object.fromEntries(sizes)).toMatchObject({
+    graph_tasks: 401,
+    graph_transitions: 400,
+    graph_services: 401,
+    graph_objects: 401,
+  });
+  expect(byTable.get("graph_tasks")!.reduce((sum, { count }) => sum + count, 0)).toBe(500);
+  await writer.crash();
+  const restored = await writer.graph();
+  expect([restored.tasks, restored.transitions]).toEqual([graph.tasks, graph.transitions]);
+});
+
 test("the first model is published with the first seals, and the Worker's cache serves it", async () => {
   const writer = new Writer();
   expect(await modelFor(testEnv.GRAPH_WRITER, writer.workspace, 5_000)).toBeNull();
