@@ -111,6 +111,15 @@ describe("faults of other systems", () => {
     expect(counts(run("a 0-1", "b1:b 2-3!", "b2:b 4-5", "c 6-7", "b3:b 8-9"))).toEqual({ a: 1, b: 2, c: 1 });
   });
 
+  test("19: the trigger is that of the first attempt, whatever came before the last one", () => {
+    const again = ["r1:r < o 10-20!", "r2:r < o 500-600"];
+    expect(transitions(run("o 0-1000", "a < o 30-100", "b < o 110-400", ...again))).toEqual([
+      "a -sequence-> b 1",
+      "o -call-> a 1",
+      "o -call-> r 1",
+    ]);
+  });
+
   test("19: a second success is a second execution", () => {
     expect(counts(run("a 0-100", "b1:b < a 10-20", "b2:b < a 30-40"))).toEqual({ a: 1, b: 2 });
   });

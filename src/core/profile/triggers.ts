@@ -29,11 +29,17 @@ export function findTriggers(nodes: Node[], alive: Node[], index: Index, collaps
     node.triggers = [...found].filter((position) => nodes[position] !== node).slice(0, TRIGGERS_MAX);
     node.kinds = node.triggers.map((position) => (position === node.parent ? kindOf(node, nodes[position]!) : "link"));
   }
-  for (const [parent, siblings] of children) siblingTriggers(nodes, parent, siblings);
+  for (const [parent, siblings] of children) siblingTriggers(nodes, parent, inOrderOfStart(nodes, siblings));
   choosePaths(nodes, alive);
 }
 
-/** `siblings` are in the total order. Sweep: `ended` holds those that ended before the one at hand began. */
+/** The total order is that of the last attempts. */
+function inOrderOfStart(nodes: Node[], siblings: number[]): number[] {
+  if (!siblings.some((position) => nodes[position]!.retries > 0)) return siblings;
+  return siblings.toSorted((a, b) => nodes[a]!.startMs - nodes[b]!.startMs || a - b);
+}
+
+/** `siblings` are in order of their start. Sweep: `ended` holds those that ended before the one at hand began. */
 function siblingTriggers(nodes: Node[], parent: number, siblings: number[]): void {
   const byEnd = siblings.filter((position) => !Number.isNaN(endOf(nodes[position]!)));
   const rank = new Map(siblings.map((position, order) => [position, order]));
