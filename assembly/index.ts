@@ -74,8 +74,11 @@ export function reach(length: i32, version: u32, floor: f64, limit: i32): i32 {
   return reachOut(floor, limit);
 }
 
-/** Learns RUN_*[0 .. count); `endMs` is when the last of them ended, NaN where unknown. */
-export function observe(count: i32, endMs: f64): void {
-  observeRun(count, endMs);
+/**
+ * Learns RUN_*[0 .. count); `endMs` is when the last of them ended, NaN where unknown. Its contexts keep fewer than `kept` occurrences of
+ * what came before.
+ */
+export function observe(count: i32, endMs: f64, kept: f32): void {
+  observeRun(count, endMs, kept);
   modelCount(<u32>count);
 }

@@ -7,6 +7,7 @@ import { nextLearn, nextMix } from "./next";
 import { pathExtend, pathLength, pathReset } from "./path";
 import { DESCENDANT_SYMBOL, DESCENDANTS_MAX, reachLearn, reachMix } from "./reach";
 import { runEndedLearn } from "./run-ended";
+import { tableKeep, TOTAL_MAX } from "./table";
 
 /** First successor of each execution, -1 at none. */
 const SUCCESSOR: usize = memory.data(4096 * 4, 64);
@@ -28,8 +29,11 @@ function int(base: usize, i: i32): i32 {
   return load<i32>(base + (<usize>i << 2));
 }
 
-/** `endMs`: of the execution that ended last. */
-export function observeRun(count: i32, endMs: f64): void {
+/** One of many is chosen on more occurrences than a yes or no takes: `next` keeps so many times as many as `reach`. */
+const NEXT_KEPT: f32 = 4;
+
+/** `endMs`: of the execution that ended last; `kept`: see tableKeep. */
+export function observeRun(count: i32, endMs: f64, kept: f32): void {
   for (let i = 0; i < count; i++) {
     store<i32>(SUCCESSOR + (<usize>i << 2), -1);
     store<i32>(MARK + (<usize>i << 2), 0);
@@ -43,6 +47,7 @@ export function observeRun(count: i32, endMs: f64): void {
     }
   }
   folded = -1;
+  tableKeep(NEXT_KEPT * kept);
   for (let i = 0; i < count; i++) {
     foldPath(i);
     nextMix(load<u32>(RUN_VERSIONS + (<usize>i << 2)), true);
@@ -50,7 +55,9 @@ export function observeRun(count: i32, endMs: f64): void {
     nextLearn(successor < 0 ? SYMBOL_END : <u32>int(RUN_TASKS, successor) + SYMBOL_TASK_0);
   }
   folded = -1;
+  tableKeep(kept);
   for (let i = 0; i < count; i++) learnReach(i, count);
+  tableKeep(TOTAL_MAX);
   runEndedLearn(endMs);
 }
 

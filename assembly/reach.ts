@@ -13,8 +13,8 @@ import { LINE_BYTES } from "./layout";
 import { exp4, ln4, sum4 } from "./math";
 import { pathBack, pathLength, pathSetA, pathSetB, pathStart, pathWhole } from "./path";
 import {
-  claimLine, COUNT_MASK, COUNT_ONE, COUNTS, countPlace, countSymbol, findLine, halveContext, holdLine, LINE_PLACE_LAST, LINE_PLACES,
-  LINE_TOTAL, placeCount, placeSymbol, SYMBOLS_PER_LINE, TOTAL_MAX, touchLines, WIDE_LINES_MAX, wideHash,
+  COUNT_MASK, COUNT_ONE, countContext, COUNTS, countPlace, countSymbol, findLine, holdLine, LINE_PLACE_LAST, LINE_PLACES,
+  LINE_TOTAL, placeCount, placeSymbol, SYMBOLS_PER_LINE, touchLines, WIDE_LINES_MAX, wideHash,
 } from "./table";
 import { runKnownAfterMs } from "./run-before";
 import { runEndedFind, runEndedGap, runEndedIs, runEndedMixed, runEndedTasks } from "./run-ended";
@@ -328,7 +328,7 @@ export function reachLearn(count: i32): void {
   else memory.fill(CONTEXT_HITS, 0, 4 * CONTEXTS);
   for (let c = 0; c < CONTEXTS; c++) {
     const hash = load<u64>(HASH + (<usize>c << 3));
-    if (hash != 0) countContext(c, hash, count);
+    if (hash != 0) countReached(c, hash, count);
   }
 }
 
@@ -369,18 +369,16 @@ function learnContext(context: i32, errors: v128): void {
   weightsLearn(setEnded + offset, setLast + offset, setKnown + offset, setDepth + offset, squares, gradient, RATE);
 }
 
-function countContext(context: i32, hash: u64, count: i32): void {
+function countReached(context: i32, hash: u64, count: i32): void {
   const known = <usize>load<u32>(CONTEXT_LINE + (<usize>context << 2));
   const line = holdLine(hash, known);
-  const total = load<f32>(line, LINE_TOTAL) + 1;
-  store<f32>(line, total, LINE_TOTAL);
+  countContext(hash, line);
   if (known != 0) countEntries(context, line);
   for (let i = 0; i < count; i++) {
     const candidate = load<i32>(DESCENDANT_CANDIDATE + (<usize>i << 2));
     if (candidate >= 0 && load<u8>(COUNTED + <usize>candidate) == <u8>(context + 1)) continue;
     countSymbol(hash, line, load<u32>(DESCENDANT_SYMBOL + (<usize>i << 2)), WIDE_LINES_MAX);
   }
-  if (total >= TOTAL_MAX) halveContext(hash, line);
 }
 
 /** Counts what executed among the entries that the prediction met; most descendants are there. */

@@ -20,8 +20,12 @@ export const COUNT_MASK: u32 = (1 << 11) - 1;
 export const COUNT_ONE: u32 = 8;
 /** Values that a stored count can have. */
 export const COUNTS: i32 = 1 << 11;
-/** At this total a context's counts are halved, so that it follows a change. */
+/** A context whose total has come to this is halved before more is counted, so that it follows a change. */
 export const TOTAL_MAX: f32 = 255;
+/** The same for the run that is being learned: less where a change is known. */
+let totalMax: f32 = TOTAL_MAX;
+/** From TOTAL_MAX to less than 1. A forged image may hold a total that no halving makes less. */
+const HALVINGS_MAX: i32 = 8;
 
 /** Most lines that any context may have. */
 export const WIDE_LINES_MAX: i32 = 17;
@@ -150,14 +154,23 @@ export function countPlace(at: usize, symbol: u32): void {
   store<u32>(at, (symbol << COUNT_BITS) | count);
 }
 
+/** Contexts that are counted from now on keep fewer than so many occurrences of what came before: at least 1, TOTAL_MAX at most. */
+export function tableKeep(occurrences: f32): void {
+  totalMax = max<f32>(1, min<f32>(TOTAL_MAX, occurrences));
+}
+
+/** One more occurrence of a context, after what is too much of it was halved away. */
+export function countContext(hash: u64, first: usize): void {
+  for (let i = 0; i < HALVINGS_MAX && load<f32>(first, LINE_TOTAL) >= totalMax; i++) halveContext(hash, first);
+  store<f32>(first, load<f32>(first, LINE_TOTAL) + 1, LINE_TOTAL);
+}
+
 /** Adds one occurrence of `symbol` to the context, whose first line is `first`, in at most `linesMax` lines. */
 export function addSymbol(hash: u64, first: usize, symbol: u32, linesMax: i32): void {
-  const total = load<f32>(first, LINE_TOTAL) + 1;
-  store<f32>(first, total, LINE_TOTAL);
+  countContext(hash, first);
   if (!countSymbol(hash, first, symbol, linesMax)) {
     replaceRarest(linesMax == 1 ? first : claimLine(wideHash(hash, linesMax - 1)), symbol);
   }
-  if (total >= TOTAL_MAX) halveContext(hash, first);
 }
 
 /** Counts one occurrence, without the total; false where `linesMax` lines have no room for the symbol. */
@@ -187,7 +200,7 @@ function replaceRarest(line: usize, symbol: u32): void {
 }
 
 /** Halves every count of the context, upwards: what was seen once is not forgotten by halving alone. */
-export function halveContext(hash: u64, first: usize): void {
+function halveContext(hash: u64, first: usize): void {
   let line = first;
   for (let k = 1; line != 0 && k <= WIDE_LINES_MAX; k++) {
     for (let at = line + LINE_PLACES; at <= line + LINE_PLACE_LAST; at += 4) {

@@ -55,8 +55,11 @@ export interface ReachPrediction {
 
 export interface ChainEngine {
   readonly capacity: Capacity;
-  /** Learns a sealed run, once. Throws EngineError on a malformed run. */
-  observe(run: ObservedRun): void;
+  /**
+   * Learns a sealed run, once. Its contexts keep fewer than `kept` occurrences of what came before (1 to OCCURRENCES_MAX, which is the
+   * default; four times as many for `next`): the fewer, the sooner they follow a change. Throws EngineError on a malformed run.
+   */
+  observe(run: ObservedRun, kept?: number): void;
   /** What starts first after the path? `limit` cuts the list, never the probabilities. */
   next(history: History, limit: number): NextPrediction;
   /** Which tasks execute among the trigger-descendants, with at least `floor` probability (0–1)? */
@@ -74,6 +77,8 @@ export interface ChainEngine {
 export const PATH_TASKS_MAX = 4096;
 export const RUN_EXECUTIONS_MAX = 4096;
 export const RUN_TRIGGERS_MAX = 16384;
+/** A context remembers fewer occurrences than this: what is older is halved again and again. */
+export const OCCURRENCES_MAX = 255;
 /** Interned tasks are below this. */
 export const TASKS_MAX = 1 << 20;
 /** Most rows of one prediction. */

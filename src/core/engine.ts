@@ -12,6 +12,7 @@ import {
   type History,
   type NextPrediction,
   type ObservedRun,
+  OCCURRENCES_MAX,
   PATH_TASKS_MAX,
   type ReachPrediction,
   ROWS_MAX,
@@ -96,7 +97,7 @@ interface Exports {
   next(length: number, version: number, limit: number): number;
   learnNext(length: number, version: number, task: number, endMs: number): number;
   reach(length: number, version: number, floor: number, limit: number): number;
-  observe(count: number, endMs: number): void;
+  observe(count: number, endMs: number, kept: number): void;
 }
 
 export class WasmEngine implements ChainEngine {
@@ -164,7 +165,7 @@ export class WasmEngine implements ChainEngine {
     return { tasks, probabilities, multiplicities, leadP10Ms, leadP50Ms, leadP90Ms };
   }
 
-  observe(run: ObservedRun): void {
+  observe(run: ObservedRun, kept = OCCURRENCES_MAX): void {
     const count = run.tasks.length;
     checkRun(run);
     if (count === 0) return;
@@ -176,7 +177,7 @@ export class WasmEngine implements ChainEngine {
     new Uint32Array(memory.buffer, this.#wasm.addressRunTriggerOffsets(), count + 1).set(run.triggerOffsets);
     new Uint32Array(memory.buffer, this.#wasm.addressRunTriggers(), run.triggers.length).set(run.triggers);
     new Int32Array(memory.buffer, this.#wasm.addressRunPathTriggers(), count).set(run.pathTriggers);
-    this.#wasm.observe(count, endOf(run));
+    this.#wasm.observe(count, endOf(run), kept);
   }
 
   learnNext(history: History, actual: number | null, endMs = Number.NaN): void {

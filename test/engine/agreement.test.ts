@@ -4,7 +4,7 @@
 
 import { expect, test } from "vitest";
 import { engineModule } from "../../src/cli/build.ts";
-import type { NextPrediction, ReachPrediction } from "../../src/core/chain-engine.ts";
+import { type NextPrediction, OCCURRENCES_MAX, type ReachPrediction } from "../../src/core/chain-engine.ts";
 import { createEngine } from "../../src/core/engine.ts";
 import { seededRandom } from "../../src/core/random.ts";
 import { historyOf, OracleEngine } from "../oracle/engine.ts";
@@ -106,6 +106,27 @@ test.each([11, 12, 13])("agrees with the oracle where many runs start and end at
     ).toBeLessThan(TOLERANCE);
     wasm.observe(run);
     oracle.observe(run);
+  }
+});
+
+test.each([21, 22])("agrees with the oracle where some runs leave little of what was before, seed %i", (seed) => {
+  const random = seededRandom(seed);
+  const wasm = createEngine(module, "large");
+  const oracle = new OracleEngine("large");
+  const kepts = [1, 2, 4, 7, 64, OCCURRENCES_MAX];
+  for (let k = 0; k < 2 * RUNS; k++) {
+    const run = randomRun(random, 12, 20);
+    for (let i = 0; i < run.tasks.length; i += 3) {
+      const history = historyOf(run, i);
+      const where = `seed ${seed}, run ${k}, path ${history.tasks.join()}`;
+      expect(nextDifference(wasm.next(history, 255), oracle.next(history, 255)), where).toBeLessThan(TOLERANCE);
+      expect(reachDifference(wasm.reach(history, 0, 255), oracle.reach(history, 0, 255)), where).toBeLessThan(
+        TOLERANCE,
+      );
+    }
+    const kept = kepts[Math.floor(random() * kepts.length)] as number;
+    wasm.observe(run, kept);
+    oracle.observe(run, kept);
   }
 });
 

@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from "vitest";
 import { engineModule } from "../../src/cli/build.ts";
-import { EngineError, type History, TASKS_MAX } from "../../src/core/chain-engine.ts";
+import { EngineError, type History, OCCURRENCES_MAX, TASKS_MAX } from "../../src/core/chain-engine.ts";
 import { createEngine, loadEngine, type WasmEngine } from "../../src/core/engine.ts";
 import { seededRandom } from "../../src/core/random.ts";
 import { chainRun, randomRun, runOf } from "./runs.ts";
@@ -208,7 +208,7 @@ describe("image", () => {
       for (let k = 0; k < 10; k++) {
         const run = randomRun(random, 40, 30);
         expectSound(engine, { tasks: run.tasks, startMs: run.startMs }, where, 0);
-        engine.observe(run);
+        engine.observe(run, k % 2 === 0 ? OCCURRENCES_MAX : 4);
       }
     }
   });

@@ -220,6 +220,22 @@ describe.each(engines)("%s engine", (_name, create) => {
     expect(prefixes.next(soon, 10)).toEqual(whole.next(soon, 10));
   });
 
+  test("told of a change, it forgets what is gone within a dozen runs", () => {
+    const changed = (kept?: number) => {
+      const engine = create();
+      for (let i = 0; i < 300; i++) engine.observe(chainRun([0, 1, 3], i * 60_000));
+      for (let i = 300; i < 312; i++) engine.observe(chainRun([0, 2, 3], i * 60_000), kept);
+      const reach = engine.reach({ ...path(0), startMs: Float64Array.of(312 * 60_000) }, 0, 10);
+      return { gone: probabilityOf(reach, 1), fresh: probabilityOf(reach, 2), stays: probabilityOf(reach, 3) };
+    };
+    const untold = changed();
+    const told = changed(4);
+    expect(told.gone).toBeLessThan(0.1);
+    expect(told.gone).toBeLessThan(untold.gone / 2);
+    expect(told.fresh).toBeGreaterThan(0.9);
+    expect(told.stays).toBeGreaterThan(0.95);
+  });
+
   test("it follows a change of the workflow", () => {
     const engine = create();
     for (let i = 0; i < 200; i++) engine.observe(chainRun([0, 1], i * 1000));

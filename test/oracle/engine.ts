@@ -10,6 +10,7 @@ import {
   type History,
   type NextPrediction,
   type ObservedRun,
+  OCCURRENCES_MAX,
   type ReachPrediction,
 } from "../../src/core/chain-engine.ts";
 import { BeforeOracle } from "./before.ts";
@@ -19,6 +20,7 @@ import { END, NextOracle } from "./next.ts";
 import { ReachOracle } from "./reach.ts";
 
 const DESCENDANTS_MAX = 192;
+const NEXT_KEPT = 4;
 const LAST_SETS: Record<Capacity, number> = { small: 16, default: 64, large: 256 };
 
 export class OracleEngine implements ChainEngine {
@@ -72,7 +74,7 @@ export class OracleEngine implements ChainEngine {
     if (actual !== null) checkTask(actual);
     checkHistory(history);
     if (history.tasks.length === 0) return;
-    this.#next.learn(history, actual ?? END);
+    this.#next.learn(history, actual ?? END, OCCURRENCES_MAX);
     this.#ended.learn(endMs);
   }
 
@@ -80,17 +82,22 @@ export class OracleEngine implements ChainEngine {
     return { next: this.#next.mixing(), reach: this.#reach.mixing() };
   }
 
-  observe(run: ObservedRun): void {
+  observe(run: ObservedRun, kept = OCCURRENCES_MAX): void {
     checkRun(run);
     const indices = [...run.tasks.keys()];
     const histories = indices.map((i) => historyOf(run, i));
+    const nextKept = Math.min(OCCURRENCES_MAX, NEXT_KEPT * kept);
     for (const i of indices) {
       const successor = indices.find((j) => triggersOf(run, j).includes(i));
-      this.#next.learn(histories[i] as History, successor === undefined ? END : (run.tasks[successor] as number));
+      this.#next.learn(
+        histories[i] as History,
+        successor === undefined ? END : (run.tasks[successor] as number),
+        nextKept,
+      );
     }
     for (const i of indices) {
       const reached = descendantsOf(run, i);
-      this.#reach.learn(histories[i] as History, [...reached.keys()]);
+      this.#reach.learn(histories[i] as History, [...reached.keys()], kept);
       for (const [task, { leadMs, times }] of reached) this.#lead.learn(histories[i] as History, task, leadMs, times);
     }
     this.#ended.learn(endOf(run));

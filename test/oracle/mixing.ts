@@ -34,7 +34,13 @@ export function count(counter: Counter, symbol: number, linesMax: number, replac
   counter.counts[rarest] = 1;
 }
 
-export function halve(counter: Counter): void {
+/** One more occurrence, after halving until fewer than `kept` are left. */
+export function countContext(counter: Counter, kept: number): void {
+  while (counter.total >= kept) halve(counter);
+  counter.total++;
+}
+
+function halve(counter: Counter): void {
   const half = (n: number) => Math.ceil((n * PARTS) / 2) / PARTS;
   counter.total = half(counter.total);
   counter.counts = counter.counts.map(half);

@@ -2,14 +2,13 @@
 import type { History } from "../../src/core/chain-engine.ts";
 import type { BeforeOracle } from "./before.ts";
 import type { EndedOracle } from "./ended.ts";
-import { type Counter, count, FinalWeights, halve, softmax, Weights } from "./mixing.ts";
+import { type Counter, count, countContext, FinalWeights, softmax, Weights } from "./mixing.ts";
 import { nextKeys, type PathFacts, pathFacts } from "./views.ts";
 
 const ALPHA = 0.02;
 const RATE = 0.12;
 const RATE_FINAL = 0.0005;
 const RATE_BIAS = 0.009;
-const COUNT_LIMIT = 255;
 const BELOW_MAX = -20;
 const TOTAL_LARGE = 16;
 const SURE = 0.995;
@@ -115,7 +114,7 @@ export class NextOracle {
     return { ...mixed, logs, shares, biasKeys, probabilities: softmax(z) };
   }
 
-  learn(history: History, symbol: number): void {
+  learn(history: History, symbol: number, kept: number): void {
     const mixed = this.mix(history, true);
     const actual = mixed.symbols.indexOf(symbol);
     if (actual >= 0) this.#learnWeights(mixed, actual);
@@ -123,9 +122,8 @@ export class NextOracle {
       if (key === null) return;
       const counter = this.#counters.get(key) ?? { total: 0, symbols: [], counts: [] };
       this.#counters.set(key, counter);
-      counter.total++;
+      countContext(counter, kept);
       count(counter, symbol, c === 0 ? 4 : c === 1 ? 2 : 1, true);
-      if (counter.total >= COUNT_LIMIT) halve(counter);
     });
     this.#before.learn(history, mixed.whole, symbol);
   }

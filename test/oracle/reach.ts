@@ -1,13 +1,12 @@
 // The oracle of `reach`: assembly/reach.ts in plain TypeScript.
 import type { History } from "../../src/core/chain-engine.ts";
 import type { EndedOracle } from "./ended.ts";
-import { type Counter, count, FinalWeights, halve, sigmoid, Weights } from "./mixing.ts";
+import { type Counter, count, countContext, FinalWeights, sigmoid, Weights } from "./mixing.ts";
 import { pathFacts, reachKeys } from "./views.ts";
 
 const PRIOR = 0.15;
 const RATE = 0.07;
 const RATE_FINAL = 0.00005;
-const COUNT_LIMIT = 255;
 const LINES_MAX = 17;
 const WHOLE = 3;
 /** This context and the next two speak of the run that ended last. */
@@ -83,16 +82,15 @@ export class ReachOracle {
   }
 
   /** Learns that exactly these tasks, in order of their first start, executed among the descendants. */
-  learn(history: History, reached: number[]): void {
+  learn(history: History, reached: number[], kept: number): void {
     const mixed = this.mix(history, true);
     if (mixed.tasks.length > 0) this.#learnWeights(mixed, new Set(reached));
     for (const key of mixed.keys) {
       if (key === null) continue;
       const counter = this.#counters.get(key) ?? { total: 0, symbols: [], counts: [] };
       this.#counters.set(key, counter);
-      counter.total++;
+      countContext(counter, kept);
       for (const task of reached) count(counter, task, LINES_MAX, false);
-      if (counter.total >= COUNT_LIMIT) halve(counter);
     }
   }
 
