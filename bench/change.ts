@@ -1,6 +1,6 @@
 // "After a change" of docs/simulator.md: the later task that most runs have is replaced by another in all runs of the younger half. In: logs, as
-// NAME=FOLDER, and a folder of lambda-perf. Out: the share of the run-clairvoyant's saving in the first 50 runs after the change and in the next 200, as
-// a Markdown row for each log.
+// NAME=FOLDER, and a folder of lambda-perf. Out: the share of the run-clairvoyant's saving in the first 50 runs after the change and in the next 200, and
+// what was prepared in vain, GB·s a run, as a Markdown row for each log.
 //   npm run bench -- change --lambda-perf FOLDER [--gap 300] [--seeds 5] NAME=FOLDER …
 import { parseArgs } from "node:util";
 import { engineModule } from "../src/cli/build.ts";
@@ -19,8 +19,8 @@ const FIRST_RUNS = 50;
 const ALL_RUNS = 250;
 const FROZEN = "without learning on";
 
-/** Mean overhead of each policy, ms. */
-type Means = Record<"fixed" | "run-clairvoyant" | "forechain" | typeof FROZEN, number>;
+/** Mean overhead of each policy, ms; what ours prepared in vain, GB·s a run. */
+type Means = Record<"fixed" | "run-clairvoyant" | "forechain" | typeof FROZEN | "wasted", number>;
 
 export async function run(args: string[]): Promise<void> {
   const { values, positionals } = parseArgs({ args, options: OPTIONS, allowPositionals: true });
@@ -29,7 +29,7 @@ export async function run(args: string[]): Promise<void> {
   const seeds = Array.from({ length: Number(values.seeds) }, (_, s) => s + 1);
   process.stdout.write(
     `Gaps of ${values.gap} s, seeds 1 to ${seeds.length}.\n` +
-      `| log | replaced | first ${FIRST_RUNS} runs | next ${ALL_RUNS - FIRST_RUNS} | ${FROZEN} |\n|---|---|---|---|---|\n`,
+      `| log | replaced | first ${FIRST_RUNS} runs | next ${ALL_RUNS - FIRST_RUNS} | ${FROZEN} | in vain, GB·s a run |\n|---|---|---|---|---|---|\n`,
   );
   for (const log of positionals) {
     const { name, folder } = logOf(log);
@@ -48,7 +48,8 @@ export async function run(args: string[]): Promise<void> {
     const next = whole.map((means, s) => later(means, first[s]!));
     const cells = [shareOf(first, "forechain"), shareOf(next, "forechain")];
     const frozen = `${shareOf(first, FROZEN)}, ${shareOf(next, FROZEN)}`;
-    process.stdout.write(`| ${[name, replaced, ...cells, frozen].join(" | ")} |\n`);
+    const wasted = `${wastedOf(first)}, ${wastedOf(next)}`;
+    process.stdout.write(`| ${[name, replaced, ...cells, frozen, wasted].join(" | ")} |\n`);
   }
 }
 
@@ -82,6 +83,7 @@ async function overheads(workload: Workload, spec: SimulationSpec): Promise<Mean
     "run-clairvoyant": clairvoyant.overheadMs.mean,
     forechain: ours.overheadMs.mean,
     [FROZEN]: frozen.overheadMs.mean,
+    wasted: ours.wastedGbSeconds / spec.runs,
   };
 }
 
@@ -93,7 +95,12 @@ function later(whole: Means, first: Means): Means {
     "run-clairvoyant": of("run-clairvoyant"),
     forechain: of("forechain"),
     [FROZEN]: of(FROZEN),
+    wasted: of("wasted"),
   };
+}
+
+function wastedOf(means: Means[]): string {
+  return (means.reduce((sum, { wasted }) => sum + wasted, 0) / means.length).toFixed(2);
 }
 
 /** Of the run-clairvoyant's saving, all seeds together. */

@@ -42,7 +42,7 @@ CREATE TABLE learning_changes (
   workspace TEXT NOT NULL,
   at_ms INTEGER NOT NULL, -- since the epoch
   root TEXT NOT NULL, -- first task of the runs that changed
-  usual_loss REAL NOT NULL, -- mean log-loss per prediction until then, nats
+  usual_loss REAL NOT NULL, -- log-loss of a run's most surprising prediction until then, nats
   loss REAL NOT NULL, -- of the run that made it certain
   PRIMARY KEY (workspace, at_ms, root)
 ) STRICT, WITHOUT ROWID;

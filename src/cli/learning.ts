@@ -137,14 +137,11 @@ function textOf({
   drift,
 }: LearningAnswer): string {
   const { version, tasks, usedLines, lines } = model;
-  const change = drift.changes.at(-1);
   const blocks = [
     `model ${version}: ${tasks} tasks, ${usedLines} of ${lines} lines in use; frozen: ${frozen.join(", ") || "nothing"}`,
     `predictions of this hour and the last: ${scores.predictions}, log-loss ${fixed(scores.logLoss, 3)}, Brier ${fixed(scores.brier, 3)}, ` +
       `lead times within p10–p90 ${percent(scores.leadTimes.covered)}`,
-    change === undefined
-      ? "no change of the workflow was seen"
-      : `${drift.alert ? "ALERT: " : ""}runs of ${change.root} changed at ${new Date(change.atMs).toISOString()}`,
+    driftText(drift),
   ];
   for (const question of ["next", "reach"] as const) {
     const views = model.mixing[question].views.filter(({ evidence }) => evidence > 0);
@@ -207,6 +204,13 @@ function textOf({
     ),
   );
   return blocks.filter((block) => block !== "").join("\n\n");
+}
+
+function driftText({ alert, relearning, changes }: LearningAnswer["drift"]): string {
+  const change = changes.at(-1);
+  if (change === undefined) return "no change of the workflow was seen";
+  const anew = relearning.map(({ root, runs }) => `; the next ${runs} of ${root} are learned anew`).join("");
+  return `${alert ? "ALERT: " : ""}runs of ${change.root} changed at ${new Date(change.atMs).toISOString()}${anew}`;
 }
 
 /** Nothing where there are no rows. */

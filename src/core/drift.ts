@@ -1,8 +1,11 @@
-// Drift. In: per sealed run how wrong the predictions were. Out: whether the workflow has changed, once per change.
-// Page's test (E. Page, "Continuous Inspection Schemes", Biometrika 1954) per kind of run (its first task), on the mean log-loss in units of
-// its own spread: the sum of what each run exceeds the usual by, less an allowance, starts anew whenever it falls to zero, and is a change
-// when it passes a threshold. One surprising run counts for little: several in a row make a change.
+// Drift. In: per sealed run what was foretold at its start, and what came. Out: whether the workflow has changed, once per change; and how
+// little the model is to keep, for some runs after one, of what it had counted before.
+// Page's test (E. Page, "Continuous Inspection Schemes", Biometrika 1954) per kind of run (its first task), on a run's greatest surprise in
+// units of its own spread: the sum of what each run exceeds the usual by, less an allowance, starts anew whenever it falls to zero, and is a
+// change when it passes a threshold. One surprising run counts for little: several in a row make a change. The greatest and not the mean: in
+// a run of thirty tasks, most of them as ever, the mean hardly moves when one is replaced (docs/decisions/0066).
 // State is plain JSON.
+import { OCCURRENCES_MAX } from "./chain-engine.ts";
 import { remember } from "./remember.ts";
 import type { Review } from "./review.ts";
 
@@ -15,9 +18,13 @@ const ALLOWANCE = 0.5;
 const EXCESS_MAX = 4;
 const THRESHOLD = 8;
 /** Losses this close are the same, nats: keeps the spread of a workflow without any surprise from being zero. */
-const SPREAD_MIN = 0.02;
+const SPREAD_MIN = 0.2;
 /** So sure is nobody: bounds what one prediction counts. */
-const PROBABILITY_MIN = 0.01;
+const PROBABILITY_MIN = 0.002;
+/** After a change: of so many runs of its kind, which are enough to know the new one, */
+export const RELEARNING_RUNS = 16;
+/** the contexts keep fewer than so many occurrences of what came before. */
+const RELEARNING_KEPT = 4;
 const ROOTS_MAX = 1_024;
 /** Changes remembered for people. */
 export const CHANGES_MAX = 64;
@@ -27,6 +34,8 @@ interface Watch {
   mean: number;
   variance: number;
   sum: number;
+  /** Runs that are still to be learned anew after a change. */
+  relearning: number;
 }
 
 export interface Change {
@@ -34,13 +43,14 @@ export interface Change {
   root: string;
   /** When the run ended that made it certain: of an imported log this is history, and no news. */
   atMs: number;
-  /** Mean log-loss per prediction, nats: usual until then, and of the run that made it a change. */
+  /** Log-loss of a run's most surprising prediction, nats: usual until then, and of the run that made it a change. */
   usualLoss: number;
   loss: number;
 }
 
 export interface DriftState {
-  watches: Record<string, Watch>;
+  /** By root. (States from before the greatest surprise was watched call theirs `watches`: another measure, left behind.) */
+  roots: Record<string, Watch>;
   /** Youngest last. */
   changes: Change[];
 }
@@ -50,15 +60,15 @@ export class DriftDetector {
   readonly #changes: Change[];
 
   constructor(state?: DriftState) {
-    this.#watches = new Map(Object.entries(structuredClone(state?.watches ?? {})));
+    this.#watches = new Map(Object.entries(structuredClone(state?.roots ?? {})));
     this.#changes = structuredClone(state?.changes ?? []);
   }
 
   /** The change that this run, which ended at `atMs`, makes certain; else null. */
   note(review: Review, atMs: number): Change | null {
-    if (review.foretold.length === 0) return null;
-    const loss = lossOf(review);
-    const watch = this.#watches.get(review.root) ?? { runs: 0, mean: 0, variance: 0, sum: 0 };
+    const loss = surpriseOf(review);
+    if (loss === null) return null;
+    const watch = this.#watches.get(review.root) ?? { runs: 0, mean: 0, variance: 0, sum: 0, relearning: 0 };
     remember(this.#watches, review.root, watch, ROOTS_MAX);
     const excess = (loss - watch.mean) / Math.max(SPREAD_MIN, Math.sqrt(watch.variance));
     if (watch.runs >= RUNS_MIN) {
@@ -71,7 +81,7 @@ export class DriftDetector {
       this.#changes.sort((a, b) => a.atMs - b.atMs);
       if (this.#changes.length > CHANGES_MAX) this.#changes.shift();
       // What is usual now has to be learned anew.
-      Object.assign(watch, { runs: 0, mean: 0, variance: 0, sum: 0 });
+      Object.assign(watch, { runs: 0, mean: 0, variance: 0, sum: 0, relearning: RELEARNING_RUNS });
       return change;
     }
     const rate = Math.max(USUAL_RATE, 1 / ++watch.runs);
@@ -81,6 +91,19 @@ export class DriftDetector {
     watch.mean += rate * away;
     watch.variance = (1 - rate) * (watch.variance + rate * away * away);
     return null;
+  }
+
+  /** How many occurrences the model is to keep when it learns a run of this kind: asked once for each run that it learns. */
+  keptOf(root: string): number {
+    const watch = this.#watches.get(root);
+    if (watch === undefined || watch.relearning === 0) return OCCURRENCES_MAX;
+    watch.relearning--;
+    return RELEARNING_KEPT;
+  }
+
+  /** Kinds of run that are being learned anew, and how many runs of each are still to come. */
+  relearning(): { root: string; runs: number }[] {
+    return [...this.#watches].flatMap(([root, { relearning: runs }]) => (runs === 0 ? [] : [{ root, runs }]));
   }
 
   /** Youngest last. */
@@ -94,16 +117,17 @@ export class DriftDetector {
   }
 
   state(): DriftState {
-    return structuredClone({ watches: Object.fromEntries(this.#watches), changes: this.#changes });
+    return structuredClone({ roots: Object.fromEntries(this.#watches), changes: this.#changes });
   }
 }
 
-/** Mean log-loss of the yes-or-no predictions, nats. */
-function lossOf({ foretold }: Review): number {
-  let sum = 0;
-  for (const { probability, happened } of foretold) {
+/** Log-loss of the most surprising of what was foretold at the run's start, nats; null where nothing was and nothing came. */
+function surpriseOf({ foretold }: Review): number | null {
+  let surprise: number | null = null;
+  for (const { execution, probability, happened } of foretold) {
+    if (execution !== 0) continue;
     const p = Math.min(1 - PROBABILITY_MIN, Math.max(PROBABILITY_MIN, probability));
-    sum -= Math.log(happened ? p : 1 - p);
+    surprise = Math.max(surprise ?? 0, -Math.log(happened ? p : 1 - p));
   }
-  return sum / Math.max(1, foretold.length);
+  return surprise;
 }

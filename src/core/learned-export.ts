@@ -4,7 +4,7 @@
 import { z } from "zod";
 import { DurationMs, LearnedPart, PlaceName, TaskName } from "../protocol.ts";
 import { CORRECTED_TERMS, type CorrectionState, FACTOR_MAX, FACTOR_MIN } from "./corrections.ts";
-import { CHANGES_MAX, type DriftState } from "./drift.ts";
+import { CHANGES_MAX, type DriftState, RELEARNING_RUNS } from "./drift.ts";
 import type { GateState } from "./gate.ts";
 import { BINS, HOLD_POLICIES, type KeepAliveState, RELEASES_MAX } from "./keepalive-state.ts";
 import type { MarginState } from "./margins.ts";
@@ -63,7 +63,17 @@ const Placement = z.object({
 }) satisfies z.ZodType<CorrectionState>;
 
 const Drift = z.object({
-  watches: bounded(TaskName, z.object({ runs: Count, mean: Count, variance: Count, sum: Count })),
+  /** Absent in exports from before the greatest surprise was watched. */
+  roots: bounded(
+    TaskName,
+    z.object({
+      runs: Count,
+      mean: Count,
+      variance: Count,
+      sum: Count,
+      relearning: z.int().min(0).max(RELEARNING_RUNS),
+    }),
+  ).default({}),
   changes: z.array(z.object({ root: TaskName, atMs: Count, usualLoss: Count, loss: Count })).max(CHANGES_MAX),
 }) satisfies z.ZodType<DriftState>;
 

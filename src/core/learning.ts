@@ -2,7 +2,7 @@
 //   gate        how often what was prepared is used, per (asked task, task)                  gate.ts
 //   margins     lead times as they came true, per transition                                 margins.ts
 //   placement   factors of the placement terms, per cluster                                  corrections.ts
-//   drift       a change of the workflow, which makes all of them forget faster              drift.ts
+//   drift       a change of the workflow, which makes all of them and the model forget       drift.ts
 // (Whole starts come with outcomes, learned.ts; how long runtimes are held is learned where they are called and released, keepalive.ts.)
 // In: each sealed run with the model that has not learned it yet; commands' outcomes and placements as they are told. Out: corrections, which planFor and
 // allocate apply. Pure: state is plain JSON, so that it can be stored, exported, frozen and reset; the clock is passed in.
@@ -54,6 +54,11 @@ export class Learning {
       if (happened && lead !== null) this.margins.note(context, task, lead, leadMs);
     }
     return { review, change };
+  }
+
+  /** How many occurrences the engine is to keep when it learns this run, after `sealed`; asked once for each run that it learns. */
+  keptOf({ executions }: AssembledRun): number {
+    return this.drift.keptOf(executions[0]?.task ?? "");
   }
 
   fade(kept: number): void {

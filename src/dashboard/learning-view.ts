@@ -20,7 +20,7 @@ export function learningView({ drift, holds, starts, placement, frozen }: Learni
           "p",
           { class: "bad", role: "alert" },
           `The runs of ${latest.root} changed at ${new Date(latest.atMs).toLocaleTimeString()}: `,
-          "what was learned before weighs a tenth, and more than usual may be prepared in vain until it is learned anew.",
+          "what was learned before weighs little, and more than usual may be prepared in vain until it is learned anew.",
         )
       : null,
     frozen.length > 0 ? el("p", {}, `Frozen: ${frozen.join(", ")}`) : null,

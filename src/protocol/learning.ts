@@ -41,7 +41,10 @@ export const Scores = z.object({
 });
 export type Scores = z.infer<typeof Scores>;
 
-/** A change of the workflow that drift detection found; `atMs`: when the run ended that made it certain. Losses: mean log-loss per prediction, nats. */
+/**
+ * A change of the workflow that drift detection found; `atMs`: when the run ended that made it certain. Losses: log-loss of the most surprising
+ * of what was foretold at a run's start, nats.
+ */
 export const WorkflowChange = z.object({ root: z.string(), atMs: InstantMs, usualLoss: z.number(), loss: z.number() });
 export type WorkflowChange = z.infer<typeof WorkflowChange>;
 
@@ -105,8 +108,10 @@ export const LearningAnswer = z.object({
   /** Of this hour and the one before. */
   scores: Scores,
   drift: z.object({
-    /** The workflow has changed within the last hour: what was learned before weighs a tenth. */
+    /** The workflow has changed within the last hour: what was learned before weighs little. */
     alert: z.boolean(),
+    /** First tasks of the runs that are learned anew: of the next `runs` of a kind the model keeps little of what it had counted before. */
+    relearning: z.array(z.object({ root: z.string(), runs: z.number().int() })),
     /** Newest last. */
     changes: z.array(WorkflowChange),
   }),

@@ -2,7 +2,7 @@
 // then with the simulated runs as they are sealed. In: assembled runs. Out: the model that `serve` asks.
 
 import type { Adjustments } from "../core/adjustments.ts";
-import { RUN_EXECUTIONS_MAX, RUN_TRIGGERS_MAX } from "../core/chain-engine.ts";
+import { OCCURRENCES_MAX, RUN_EXECUTIONS_MAX, RUN_TRIGGERS_MAX } from "../core/chain-engine.ts";
 import { contributionOf, rowParts } from "../core/contribution.ts";
 import { createEngine, loadEngine, type WasmEngine } from "../core/engine.ts";
 import type { Model, TaskProfile } from "../core/graph.ts";
@@ -27,7 +27,7 @@ export interface LearnerParts {
   believes: boolean;
   /** Lead times as they came true. */
   learnsMargins: boolean;
-  /** A change of the workflow makes the rest forget. */
+  /** A change of the workflow makes the rest forget, the model first of all. */
   noticesDrift: boolean;
   /** How many executions of a task run at one time; else each needs a runtime of its own. */
   countsAtOnce: boolean;
@@ -128,7 +128,11 @@ export class Learner {
     this.#rows.apply(contributionOf(run), 1);
     const triggers = run.executions.reduce((sum, execution) => sum + execution.triggers.length, 0);
     if (run.executions.length <= RUN_EXECUTIONS_MAX && triggers <= RUN_TRIGGERS_MAX) {
-      this.#engine.observe(observedRun(run, (task) => this.#intern(task), hashVersion));
+      const kept = this.#parts.noticesDrift ? this.learning.keptOf(run) : OCCURRENCES_MAX;
+      this.#engine.observe(
+        observedRun(run, (task) => this.#intern(task), hashVersion),
+        kept,
+      );
     }
     this.#runs++;
     return hasChanged;

@@ -102,7 +102,11 @@ const ANSWERS: Record<string, unknown> = {
       },
     ],
     scores: {},
-    drift: { alert: true, changes: [{ root: "check", atMs: NOW_MS, usualLoss: 0.1, loss: 4 }] },
+    drift: {
+      alert: true,
+      relearning: [{ root: "check", runs: 12 }],
+      changes: [{ root: "check", atMs: NOW_MS, usualLoss: 0.1, loss: 4 }],
+    },
   },
   "/v1/graph": {
     version: 7,

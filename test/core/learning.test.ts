@@ -1,7 +1,8 @@
 // The learners of outcomes one by one: gate, margins, placement, drift; each with what it must find and what it must leave.
 import { describe, expect, it } from "vitest";
+import { OCCURRENCES_MAX } from "../../src/core/chain-engine.ts";
 import { CORRECTED_TERMS, corrected, FACTOR_MAX, PlacementCorrections } from "../../src/core/corrections.ts";
-import { CHANGES_MAX, DriftDetector } from "../../src/core/drift.ts";
+import { CHANGES_MAX, DriftDetector, type DriftState } from "../../src/core/drift.ts";
 import { GateBeliefs } from "../../src/core/gate.ts";
 import { Learning } from "../../src/core/learning.ts";
 import { LeadMargins } from "../../src/core/margins.ts";
@@ -247,6 +248,57 @@ describe("drift", () => {
   const run = (probability: number, happened: boolean): Review => ({
     root: "A",
     foretold: [{ execution: 0, context: "A", task: "B", probability, happened, lead: null, leadMs: Number.NaN }],
+  });
+
+  /** Thirty tasks come as ever, and one that was sure is gone. */
+  const large = (isChanged: boolean, draw: number): Review => ({
+    root: "A",
+    foretold: [
+      ...Array.from({ length: 30 }, (_, t) => ({ task: `T${t}`, probability: 0.9, happened: (draw + t) % 10 > 0 })),
+      { task: "B", probability: 0.97, happened: !isChanged },
+    ].map((each) => ({ execution: 0, context: "A", lead: null, leadMs: Number.NaN, ...each })),
+  });
+
+  it("is told where one of many tasks is gone", () => {
+    const drift = new DriftDetector();
+    for (let i = 0; i < 200; i++) expect(drift.note(large(false, i), i)).toBeNull();
+    let at = 0;
+    while (drift.note(large(true, at), 200 + at) === null && at < 50) at++;
+    expect(at).toBeLessThan(5);
+  });
+
+  it("says how little is to be kept, for sixteen runs that are learned of the kind that has changed", () => {
+    const drift = new DriftDetector();
+    for (let i = 0; i < 40; i++) drift.note(run(0.95, true), i);
+    expect(drift.keptOf("A")).toBe(OCCURRENCES_MAX);
+    while (drift.note(run(0.95, false), 40) === null);
+    expect(drift.relearning()).toEqual([{ root: "A", runs: 16 }]);
+    expect(drift.keptOf("another")).toBe(OCCURRENCES_MAX);
+    expect([1, 2, 3].map(() => drift.keptOf("A"))).toEqual([4, 4, 4]);
+    // A restart in between loses nothing of it.
+    const again = new DriftDetector(stored(drift.state()));
+    expect(again.relearning()).toEqual([{ root: "A", runs: 13 }]);
+    const rest = Array.from({ length: 14 }, () => again.keptOf("A"));
+    expect(rest).toEqual([...new Array(13).fill(4), OCCURRENCES_MAX]);
+    expect(again.relearning()).toEqual([]);
+  });
+
+  it("looks at what was foretold at the start of a run, and at nothing where nothing was", () => {
+    const drift = new DriftDetector();
+    const later = (happened: boolean): Review => {
+      const { root, foretold } = run(0.95, happened);
+      return { root, foretold: foretold.map((each) => ({ ...each, execution: 1 })) };
+    };
+    for (let i = 0; i < 100; i++) expect(drift.note(later(i < 40), i)).toBeNull();
+    expect(drift.state().roots).toEqual({});
+  });
+
+  it("leaves behind what was usual by another measure, and keeps the changes", () => {
+    const changes = [{ root: "A", atMs: 7, usualLoss: 0.1, loss: 2 }];
+    const watches = { A: { runs: 500, mean: 0.01, variance: 0.0001, sum: 0 } };
+    const drift = new DriftDetector({ watches, changes } as unknown as DriftState);
+    for (let i = 0; i < 15; i++) expect(drift.note(run(0.5, i % 2 > 0), i)).toBeNull();
+    expect(drift.changes()).toEqual(changes);
   });
 
   it("is told within a few runs of a change, once", () => {

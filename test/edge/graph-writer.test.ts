@@ -224,6 +224,34 @@ describe("crashes", () => {
     expect(Buffer.compare(Buffer.from(stormyModel!.image), Buffer.from(calmModel!.image))).toBe(0);
   });
 
+  test("while a kind of run is learned anew after a change: the same model", async () => {
+    const models: { image: Uint8Array; drift: unknown }[] = [];
+    for (const isStormy of [false, true]) {
+      nowMs = BASE_MS;
+      const writer = new Writer();
+      const learn = async (from: number, to: number, isChanged: boolean) => {
+        for (let n = from; n < to; n++) {
+          const records = runRecords(n);
+          await writer.ingest(
+            isChanged ? records.map((one) => (one.task === "D" ? { ...one, task: "E" } : one)) : records,
+          );
+        }
+        await writer.pass(6_000);
+        if (isStormy) await writer.crash();
+      };
+      await learn(0, 40, false);
+      await learn(40, 41, true);
+      for (let n = 41; n < 50; n += 3) await learn(n, n + 3, true);
+      await writer.pass(30_000);
+      const { drift } = await writer.stub.learning(writer.workspace);
+      models.push({ image: (await writer.stub.bundle(writer.workspace))!.image, drift });
+    }
+    const [calm, stormy] = models;
+    expect(calm!.drift).toMatchObject({ relearning: [{ root: "A", runs: 8 }], changes: [{ root: "A" }] });
+    expect(stormy!.drift).toEqual(calm!.drift);
+    expect(Buffer.compare(Buffer.from(stormy!.image), Buffer.from(calm!.image))).toBe(0);
+  });
+
   test("a flush between two publications takes the model along: it drops the journal that the model would be learned from", async () => {
     const images: Uint8Array[] = [];
     for (const isStormy of [false, true]) {

@@ -1,5 +1,6 @@
 // What a GraphWriter holds in memory of its workspace, how runs and outcomes change it, and when it is to be written. Pure but for the
 // engine: the same entries in the same order give the same state, whether they come by a call or by the replay of the journal.
+import { OCCURRENCES_MAX } from "../../core/chain-engine.ts";
 import type { Change } from "../../core/drift.ts";
 import type { WasmEngine } from "../../core/engine.ts";
 import type { Model, TaskProfile } from "../../core/graph.ts";
@@ -74,7 +75,7 @@ export function sealing(state: State, runs: number, atMs: number): (run: Assembl
 function learnSealed(state: State, run: AssembledRun, isReviewed: boolean, atMs: number): void {
   const change = isReviewed ? state.learned.sealed(run, state.model, atMs) : null;
   if (change !== null) state.changes.push(change);
-  if (!state.learned.frozen.has("model")) learnRun(state, run);
+  if (!state.learned.frozen.has("model")) learnRun(state, run, state.learned.learning.keptOf(run));
   // What is frozen is published again all the same: what is not may have changed.
   else state.unpublished++;
 }
@@ -88,7 +89,8 @@ export function noteEnded(state: State, run: AssembledRun): void {
   }
 }
 
-export function learnRun(state: State, run: AssembledRun): void {
+/** `kept`: see ChainEngine; a model that is made anew of runs that the rest has learned keeps all. */
+export function learnRun(state: State, run: AssembledRun, kept = OCCURRENCES_MAX): void {
   const intern = (task: string): number => {
     let id = state.taskIds.get(task);
     if (id === undefined) {
@@ -97,7 +99,7 @@ export function learnRun(state: State, run: AssembledRun): void {
     }
     return id;
   };
-  state.engine.observe(observedRun(run, intern, hashVersion));
+  state.engine.observe(observedRun(run, intern, hashVersion), kept);
   state.unpublished++;
 }
 

@@ -30,7 +30,11 @@ export function learningOf(state: State, nowMs: number): WriterLearning {
     placement: most(placement.learned(), ({ observations }) => observations),
     placementOffsets: most(placement.learnedOffsets(), ({ observations }) => observations),
     scores: scoresOf(learned.calibration.rows()),
-    drift: { alert: changes.some(({ atMs }) => nowMs - atMs < ALERT_MS), changes },
+    drift: {
+      alert: changes.some(({ atMs }) => nowMs - atMs < ALERT_MS),
+      relearning: drift.relearning().slice(0, LISTED_MAX),
+      changes,
+    },
   };
 }
 
