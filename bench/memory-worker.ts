@@ -89,7 +89,7 @@ export class Writer {
     const seq = store.lastSeq;
     store.packs.write(seq, state.ledger.takeSealed(), nowMs);
     const flush = prepareFlush(rows, seq, state.newestDay, {}, () => profilesFor(state, rows.rows));
-    takeMeasures(state);
+    takeMeasures(state, nowMs);
     store.commitFlush(seq);
     store.packs.expire(nowMs);
     Object.assign(state, { flushedSeq: seq, newestDay: flush.newestDay, flushedMs: nowMs, recordsSince: 0 });

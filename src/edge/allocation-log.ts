@@ -5,6 +5,7 @@ import { and, desc, eq } from "drizzle-orm";
 import { drizzle } from "drizzle-orm/d1";
 import { LRUCache } from "lru-cache";
 import type { AllocationRecord } from "../protocol.ts";
+import { type AllocationKey, EVENT_SQL, eventText } from "./event-log.ts";
 import { allocations } from "./schema/control.ts";
 
 /** How long records wait for company, ms. */
@@ -64,7 +65,8 @@ export async function writeRecords(db: D1Database, workspace: string, records: A
     const columns = { allocationId, runId, executionId, task, state, outcome, createdMs, cluster, vm };
     return JSON.stringify({ ...columns, answer: JSON.stringify(answer) });
   });
-  const statements: D1PreparedStatement[] = [];
+  const keys = records.map(({ allocationId, state }): AllocationKey => [allocationId, state === "pending"]);
+  const statements = [db.prepare(EVENT_SQL.allocation).bind(eventText(keys, Date.now()), workspace)];
   let chunk: string[] = [];
   let characters = 0;
   for (const row of rows) {

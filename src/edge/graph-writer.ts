@@ -319,7 +319,7 @@ export class GraphWriter extends DurableObject<Env> {
     const sealed = ledger.takeSealed();
     const profiles = () => profilesFor(state, ledger.rows.rows);
     const flush: Flush = prepareFlush(ledger.rows, seq, state.newestDay, state.declarations, profiles);
-    const measures = takeMeasures(state);
+    const measures = takeMeasures(state, nowMs);
     flush.statements.push(...measures.statements);
     store.transaction(() => {
       store.packs.write(seq, sealed, nowMs);

@@ -21,3 +21,9 @@ export function newId(nowMs: number): string {
 export function timePrefix(ms: number): string {
   return Math.floor(ms).toString(36).padStart(TIME_CHARACTERS, "0");
 }
+
+/** When an id was made, ms since the epoch; null: it is none. */
+export function timeOf(id: string): number | null {
+  const time = id.slice(0, TIME_CHARACTERS);
+  return /^[0-9a-z]{9}$/.test(time) ? Number.parseInt(time, 36) : null;
+}

@@ -16,6 +16,9 @@ export async function prunePast(db: D1Database, workspace: string, nowMs: number
       db.prepare(`DELETE FROM ${table} WHERE workspace = ?1 AND hour < ?2`).bind(workspace, hourOf(nowMs) - HOURS_KEPT),
     ),
     db
+      .prepare("DELETE FROM event_batches WHERE workspace = ?1 AND seq < ?2")
+      .bind(workspace, nowMs - ALLOCATIONS_KEPT_MS),
+    db
       .prepare("DELETE FROM allocations WHERE workspace = ?1 AND allocation_id < ?2")
       .bind(workspace, timePrefix(nowMs - ALLOCATIONS_KEPT_MS)),
     db

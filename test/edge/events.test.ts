@@ -1,7 +1,13 @@
 // The event stream tells allocations, outcomes and the fleet as they happen, to keys that may read, of their workspace only.
+import { runInDurableObject } from "cloudflare:test";
 import { exports } from "cloudflare:workers";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { settleFailure } from "../../src/core/feedback.ts";
+import { writeRecords } from "../../src/edge/allocation-log.ts";
+import { eventsAfter, latestMark, type Mark, type Told } from "../../src/edge/event-log.ts";
+import { OutcomeBook, type Teach } from "../../src/edge/hub/outcomes.ts";
 import { newId } from "../../src/edge/ids.ts";
+import type { AllocationRecord, Outcome } from "../../src/protocol.ts";
 import { GIB, newWorld, testEnv, type World } from "./world.ts";
 
 let world: World;
@@ -107,16 +113,138 @@ test("a call is told when it has been answered, however many that began after it
   await last.reader.cancel();
 });
 
-test("who comes back after an hour is told what came meanwhile", async () => {
+/** As an isolate writes them; ids are of the time at which they were made. */
+function recordOf(allocationId: string, changes: Partial<AllocationRecord> = {}): AllocationRecord {
+  const made = { allocationId, runId: "run", executionId: allocationId, task: "a", state: "executed" as const };
+  return { ...made, createdMs: 0, outcome: null, ...changes };
+}
+const write = (records: AllocationRecord[]) => writeRecords(testEnv.DB, world.workspace, records);
+/** All that a stream tells that goes on after an event. */
+async function toldAfter(mark: Mark): Promise<Told[]> {
+  const all: Told[] = [];
+  for (let at = mark; ; ) {
+    const { told, mark: next, isAll } = await eventsAfter(testEnv.DB, world.workspace, at);
+    all.push(...told);
+    if (isAll) return all;
+    at = next;
+  }
+}
+const BEGIN: Mark = { seq: 0, position: null };
+const idsOf = (told: Told[]) => told.map(({ row }) => ("allocationId" in row ? row.allocationId : ""));
+const idsIn = (said: string) => [...said.matchAll(/"allocationId":"(\w+)"/g)].map(([, id]) => id);
+
+test("who comes back after an hour is told what came meanwhile, by the stream's ids and by an allocation's", async () => {
   const ids = [70, 60, 50].map((minutes) => newId(Date.now() - minutes * 60_000));
-  await testEnv.DB.prepare(
-    `INSERT INTO allocations (workspace, allocation_id, run_id, execution_id, task, state, answer, created_ms)
-     SELECT ?1, value, 'run', value, 'a', 'executed', '{}', 0 FROM json_each(?2)`,
-  )
-    .bind(world.workspace, JSON.stringify(ids))
-    .run();
-  const heard = new Heard(await open(world.admin, { "last-event-id": ids[0]! }));
-  await heard.until((_, data) => data.includes(ids[2]!));
-  expect(heard.said.match(/^id: .*$/gm)).toEqual([`id: ${ids[1]}`, `id: ${ids[2]}`]);
-  await heard.reader.cancel();
+  for (const id of ids) await write([recordOf(id)]);
+  const [first] = await toldAfter(BEGIN);
+  for (const lastId of [`${first!.seq}-${first!.position}`, ids[0]!]) {
+    const heard = new Heard(await open(world.admin, { "last-event-id": lastId }));
+    await heard.until((_, data) => data.includes(ids[2]!));
+    expect(idsIn(heard.said)).toEqual([ids[1], ids[2]]);
+    await heard.reader.cancel();
+  }
 });
+
+test("who has heard nothing yet goes on after the greeting", async () => {
+  await write([recordOf(newId(Date.now()))]);
+  const first = new Heard(await open(world.admin));
+  await first.until((event) => event === "hello");
+  const helloId = /^id: (.*)$/m.exec(first.said)![1]!;
+  await first.reader.cancel();
+  const id = newId(Date.now());
+  await write([recordOf(id)]);
+  const again = new Heard(await open(world.admin, { "last-event-id": helloId }));
+  await again.until((event) => event === "allocation");
+  expect(idsIn(again.said)).toEqual([id]);
+  await again.reader.cancel();
+});
+
+test("of more than one page nothing is missed or told twice, wherever a reader goes on, in the order in which it was written", async () => {
+  const ids = Array.from({ length: 250 }, () => newId(Date.now()));
+  // Calls that were begun first and answered last come last.
+  const written = [ids.slice(120), ids.slice(0, 7), ids.slice(7, 120)];
+  for (const batch of written) await write(batch.map((id) => recordOf(id)));
+  const told = await toldAfter(BEGIN);
+  expect(idsOf(told)).toEqual(written.flat());
+  for (const at of [0, 98, 99, 100, 129, 130, 136, 248, 249]) {
+    expect(idsOf(await toldAfter(told[at]!)), `after ${at}`).toEqual(written.flat().slice(at + 1));
+  }
+});
+
+test("what is pending is told again when it is filled, however the two are written, and a repeated flush is no news", async () => {
+  const [slow, quick] = [newId(Date.now()), newId(Date.now())];
+  const states = async (mark: Mark) =>
+    (await toldAfter(mark)).map(({ kind, row }) => (kind === "allocation" ? [row.allocationId, row.state] : kind));
+  await write([recordOf(slow, { state: "pending" })]);
+  expect(await states(BEGIN)).toEqual([[slow, "pending"]]);
+  const mark = await latestMark(testEnv.DB, world.workspace);
+  await write([recordOf(slow, { state: "allocated" })]);
+  // Filled before the isolate's batch says that it is pending.
+  await write([recordOf(quick, { state: "allocated" })]);
+  await write([recordOf(quick, { state: "pending" })]);
+  expect(await states(mark)).toEqual([
+    [slow, "allocated"],
+    [quick, "allocated"],
+  ]);
+});
+
+test("outcomes are told in the order in which they came to D1, each once although its flush is repeated", async () => {
+  const outcome = (id: string, atMs: number): Outcome =>
+    settleFailure(
+      {
+        ...{ commandId: id, kind: "warm", cluster: "paris", vm: "vm-1", task: "b", uri: null, runId: "r", bytes: 0 },
+        ...{ probability: 0.5, foretold: 0.5, context: null, chain: null, wholeStartMs: null },
+      },
+      atMs,
+      "no",
+    );
+  const settled = [30.5, 10, 20].map((atMs) => outcome(`of ${atMs}`, atMs));
+  await runInDurableObject(world.hub("paris"), async (_, { storage }) => {
+    const book = new OutcomeBook(storage.sql);
+    for (const one of settled) book.write(one);
+    const flush = (teach: Teach) => book.flush(testEnv.DB, world.workspace, "paris", teach);
+    await flush(async () => {});
+    // D1 has it, and the hub was gone before it knew.
+    storage.sql.exec("UPDATE outcomes SET flushed = 0");
+    const again = new OutcomeBook(storage.sql);
+    again.write(outcome("later", 5));
+    await again.flush(testEnv.DB, world.workspace, "paris", async () => {});
+  });
+  const told = await toldAfter(BEGIN);
+  expect(told.map(({ kind, row }) => kind === "outcome" && row.commandId)).toEqual([
+    "of 30.5",
+    "of 10",
+    "of 20",
+    "later",
+  ]);
+});
+
+test("a look costs what is new, however much is there", async () => {
+  for (let batch = 0; batch < 5; batch++)
+    await write(Array.from({ length: 200 }, () => recordOf(newId(Date.now()), { task: "x".repeat(500) })));
+  const mark = await latestMark(testEnv.DB, world.workspace);
+  let rowsRead = 0;
+  const counted = counting(testEnv.DB, (rows) => {
+    rowsRead += rows;
+  });
+  await eventsAfter(counted, world.workspace, mark);
+  expect(rowsRead).toBeLessThanOrEqual(6);
+  await write([recordOf(newId(Date.now())), recordOf(newId(Date.now()))]);
+  rowsRead = 0;
+  expect((await eventsAfter(counted, world.workspace, mark)).told).toHaveLength(2);
+  expect(rowsRead).toBeLessThanOrEqual(15);
+});
+
+/** The database, told how many rows its batches read. */
+function counting(db: D1Database, onRead: (rows: number) => void): D1Database {
+  return new Proxy(db, {
+    get(target, name) {
+      if (name !== "batch") return Reflect.get(target, name).bind(target);
+      return async (statements: D1PreparedStatement[]) => {
+        const results = await target.batch(statements);
+        for (const { meta } of results) onRead(meta.rows_read);
+        return results;
+      };
+    },
+  });
+}

@@ -2,6 +2,7 @@
 // GraphWriter, which learns from them. A flush is harmless when repeated: in D1 outcomes have their key and totals are absolute, and the
 // GraphWriter takes each sequence number once.
 import type { Outcome, OutcomeTotal } from "../../protocol.ts";
+import { EVENT_SQL, eventText, type OutcomeKey } from "../event-log.ts";
 import { type HourRow, OutcomeHours } from "./outcome-hours.ts";
 
 /** Outcomes of one flush: one JSON parameter of some hundred kB. */
@@ -87,9 +88,14 @@ export class OutcomeBook {
           FLUSH_ROWS_MAX,
         )
         .toArray();
-      const fresh = rows.filter((row) => row.flushed === 0).map((row) => row.outcome);
-      const hours = this.#hours.with(fresh.map((text) => JSON.parse(text) as Outcome));
-      if (fresh.length > 0) await writeToD1(db, workspace, cluster, `[${fresh.join(",")}]`, this.totals(), hours);
+      const texts = rows.filter((row) => row.flushed === 0).map((row) => row.outcome);
+      const fresh = texts.map((text) => JSON.parse(text) as Outcome);
+      const hours = this.#hours.with(fresh);
+      if (fresh.length > 0) {
+        const told = fresh.map(({ atMs, outcomeId }): OutcomeKey => [Math.round(atMs), outcomeId]);
+        const news = db.prepare(EVENT_SQL.outcome).bind(eventText(told, Date.now()), workspace);
+        await db.batch([news, ...writesOf(db, workspace, cluster, `[${texts.join(",")}]`, this.totals(), hours)]);
+      }
       let taught = false;
       try {
         await teach(rows.map(({ seq, outcome }) => ({ seq, outcome: JSON.parse(outcome) as Outcome })));
@@ -129,15 +135,15 @@ export class OutcomeBook {
   }
 }
 
-async function writeToD1(
+function writesOf(
   db: D1Database,
   workspace: string,
   cluster: string,
   outcomes: string,
   totals: OutcomeTotal[],
   hours: HourRow[],
-): Promise<void> {
-  await db.batch([
+): D1PreparedStatement[] {
+  return [
     db
       .prepare(
         `INSERT INTO outcomes (workspace, at_ms, outcome_id, command_id, kind, outcome, cluster, vm, task, uri, run_id,
@@ -173,5 +179,5 @@ async function writeToD1(
            unsent = excluded.unsent, bytes = excluded.bytes, gb_seconds = excluded.gb_seconds, saved_ms = excluded.saved_ms`,
       )
       .bind(workspace, cluster, JSON.stringify(hours)),
-  ]);
+  ];
 }

@@ -1,4 +1,4 @@
-// The tables of migrations 0001, 0004 and 0006 for drizzle; test/edge/schema.test.ts holds both together.
+// The tables of migrations 0001, 0004, 0006 and 0010 for drizzle; test/edge/schema.test.ts holds both together.
 import { index, integer, primaryKey, real, sqliteTable, text } from "drizzle-orm/sqlite-core";
 import type { AllocationAnswer, AllocationRecord, Outcome, Policy, Scope, TaskDeclaration } from "../../protocol.ts";
 
@@ -144,6 +144,18 @@ export const outcomes = sqliteTable(
     unsent: integer({ mode: "boolean" }).notNull(),
   },
   (table) => [primaryKey({ columns: [table.workspace, table.atMs, table.outcomeId] })],
+);
+
+export const eventBatches = sqliteTable(
+  "event_batches",
+  {
+    workspace: text().notNull(),
+    seq: integer().notNull(),
+    kind: text().$type<"allocation" | "outcome" | "change">().notNull(),
+    /** JSON of event-log.ts keys, which alone reads and writes it. */
+    keys: text().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.workspace, table.seq] })],
 );
 
 export const outcomeTotals = sqliteTable(

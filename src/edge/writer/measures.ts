@@ -2,8 +2,10 @@
 // went whose callers executed themselves. Statements of graph-store.ts `Flush`: ?1 is a JSON array, ?2 the workspace.
 import type { CalibrationRow } from "../../core/calibration.ts";
 import type { Change } from "../../core/drift.ts";
+import { type ChangeKey, EVENT_SQL, eventText } from "../event-log.ts";
 import type { Flush } from "../graph-store.ts";
 import type { EndedExecution, State } from "./state.ts";
+import { ALERT_MS } from "./told.ts";
 
 export interface Measures {
   statements: Flush["statements"];
@@ -13,7 +15,7 @@ export interface Measures {
 }
 
 /** Takes what is to be written out of the state; `giveBack` where it was not. */
-export function takeMeasures(state: State): Measures {
+export function takeMeasures(state: State, nowMs: number): Measures {
   const calibration = state.learned.calibration.takeChanged();
   const { changes, ended } = state;
   state.changes = [];
@@ -21,7 +23,13 @@ export function takeMeasures(state: State): Measures {
   const statements: Flush["statements"] = [];
   if (calibration.length > 0)
     statements.push({ sql: CALIBRATION_SQL, text: JSON.stringify(calibration.map(columnsOf)) });
-  if (changes.length > 0) statements.push({ sql: CHANGES_SQL, text: JSON.stringify(changes) });
+  if (changes.length > 0) {
+    // What changed within an imported log is no news.
+    const news = changes.filter(({ atMs }) => atMs > nowMs - ALERT_MS);
+    const told = news.map(({ atMs, root }): ChangeKey => [atMs, root]);
+    statements.push({ sql: EVENT_SQL.change, text: eventText(told, nowMs) });
+    statements.push({ sql: CHANGES_SQL, text: JSON.stringify(changes) });
+  }
   if (ended.length > 0) statements.push({ sql: ENDED_SQL, text: JSON.stringify(ended) });
   return { statements, calibration, changes, ended };
 }
