@@ -177,6 +177,16 @@ test("what waits for its agent does not wake the hub over and over", async () =>
   expect((await alarmAtMs())! - Date.now()).toBeGreaterThan(500);
 });
 
+test("a lease wakes its hub when it runs out, however much longer its command lasts", async () => {
+  const expiresMs = Date.now() + 600_000;
+  await world.hub(CLUSTER).admit(world.workspace, offerOf([commandOf({ expiresMs })]));
+  await poll("vm-1");
+  expect((await alarmAtMs())! - Date.now()).toBeLessThanOrEqual(60_000);
+  await later(60_500);
+  await heard("vm-1");
+  expect(await states()).toMatchObject({ states: { queued: 1 } });
+});
+
 function at(atMs: number, changes: Partial<Heartbeat>): { atMs: number; changes: Partial<Heartbeat> } {
   return { atMs, changes };
 }

@@ -98,6 +98,14 @@ test("a command waits for its notBefore, by alarm", async () => {
   expect(Date.now()).toBeGreaterThanOrEqual(notBeforeMs);
 });
 
+test("more commands than one message holds come with the next ones", async () => {
+  const agent = await line();
+  await admit(offerOf(Array.from({ length: 230 }, (_, i) => commandOf({ key: `warm ${i}` }))));
+  const counts: number[] = [];
+  while (counts.reduce((sum, count) => sum + count, 0) < 230) counts.push((await agent.commands()).length);
+  expect(counts).toEqual([100, 100, 30]);
+});
+
 test("heartbeats are answered as over HTTP", async () => {
   const agent = await line();
   agent.say({ type: "heartbeat", id: 1, heartbeat: heartbeatOf(["a"]) });
