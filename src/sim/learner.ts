@@ -35,17 +35,6 @@ export interface LearnerParts {
   knowsTails: boolean;
 }
 
-/** All that the older half of a log teaches, to be copied: it is the same for all dials, parts and seeds. Nobody changes it. */
-export interface Trained {
-  runs: number;
-  tasks: string[];
-  image: Uint8Array;
-  rows: ReadonlyMap<string, Counts>;
-  /** See GraphRows. */
-  refusals: string;
-  learning: LearningState;
-}
-
 const ALL_PARTS: LearnerParts = {
   measuresStarts: true,
   fansOut: true,
@@ -56,13 +45,28 @@ const ALL_PARTS: LearnerParts = {
   knowsTails: true,
 };
 
-/** `told`: how many runs were learned, after each. */
+/** All that the older half of a log teaches, to be copied: it is the same for all dials and seeds, and most parts. Nobody changes it. */
+export interface Trained {
+  runs: number;
+  tasks: string[];
+  image: Uint8Array;
+  rows: ReadonlyMap<string, Counts>;
+  /** See GraphRows. */
+  refusals: string;
+  learning: LearningState;
+}
+
+/**
+ * What of the parts tells in training is told alone: the others are looked at when the model is asked. `told`: how many runs were
+ * learned, after each.
+ */
 export function trainedOn(
   runs: AssembledRun[],
   module: WebAssembly.Module,
+  { noticesDrift }: Pick<LearnerParts, "noticesDrift">,
   told: (runs: number) => void = () => {},
 ): Trained {
-  const learner = new Learner(module, ALL_PARTS);
+  const learner = new Learner(module, { ...ALL_PARTS, noticesDrift });
   for (const [i, run] of runs.entries()) {
     learner.take(run, 0);
     told(i + 1);

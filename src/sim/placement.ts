@@ -30,7 +30,7 @@ const NOISE_SPREAD = 0.25;
 const SLOWDOWN = 4;
 const GAP_MS = 1_000;
 /** Of what is learned from outcomes, placement is all that is looked at. */
-const PARTS: LearnerParts = {
+export const PLACEMENT_PARTS: LearnerParts = {
   measuresStarts: false,
   fansOut: true,
   believes: false,
@@ -70,10 +70,11 @@ export async function placements(
   seed: number,
   runs: number,
   module: WebAssembly.Module,
+  /** With PLACEMENT_PARTS. */
   trained: Trained,
 ): Promise<PlacementResult[]> {
   const { replay } = halves(workload.runs);
-  const learner = new Learner(module, PARTS, trained);
+  const learner = new Learner(module, PLACEMENT_PARTS, trained);
   const scene = sceneOf(workload, seed);
   const draw = seededRandom(seedFor(seed, "which run is placed"));
   const drawn = Array.from({ length: runs }, () => replay[Math.floor(draw() * replay.length)]!);

@@ -4,8 +4,8 @@
 import { type Accounts, type PolicyResult, resultOf } from "./accounting.ts";
 import { type Arrivals, arrivalsOf } from "./arrivals.ts";
 import { type ColdStarts, drawColdStarts, fixedColdStarts, measuredColdStarts } from "./cold-starts.ts";
-import { Learner, type Trained, trainedOn } from "./learner.ts";
-import { type PlacementResult, placements } from "./placement.ts";
+import { Learner, type LearnerParts, type Trained, trainedOn } from "./learner.ts";
+import { PLACEMENT_PARTS, type PlacementResult, placements } from "./placement.ts";
 import { clairvoyant, runClairvoyant } from "./policies/clairvoyant.ts";
 import { dependencySets } from "./policies/dependency-sets.ts";
 import { fixed } from "./policies/fixed.ts";
@@ -81,7 +81,8 @@ export interface Draw {
 export class Simulator {
   readonly #workload: Workload;
   readonly #scenario: Scenario;
-  #trained: Trained | null = null;
+  /** By whether changes of the workflow were noticed. */
+  readonly #trained = new Map<boolean, Trained>();
   /** Of the seed that was asked for last. */
   #draw: Draw | null = null;
   #baseline: { seed: number; accounts: Accounts } | null = null;
@@ -109,7 +110,7 @@ export class Simulator {
   /** The first `runs` runs that the seed draws, placed in each way. */
   placement(seed: number, runs: number): Promise<PlacementResult[]> {
     const { module } = this.#scenario;
-    return placements(this.#workload, seed, runs, module, this.#taught("placement"));
+    return placements(this.#workload, seed, runs, module, this.#taught("placement", PLACEMENT_PARTS));
   }
 
   async #baselineOf(seed: number): Promise<Accounts> {
@@ -170,20 +171,24 @@ export class Simulator {
       learnsOn: true,
       ...ABLATIONS.find(({ name }) => name === without)!.without,
     };
-    const learner = new Learner(this.#scenario.module, options, this.#taught(what));
+    const learner = new Learner(this.#scenario.module, options, this.#taught(what, options));
     return new Forechain(learner, this.#workload.taskNames, options);
   }
 
-  #taught(what: string): Trained {
+  #taught(what: string, parts: LearnerParts): Trained {
+    const known = this.#trained.get(parts.noticesDrift);
+    if (known !== undefined) return known;
     const { module, progress } = this.#scenario;
     const { train } = halves(this.#workload.runs);
     const told = (runs: number) => progress(() => `${what}, learned ${runs} of ${train.length} runs`);
-    this.#trained ??= trainedOn(
+    const trained = trainedOn(
       train.map(({ assembled }) => assembled),
       module,
+      parts,
       told,
     );
-    return this.#trained;
+    this.#trained.set(parts.noticesDrift, trained);
+    return trained;
   }
 }
 

@@ -19,7 +19,7 @@ it.each(SHAPES)("$shape: a copy of what was learned goes on as the one that lear
   const runs = workloadOfSteps(stepsOf, 90).runs.map(({ assembled }) => assembled);
   const whole = new Learner(module, PARTS);
   for (const run of runs) whole.learn(run, 0);
-  const trained = trainedOn(runs.slice(0, 60), module);
+  const trained = trainedOn(runs.slice(0, 60), module, PARTS);
   const [first, second] = [new Learner(module, PARTS, trained), new Learner(module, PARTS, trained)];
   for (const copy of [first, second]) {
     expect(copy.model.version).toBe(60);

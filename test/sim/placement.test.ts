@@ -2,7 +2,7 @@
 import { expect, it } from "vitest";
 import { engineModule } from "../../src/cli/build.ts";
 import { trainedOn } from "../../src/sim/learner.ts";
-import { PLACEMENT_WAYS, placements } from "../../src/sim/placement.ts";
+import { PLACEMENT_PARTS, PLACEMENT_WAYS, placements } from "../../src/sim/placement.ts";
 import { halves } from "../../src/sim/workload.ts";
 import { NESTED, type Step, workloadOfSteps } from "./logs.ts";
 
@@ -26,6 +26,7 @@ it(`learned placement comes near to knowing the truth where declarations are wro
   const trained = trainedOn(
     halves(workload.runs).train.map(({ assembled }) => assembled),
     module,
+    PLACEMENT_PARTS,
   );
   const sumsMs = new Map<string, number>();
   for (const seed of SEEDS) {
