@@ -78,7 +78,7 @@ export class ClusterHub extends DurableObject<Env> {
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
     this.#sql = ctx.storage.sql;
-    createTables(this.#sql);
+    ctx.storage.transactionSync(() => createTables(this.#sql));
     const nowMs = Date.now();
     this.#identity = readMeta<Identity>(this.#sql, "identity");
     this.#config = withNames(readMeta<HubConfig>(this.#sql, "config"));
@@ -90,7 +90,7 @@ export class ClusterHub extends DurableObject<Env> {
     this.#calls = new Calls(this.#queue, this.#vms);
     this.#capacity = new Capacity(this.#sql, this.#vms, nowMs);
     this.#spending = new HourlySpending(this.#sql, nowMs);
-    this.#admissions = new Admissions(this.#queue, this.#capacity, this.#vms, this.#spending);
+    this.#admissions = new Admissions(this.#queue, this.#capacity, this.#vms, this.#spending, this.#runs);
     this.#holds = new Holds(this.#sql, this.#config, this.#admissions.quotas);
     this.#settlement = new Settlement(this.#queue, this.#book, this.#spending, this.#runs, this.#holds);
     this.#teaching = new Teaching(env, this.#sql, this.#book, this.#runs, this.#holds);
@@ -110,8 +110,7 @@ export class ClusterHub extends DurableObject<Env> {
   async admit(workspace: string, offer: Offer): Promise<Admission> {
     const nowMs = Date.now();
     this.#know(workspace, offer.cluster);
-    const chain = this.#runs.get(offer.runId)?.chain ?? offer.chain;
-    const { admission, woken, dueMs } = this.#admissions.admit(offer, chain, this.#config, nowMs);
+    const { admission, woken, dueMs } = this.#admissions.admit(offer, this.#config, nowMs);
     if (!admission.ok) return admission;
     this.#holds.called(offer, this.#runs.note(offer), nowMs);
     this.#delivery.deliver(woken, nowMs);

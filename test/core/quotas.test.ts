@@ -87,6 +87,32 @@ test("a run that still asks is not the one that asked longest ago", () => {
   expect(quotas.covers("run 0", "T", 0)).toBeNull();
 });
 
+test("a run goes on where it was stored: counts, calls, and whoever asks again", () => {
+  const [whole, before, after] = [new Quotas(), new Quotas(), new Quotas()];
+  const quota = { first: 1, power: 0.5 };
+  const ask = (quotas: Quotas, i: number) => quotas.gives("run", "T", `of ${i}`, quota);
+  for (const quotas of [whole, before]) {
+    for (let i = 0; i < 20; i++) ask(quotas, i);
+    // Bins are told with gaps.
+    quotas.covers("run", "T", 7);
+  }
+  expect(before.stored("another")).toBeNull();
+  after.restore("run", JSON.parse(JSON.stringify(before.stored("run"))));
+  for (let i = 10; i < 60; i++) expect(ask(after, i), `ask ${i}`).toBe(ask(whole, i));
+  for (const bin of [3, 7, 7, 0])
+    for (const _ of "123") expect(after.covers("run", "T", bin)).toBe(whole.covers("run", "T", bin));
+});
+
+test("of a wide run the latest asks are stored, and the counts of all", () => {
+  const [before, after] = [new Quotas(), new Quotas()];
+  for (let i = 0; i < 4_000; i++) before.gives("run", "T", `of ${i}`, HALF);
+  const stored = before.stored("run")!;
+  expect(JSON.stringify(stored).length).toBeLessThan(7_000);
+  expect(stored.tasks).toEqual([["T", 4_000, 2_000, []]]);
+  after.restore("run", stored);
+  for (let i = 3_500; i < 4_000; i++) expect(after.gives("run", "T", `of ${i}`, HALF)).toBe(i % 2 === 0);
+});
+
 test("runs that asked long ago are forgotten", () => {
   const quotas = new Quotas();
   quotas.gives("first", "T", "of a", HALF);

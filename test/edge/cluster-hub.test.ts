@@ -2,7 +2,9 @@
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { beforeEach, describe, expect, test } from "vitest";
 import type { Offer } from "../../src/core/pipeline.ts";
+import type { StoredQuotas } from "../../src/core/quotas.ts";
 import { Calls } from "../../src/edge/hub/calls.ts";
+import { Capacity } from "../../src/edge/hub/capacity.ts";
 import { CommandQueue } from "../../src/edge/hub/queue.ts";
 import { Schedule } from "../../src/edge/hub/schedule.ts";
 import { Vms } from "../../src/edge/hub/vms.ts";
@@ -325,6 +327,56 @@ describe("coalescing", () => {
     }
     expect(await poll()).toHaveLength(3);
     expect(refused).toEqual(new Array(6).fill("finds a runtime that another execution of the run has left"));
+  });
+
+  test("a hub that is evicted in mid-run gives it no more than it needs", async () => {
+    const quota = { first: 1, power: 0.5 };
+    const refused = new Set<string>();
+    const ask = async (branch: number) => {
+      const command = commandOf({ key: `warm b@ of branch-${branch}`, quota });
+      const answer = await admit(offerOf([command], { runId: "run" }));
+      if (!answer.ok) throw new Error(answer.reason);
+      for (const name of Object.keys(answer.refusedKeys)) refused.add(name);
+    };
+    for (let branch = 0; branch < 6; branch++) await ask(branch);
+    await evictDurableObject(world.hub(CLUSTER));
+    // Those that are under way ask again.
+    for (let branch = 0; branch < 9; branch++) await ask(branch);
+    expect(await poll()).toHaveLength(3);
+    expect(refused.size).toBe(6);
+  });
+
+  test("what is kept of a run costs no row beside its reservation's", async () => {
+    await runInDurableObject(world.hub(CLUSTER), (_, { storage: { sql } }) => {
+      const capacity = new Capacity(sql, new Vms(sql, Date.now()), Date.now());
+      const reservation = { memoryBytes: 1, cpuCores: 1, expiresMs: Date.now() + 60_000 };
+      const counted = new Proxy(sql, {
+        get: (target, name) =>
+          name !== "exec"
+            ? Reflect.get(target, name)
+            : (...args: Parameters<SqlStorage["exec"]>) => {
+                const cursor = target.exec(...args);
+                cursor.toArray();
+                rowsWritten += cursor.rowsWritten;
+                return cursor;
+              },
+      });
+      let rowsWritten = 0;
+      const held = new Capacity(counted, new Vms(sql, Date.now()), Date.now());
+      for (let call = 0; call < 10; call++) {
+        const quotas = { asks: [call], tasks: [["b", call, 1, []]] as StoredQuotas["tasks"] };
+        held.hold("run", reservation, { chain: ["a", "b"], sent: true, quotas });
+      }
+      expect(rowsWritten).toBe(10);
+      expect(capacity.kept()).toEqual([]);
+      const [kept] = new Capacity(sql, new Vms(sql, Date.now()), Date.now()).kept();
+      expect(kept).toEqual({
+        runId: "run",
+        chain: ["a", "b"],
+        sent: true,
+        quotas: { asks: [9], tasks: [["b", 9, 1, []]] },
+      });
+    });
   });
 
   test("another VM, another thing", async () => {

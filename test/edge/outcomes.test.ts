@@ -145,6 +145,22 @@ describe("what executions waited for", () => {
   const admit = (runId: string, acted: boolean) =>
     world.hub("paris").admit(world.workspace, offerOf([], { runId, acted }));
 
+  test("is told apart by a hub that was evicted in mid-run too, and knows the run's chain", async () => {
+    const chain = ["a", "b", "c"];
+    await world.hub("paris").admit(world.workspace, offerOf([], { runId: "in shadow", acted: false, chain }));
+    await world.hub("paris").admit(world.workspace, offerOf([], { runId: "in shadow", acted: false, chain: ["b"] }));
+    await world.hub("paris").admit(world.workspace, offerOf([], { runId: "active", acted: true, chain }));
+    await world.hub("paris").admit(world.workspace, offerOf([], { runId: "active", acted: false, chain: ["b"] }));
+    await evictDurableObject(world.hub("paris"));
+    // Its next call comes before it is told what the one before waited for.
+    await admit("in shadow", false);
+    await wait("in shadow");
+    await wait("active");
+    const { recent, totals } = await ask("");
+    expect(totals).toMatchObject([{ outcome: "miss", count: 4, unsent: 2 }]);
+    for (const outcome of recent) expect(outcome).toMatchObject({ chain, unsent: outcome.runId === "in shadow" });
+  });
+
   test("is no miss of preparation in a run that no plan was sent for: shadow first, active later", async () => {
     const allocate = async (runId: string) => {
       const constraints = { clusters: ["paris"] };

@@ -10,6 +10,7 @@ import type { Capacity } from "./capacity.ts";
 import type { CommandOrigin } from "./command-row.ts";
 import type { HubConfig, WrittenOutputs } from "./messages.ts";
 import type { CommandQueue } from "./queue.ts";
+import { ExpectedRuns } from "./runs.ts";
 import type { Vms } from "./vms.ts";
 
 const POLICY_DEFAULT = Policy.parse({});
@@ -34,23 +35,41 @@ export class Admissions {
   readonly #capacity: Capacity;
   readonly #vms: Vms;
   readonly #spending: HourlySpending;
+  readonly #runs: ExpectedRuns;
   /** Of the runs whose commands come here. */
   readonly quotas = new Quotas();
   /** What the workspace's other clusters have spent, as Fleet last told. */
   spentElsewhere: Spent = NOTHING_SPENT;
 
-  constructor(queue: CommandQueue, capacity: Capacity, vms: Vms, spending: HourlySpending) {
+  constructor(
+    queue: CommandQueue,
+    capacity: Capacity,
+    vms: Vms,
+    spending: HourlySpending,
+    runs: ExpectedRuns = new ExpectedRuns(),
+  ) {
     this.#queue = queue;
     this.#capacity = capacity;
     this.#vms = vms;
     this.#spending = spending;
+    this.#runs = runs;
+    for (const { runId, quotas, ...run } of capacity.kept()) {
+      runs.restore(runId, run);
+      if (quotas !== null) this.quotas.restore(runId, quotas);
+    }
   }
 
-  admit(offer: Offer, chain: string[], config: HubConfig | null, nowMs: number): Admitted {
+  admit(offer: Offer, config: HubConfig | null, nowMs: number): Admitted {
     const reason = this.#capacity.refusal(offer, config, nowMs);
     if (reason !== null) return { admission: { ok: false, reason }, woken: new Set(), dueMs: Number.POSITIVE_INFINITY };
-    this.#capacity.hold(offer.runId, offer.reservation);
-    return this.enqueue(offer.commands, { runId: offer.runId, context: offer.task, chain }, config, nowMs);
+    const { runId, acted } = offer;
+    const known = this.#runs.get(runId);
+    const chain = known?.chain ?? offer.chain;
+    const admitted = this.enqueue(offer.commands, { runId, context: offer.task, chain }, config, nowMs);
+    // Afterwards: its row keeps what the run was given too.
+    const run = { chain, sent: acted || known?.sent === true, quotas: this.quotas.stored(runId) };
+    this.#capacity.hold(runId, offer.reservation, run);
+    return admitted;
   }
 
   /** Without a reservation: for a run that has one. */

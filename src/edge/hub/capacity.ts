@@ -2,6 +2,7 @@
 // Out: null, or the reason. One object decides for all isolates, so nothing is promised twice; promises survive an eviction.
 import { HEARTBEAT_STALE_MS } from "../../core/allocate.ts";
 import type { Offer } from "../../core/pipeline.ts";
+import type { StoredQuotas } from "../../core/quotas.ts";
 import type { HubConfig } from "./messages.ts";
 import { type Reservation, Reservations } from "./reservations.ts";
 import type { Vms } from "./vms.ts";
@@ -11,6 +12,13 @@ import type { Vms } from "./vms.ts";
  * that is not there fails. So cores may be promised several times.
  */
 const CPU_OVERCOMMIT = 4;
+
+/** What its allocations told of a run, kept with its reservation. */
+export interface KeptRun {
+  chain: string[];
+  sent: boolean;
+  quotas: StoredQuotas | null;
+}
 
 export class Capacity {
   readonly #sql: SqlStorage;
@@ -60,17 +68,36 @@ export class Capacity {
     return null;
   }
 
-  hold(runId: string, reservation: Reservation): void {
+  hold(runId: string, reservation: Reservation, run: KeptRun | null = null): void {
     this.#reservations.hold(runId, reservation);
     this.#sql.exec(
-      `INSERT INTO reservations (run_id, memory_bytes, cpu_cores, expires_ms, calls) VALUES (?, ?, ?, ?, 1)
+      `INSERT INTO reservations (run_id, memory_bytes, cpu_cores, expires_ms, calls, chain, sent, quotas)
+       VALUES (?, ?, ?, ?, 1, ?, ?, ?)
        ON CONFLICT (run_id) DO UPDATE SET memory_bytes = excluded.memory_bytes, cpu_cores = excluded.cpu_cores,
-         expires_ms = excluded.expires_ms, calls = calls + 1`,
+         expires_ms = excluded.expires_ms, calls = calls + 1, chain = excluded.chain, sent = excluded.sent,
+         quotas = excluded.quotas`,
       runId,
       Math.round(reservation.memoryBytes),
       reservation.cpuCores,
       Math.round(reservation.expiresMs),
+      run && JSON.stringify(run.chain),
+      run && Number(run.sent),
+      run?.quotas ? JSON.stringify(run.quotas) : null,
     );
+  }
+
+  /** Of the runs that something is held for, as a hub that was evicted finds it. */
+  kept(): (KeptRun & { runId: string })[] {
+    return this.#sql
+      .exec<{ run_id: string; chain: string; sent: number; quotas: string | null }>(
+        "SELECT run_id, chain, sent, quotas FROM reservations WHERE chain IS NOT NULL",
+      )
+      .toArray()
+      .filter(({ run_id: runId }) => this.#reservations.of(runId) !== null)
+      .map(({ run_id: runId, chain, sent, quotas }) => {
+        const asked = quotas === null ? null : (JSON.parse(quotas) as StoredQuotas);
+        return { runId, chain: JSON.parse(chain) as string[], sent: sent === 1, quotas: asked };
+      });
   }
 
   /** Allocations that a run has had here; 0 where nothing is held for it. */

@@ -1,5 +1,6 @@
 // What the runs of a cluster expect next, as their last allocation told: where the later tasks are to run, what their plan hides of
-// each start, and the chain that the run was first expected to be. In memory only: whoever is forgotten is served as before.
+// each start, and the chain that the run was first expected to be. In memory: whoever is forgotten is served as before. Chain and whether a plan was sent come back after an
+// eviction (capacity.ts).
 import type { Placement } from "../../core/learned.ts";
 import type { Offer } from "../../core/pipeline.ts";
 import { type Hidden, hiddenAfter } from "../../core/planned.ts";
@@ -33,6 +34,11 @@ export class ExpectedRuns {
 
   get(runId: string): ExpectedRun | null {
     return this.#runs.get(runId) ?? null;
+  }
+
+  /** As kept over an eviction: where it goes on is told by its next allocation. */
+  restore(runId: string, { chain, sent }: Pick<ExpectedRun, "chain" | "sent">): void {
+    remember(this.#runs, runId, { chain, sent, vms: {}, hidden: {}, writers: new Set<string>() }, RUNS_MAX);
   }
 
   /** A task of the run was allocated. Out: what the plans before it hide of its start; null where they do not name it. */

@@ -140,6 +140,15 @@ const STEPS = [
     ALTER TABLE outcome_totals ADD COLUMN unsent INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE outcome_hours ADD COLUMN unsent INTEGER NOT NULL DEFAULT 0;
   `,
+  // What a run's allocations told, for a hub that is evicted in mid-run: in the row that each of them writes anyway.
+  `
+    -- JSON array, as expected at first; NULL: a row of before
+    ALTER TABLE reservations ADD COLUMN chain TEXT;
+    -- 1: some plan of the run was sent
+    ALTER TABLE reservations ADD COLUMN sent INTEGER;
+    -- JSON of core/quotas.ts StoredQuotas; NULL: no execution has asked
+    ALTER TABLE reservations ADD COLUMN quotas TEXT;
+  `,
 ];
 
 export function readMeta<T>(sql: SqlStorage, name: string): T | null {
