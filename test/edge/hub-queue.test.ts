@@ -42,11 +42,16 @@ describe("what is leased", () => {
   test("is the most urgent first", () =>
     onTables((sql) => {
       const queue = new CommandQueue(sql);
-      for (const deadlineMs of [3_000, 1_000, 2_000]) {
-        queue.enqueue(due({ key: `in ${deadlineMs}`, commandId: `in ${deadlineMs}`, deadlineMs }), ORIGIN, NOW_MS);
+      // Neither in the order of their ids nor in that in which they came.
+      for (const [commandId, deadlineMs] of [
+        ["c", 2_000],
+        ["a", 3_000],
+        ["b", 1_000],
+      ] as const) {
+        queue.enqueue(due({ key: commandId, commandId, deadlineMs }), ORIGIN, NOW_MS);
       }
       const ids = (max: number) => queue.lease(VM, max, NOW_MS).map(({ commandId }) => commandId);
-      expect([ids(2), ids(2)]).toEqual([["in 1000", "in 2000"], ["in 3000"]]);
+      expect([ids(2), ids(2)]).toEqual([["b", "c"], ["a"]]);
     }));
 
   test.each<[string, Partial<PlannedCommand>, number]>([
