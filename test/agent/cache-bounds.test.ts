@@ -118,6 +118,27 @@ describe("a prefetch whose command is over", () => {
   });
 });
 
+it("a task that joins a prefetch which finds no room makes room by a load of its own", async () => {
+  const cache = await openCache();
+  const dear = store.put("/dear", pattern(600 * KB));
+  await loaded(cache.load(dear, TASK));
+  const bytes = pattern(500 * KB);
+  let answer = () => {};
+  const asked = new Promise<void>((resolve) => {
+    answer = resolve;
+  });
+  const uri = store.on("/wanted", (_request, response) => {
+    void asked.then(() => response.writeHead(200, { "content-length": bytes.length }).end(bytes));
+  });
+  const first = cache.load(uri, { ...prefetch(), probability: 0 });
+  await store.untilAsked("/wanted");
+  const second = cache.load(uri, TASK);
+  answer();
+  expect(await first).toMatchObject({ ok: false, reason: "cache_full" });
+  expect((await loaded(second)).bytes).toBe(bytes.length);
+  expect([store.asked("/wanted"), cache.has(dear)]).toEqual([2, false]);
+});
+
 describe("room", () => {
   it("a changed object of more than half the cache replaces its old version", async () => {
     const cache = await openCache();

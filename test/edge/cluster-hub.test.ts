@@ -474,6 +474,27 @@ test("a pause takes back what is queued, and resuming sends no backlog", async (
   expect(await state(commandId)).toBe("cancelled");
 });
 
+test("what is put back during a pause is no backlog either", async () => {
+  const first = await leased();
+  await world.call("PUT", "/v1/policy", { mode: "paused" });
+  await report({ results: [{ ...lease(first), state: "failed", reason: "timeout" }] });
+  expect(await state(first.commandId)).toBe("queued");
+  await world.call("PUT", "/v1/policy", { mode: "active" });
+  expect(await state(first.commandId)).toBe("cancelled");
+});
+
+test("outcomes that an eviction kept from D1 are brought there by the next alarm, which the hub sets as it comes back", async () => {
+  const miss = { kind: "warm" as const, task: "a", runId: "r", executionId: "e", atMs: Date.now(), costMs: 9 };
+  await report({ misses: [miss] });
+  await runInDurableObject(world.hub(CLUSTER), (_, { storage }) => storage.deleteAlarm());
+  await evictDurableObject(world.hub(CLUSTER));
+  expect(await runDurableObjectAlarm(world.hub(CLUSTER))).toBe(true);
+  const { results } = await testEnv.DB.prepare("SELECT task FROM outcomes WHERE workspace = ?1")
+    .bind(world.workspace)
+    .all();
+  expect(results).toEqual([{ task: "a" }]);
+});
+
 test("a new version takes back the old one's commands", async () => {
   await world.call("PUT", "/v1/tasks/b", { version: "1" });
   const old = commandOf({ key: "warm b@1", version: "1" });

@@ -5,6 +5,7 @@ import { exports } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Offer } from "../../src/core/pipeline.ts";
 import type { PlannedCommand } from "../../src/core/planned.ts";
+import { readMessage } from "../../src/edge/hub/sockets.ts";
 import { type AgentMessage, type Command, HubMessage, InvokeContext } from "../../src/protocol.ts";
 import { commandOf, heartbeatOf, newWorld, offerOf, type World } from "./world.ts";
 
@@ -131,6 +132,23 @@ test("a second socket of a VM takes the first one's place", async () => {
   expect((await first.closed).code).toBe(4000);
   await admit(offer());
   expect(await second.commands()).toHaveLength(1);
+});
+
+test("what the first one was sent is given again to the second: its connection is dead, though nobody has noticed", async () => {
+  const first = await line();
+  await admit(offer());
+  const [lost] = await first.commands();
+  const [again] = await (await line()).commands();
+  expect(again).toMatchObject({ commandId: lost!.commandId, attempt: 2 });
+});
+
+test.each<[string, string | ArrayBuffer, number]>([
+  ["longer than 2 MiB", " ".repeat(2 * 1024 * 1024 + 1), 413],
+  ["binary", new ArrayBuffer(4), 413],
+  ["no JSON", "hello", 422],
+  ["no message", '{"type":"gossip"}', 422],
+])("what is said that is %s is refused", (_, text, status) => {
+  expect(readMessage(text)).toMatchObject({ ok: false, status });
 });
 
 test("what was sent into a connection that broke is given again on the next", async () => {
