@@ -22,10 +22,10 @@ export interface Numbers {
 
 /** More are of no use to the usual report, which has some 40 parts for each of 10 seeds. */
 const THREADS_MAX = 16;
-/** Of all copies of the workload together: each execution takes some 2 KB. */
+/** Of all copies of the workload together: each execution takes up to 1 KB. */
 const COPIED_EXECUTIONS_MAX = 1_000_000;
-/** A thread starts within half a second: below so many simulated executions it is not worth it. */
-const EXECUTIONS_PER_THREAD_MIN = 100_000;
+/** A thread starts within half a second. Below so many executions simulated under Forechain, two seconds of work, it is not worth it; other policies take next to none. */
+const EXECUTIONS_PER_THREAD_MIN = 20_000;
 
 interface Share {
   isShare: true;
@@ -50,7 +50,7 @@ export async function numbersOf(
   const count = parts.policies.length + parts.placements.length;
   try {
     const own = takeParts(share, (text) =>
-      told(() => `${Math.min(Atomics.load(taken, 0), count)} of ${count}: ${text()}`),
+      told(() => `part ${Math.min(Atomics.load(taken, 0), count)} of ${count}: ${text()}`),
     );
     const made = new Map((await Promise.all([own, ...others.map(({ numbers }) => numbers)])).flat());
     const { policies, placements } = parts;
@@ -66,7 +66,8 @@ export async function numbersOf(
 /** This one included. */
 function threadsFor(workload: Workload, { arrivals, runs }: Pick<Scenario, "arrivals" | "runs">, parts: Parts): number {
   const perRun = workload.executions / workload.runs.length;
-  const simulated = (arrivals === "trace" ? workload.runs.length / 2 : runs) * perRun * parts.policies.length;
+  const ours = parts.policies.filter(({ ask }) => ask.name === "forechain").length;
+  const simulated = (arrivals === "trace" ? workload.runs.length / 2 : runs) * perRun * ours;
   const copies = Math.floor(COPIED_EXECUTIONS_MAX / workload.executions);
   const worthwhile = Math.floor(simulated / EXECUTIONS_PER_THREAD_MIN);
   return Math.max(1, Math.min(availableParallelism(), THREADS_MAX, 1 + copies, worthwhile));
