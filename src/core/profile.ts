@@ -6,9 +6,10 @@
 //   3. retries: attempts under one trigger are one execution; what a failed attempt had called goes with it
 //   4. triggers: links; else the frontier of earlier siblings; else the parent; without any parents, the event before
 //   5. order by effective start, triggers first (cycles are cut where the earliest record waits)
-//   6. how much of each time is cold starts (profile/cold.ts)
+//   6. callers: who waited for whom; and how much of each time is cold starts (profile/cold.ts)
 import type { ServiceUse } from "../protocol.ts";
 import { type ObservedRun, RUN_EXECUTIONS_MAX, RUN_TRIGGERS_MAX } from "./chain-engine.ts";
+import { findCallers } from "./profile/callers.ts";
 import { addColdTimes } from "./profile/cold.ts";
 import { collect, giveServices, resolveParents } from "./profile/collapse.ts";
 import { exclude, isCounted, MISSING, type Node, type TriggerKind } from "./profile/node.ts";
@@ -43,6 +44,8 @@ export interface AssembledExecution {
   pathTrigger: number;
   /** Position of the task that called it, -1 where none did or it is missing. */
   parent: number;
+  /** Position of the execution that waited for it, smaller than its own; -1: none. */
+  caller: number;
 }
 
 export interface AssembledRun {
@@ -97,9 +100,11 @@ function ordered(nodes: Node[], alive: Node[]): AssembledRun {
       kinds: node.kinds,
       pathTrigger: node.pathTrigger < 0 ? -1 : place[node.pathTrigger]!,
       parent: node.parent < 0 ? -1 : place[node.parent]!,
+      caller: -1,
     });
   }
   if (run.executions.length !== alive.length) throw new Error("assembly lost an execution");
+  findCallers(run.executions);
   addColdTimes(run.executions);
   return run;
 }

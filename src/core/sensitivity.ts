@@ -10,7 +10,7 @@ const DELAY_REFERENCE_MS = 500;
 /**
  * Thousandths of a delay of DELAY_REFERENCE_MS that reach the end of the run, per execution: what is left of it after the
  * slack. Slack is the least, over what waits for x, of the waiter's own slack and of the time x ends before the last one waited for:
- * sequence successors wait for all their triggers, and a caller waits for those of its callees that end within it.
+ * sequence successors wait for all their triggers, and a caller waits for its callees.
  */
 export function sensitivityOf(run: AssembledRun): Int32Array {
   const { executions } = run;
@@ -52,27 +52,23 @@ export function sensitivityOf(run: AssembledRun): Int32Array {
   return Int32Array.from(slack, (ms) => Math.round(1000 * Math.max(0, Math.min(1, 1 - ms / DELAY_REFERENCE_MS))));
 }
 
-function waitersOf(run: AssembledRun, ends: Float64Array): { by: number; gapMs: number }[][] {
-  const { executions } = run;
+function waitersOf({ executions }: AssembledRun, ends: Float64Array): { by: number; gapMs: number }[][] {
   const waiters: { by: number; gapMs: number }[][] = executions.map(() => []);
-  const lastChildEndMs = new Float64Array(executions.length);
-  const isWaitedFor = (child: AssembledExecution) =>
-    child.parent >= 0 && child.endMs <= executions[child.parent]!.endMs;
-  for (const [i, child] of executions.entries()) {
-    if (isWaitedFor(child)) lastChildEndMs[child.parent] = Math.max(lastChildEndMs[child.parent]!, ends[i]!);
+  const lastCalleeEndMs = new Float64Array(executions.length);
+  for (const [i, { caller }] of executions.entries()) {
+    if (caller >= 0) lastCalleeEndMs[caller] = Math.max(lastCalleeEndMs[caller]!, ends[i]!);
   }
   for (const [i, execution] of executions.entries()) {
-    if (isWaitedFor(execution)) {
-      waiters[i]!.push({ by: execution.parent, gapMs: lastChildEndMs[execution.parent]! - ends[i]! });
-    }
-    let lastEndMs = Number.NEGATIVE_INFINITY;
-    for (const [t, trigger] of execution.triggers.entries()) {
-      if (execution.kinds[t] !== "call") lastEndMs = Math.max(lastEndMs, ends[trigger]!);
-    }
-    for (const [t, trigger] of execution.triggers.entries()) {
-      if (execution.kinds[t] === "call") continue;
-      waiters[trigger]!.push({ by: i, gapMs: lastEndMs - ends[trigger]! });
-    }
+    const { caller, triggers } = execution;
+    if (caller >= 0) waiters[i]!.push({ by: caller, gapMs: lastCalleeEndMs[caller]! - ends[i]! });
+    const waitedFor = triggers.filter((_, t) => hasWaited(execution, t, executions));
+    const lastEndMs = waitedFor.reduce((last, trigger) => Math.max(last, ends[trigger]!), Number.NEGATIVE_INFINITY);
+    for (const trigger of waitedFor) waiters[trigger]!.push({ by: i, gapMs: lastEndMs - ends[trigger]! });
   }
   return waiters;
+}
+
+/** Not for a task that called it, nor for one that links lead to and that still ran. */
+function hasWaited({ kinds, triggers, startMs }: AssembledExecution, t: number, executions: AssembledExecution[]) {
+  return kinds[t] === "sequence" || (kinds[t] === "link" && !(startMs < executions[triggers[t]!]!.endMs));
 }

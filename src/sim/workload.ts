@@ -292,20 +292,18 @@ function addGaps(run: ReplayRun, { executions }: AssembledRun): void {
   const lastCalleeEndMs = new Float64Array(executions.length).fill(Number.NEGATIVE_INFINITY);
   for (const [i, execution] of executions.entries()) {
     let lastMs = Number.NEGATIVE_INFINITY;
-    let isAfterCaller = false;
     for (const t of execution.triggers) {
       const trigger = executions[t]!;
       const isSequence = execution.startMs >= endOf(trigger);
-      if (isSequence && t === execution.parent) isAfterCaller = true;
       lastMs = Math.max(lastMs, isSequence ? warmEnd(trigger) : warmStartOf(trigger));
     }
     // Clocks may disagree; a gap is never negative.
     run.gapMs[i] = Number.isFinite(lastMs) ? Math.max(0, warmStartOf(execution) - lastMs) : run.offsetMs[i]!;
-    const caller = executions[execution.parent];
-    if (caller === undefined || isAfterCaller || !(endOf(execution) <= endOf(caller))) continue;
-    run.waitingCaller[i] = execution.parent;
-    run.callees[execution.parent]!++;
-    lastCalleeEndMs[execution.parent] = Math.max(lastCalleeEndMs[execution.parent]!, warmEnd(execution));
+    const { caller } = execution;
+    if (caller < 0) continue;
+    run.waitingCaller[i] = caller;
+    run.callees[caller]!++;
+    lastCalleeEndMs[caller] = Math.max(lastCalleeEndMs[caller]!, warmEnd(execution));
   }
   for (const [i, execution] of executions.entries()) {
     if (run.callees[i]! > 0) run.tailMs[i] = Math.max(0, warmEnd(execution) - lastCalleeEndMs[i]!);

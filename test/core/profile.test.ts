@@ -4,7 +4,9 @@ import { contributionOf } from "../../src/core/contribution.ts";
 import { graphAnswer } from "../../src/core/graph.ts";
 import { TRIGGERS_MAX } from "../../src/core/profile/triggers.ts";
 import { observedRun } from "../../src/core/profile.ts";
+import type { RunRecord } from "../../src/core/records.ts";
 import { GraphRows } from "../../src/core/rows.ts";
+import { sensitivityOf } from "../../src/core/sensitivity.ts";
 import { BASE_MS, counts, execution, paths, record, run, transitions } from "./run.ts";
 
 describe("triggers", () => {
@@ -189,6 +191,16 @@ test("latency sensitivity: 1 on the critical path, less beside it", () => {
   expect(of("slow")).toBe(1);
   expect(of("fast")).toBe(0.5); // 250 of the 500 ms of a common cold start are slack
   expect(of("idle")).toBe(0);
+});
+
+test("latency sensitivity: a task that calls with its own continuation waits for its callee, as one that is a parent does", () => {
+  const sensitivity = (...lines: (string | RunRecord)[]) => [...sensitivityOf(run(...lines))];
+  const byParents = sensitivity("o 0-1000", "a < o 10-500", "b < o 510-700", "c < o 510-800");
+  expect(byParents).toEqual([1000, 1000, 800, 1000]);
+  const called = [["o"], ["a"], ["a"]].map((links, i) => record(["a 10-500", "b 510-700", "c 510-800"][i]!, { links }));
+  expect(sensitivity("o 0-1000", ...called)).toEqual(byParents);
+  // What ended before its follower began was not called by it.
+  expect(sensitivity("o 0-400", record("a 410-1000", { links: ["o"] }))).toEqual([1000, 1000]);
 });
 
 test("transfer: shared objects, else what the source put out, else unknown", () => {

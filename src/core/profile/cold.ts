@@ -8,14 +8,6 @@
 // the longest counts, and beside a longer warm callee only what it has more.
 import type { AssembledExecution } from "../profile.ts";
 
-/** Callers outside one another that are looked through for the one that waits: bounds runs of links within links. */
-const CALLERS_LOOKED_AT_MAX = 64;
-/**
- * A callee that was waited for may end so much after its caller, ms: its record is closed after its answer, by a clock of its own. Of the callees
- * that end later at all, in AWS X-Ray and robot-shop all do so by less, or by more than a second.
- */
-const RETURN_SKEW_MS = 5;
-
 /** With everything warm, ms since the epoch; NaN where unknown. */
 export function warmStartOf({ startMs, coldBeforeStartMs }: AssembledExecution): number {
   return startMs - coldBeforeStartMs;
@@ -39,7 +31,6 @@ class ColdWalk {
   readonly #endMs: Float64Array;
   /** Of the last attempt. */
   readonly #beganMs: Float64Array;
-  readonly #callers: Int32Array;
   /** When the last of the callees so far returned, and when the last of them would have with everything warm. */
   readonly #returnedMs: Float64Array;
   readonly #warmReturnedMs: Float64Array;
@@ -52,10 +43,9 @@ class ColdWalk {
     this.#startMs = new Float64Array(count);
     this.#endMs = new Float64Array(count);
     this.#beganMs = new Float64Array(count);
-    this.#callers = callersOf(executions);
     this.#returnedMs = new Float64Array(count).fill(Number.NEGATIVE_INFINITY);
     this.#warmReturnedMs = new Float64Array(count).fill(Number.NEGATIVE_INFINITY);
-    for (const [i, { startMs, endMs, triggers, retries, record }] of executions.entries()) {
+    for (const [i, { startMs, endMs, triggers, caller, retries, record }] of executions.entries()) {
       let fromMs = Number.isNaN(startMs) ? 0 : startMs - originMs;
       for (const trigger of triggers) fromMs = Math.max(fromMs, this.#startMs[trigger]!);
       const untilMs = Math.max(fromMs, endMs - originMs);
@@ -64,7 +54,7 @@ class ColdWalk {
       this.#endMs[i] = untilMs;
       this.#beganMs[i] = lastMs > fromMs && lastMs <= untilMs ? lastMs : fromMs;
       // It was there when its caller went on.
-      const callerEndMs = this.#endMs[this.#callers[i]!] ?? untilMs;
+      const callerEndMs = this.#endMs[caller] ?? untilMs;
       if (callerEndMs < untilMs) this.#endMs[i] = Math.max(fromMs, callerEndMs);
     }
   }
@@ -109,7 +99,7 @@ class ColdWalk {
     const withinMs = hasCallees ? this.#coldUntil(i, endMs) - beforeMs : (execution.coldStartMs ?? 0);
     execution.coldWithinMs = Math.min(withinMs, endMs - this.#beganMs[i]!);
     execution.coldBeforeEndMs = beforeMs + execution.coldWithinMs;
-    const caller = this.#callers[i]!;
+    const { caller } = execution;
     if (caller < 0) return;
     this.#returnedMs[caller] = Math.max(this.#returnedMs[caller]!, endMs);
     this.#warmReturnedMs[caller] = Math.max(this.#warmReturnedMs[caller]!, endMs - execution.coldBeforeEndMs);
@@ -145,28 +135,4 @@ function byInstant(a: Instant, b: Instant): number {
   if (aEnds !== bEnds) return aEnds ? -1 : 1;
   if (aEnds) return b.execution - a.execution;
   return a.execution - b.execution || Number(a.isEnd) - Number(b.isEnd);
-}
-
-/**
- * The execution that waited for each, or -1: its parent; else, of those that its links lead to, the nearest within which it ran (a task that calls
- * with its own continuation, or with that of an answer). In the run's order callers come first, but where clocks or circles confuse it.
- */
-function callersOf(executions: AssembledExecution[]): Int32Array {
-  const callers = new Int32Array(executions.length).fill(-1);
-  for (const [i, { parent, kinds, triggers, pathTrigger }] of executions.entries()) {
-    const isLinked = parent < 0 && kinds[triggers.indexOf(pathTrigger)] === "link";
-    let caller = isLinked ? pathTrigger : parent;
-    for (let looked = 0; caller >= 0 && looked < CALLERS_LOOKED_AT_MAX; looked++) {
-      if (caller < i && isWithin(executions[i]!, executions[caller]!)) {
-        callers[i] = caller;
-        break;
-      }
-      caller = isLinked ? callers[caller]! : -1;
-    }
-  }
-  return callers;
-}
-
-function isWithin(callee: AssembledExecution, caller: AssembledExecution): boolean {
-  return callee.startMs < caller.endMs && callee.endMs <= caller.endMs + RETURN_SKEW_MS;
 }
