@@ -1,9 +1,11 @@
 // Allocations as they are explained afterwards. In: records, one or two per request. Out: rows of D1, in batches.
 // They gather in the isolate for a moment, so that an allocation is no D1 write; an isolate that dies loses that moment's
-// explanations, never a run. Memory and rows per flush are bounded: beyond, the oldest explanation gives way.
+// explanations, never a run. What D1 does not take is tried once more with the next flush. Memory and rows per flush are bounded: beyond, the oldest
+// explanation gives way.
 import { and, desc, eq } from "drizzle-orm";
 import { drizzle } from "drizzle-orm/d1";
 import { LRUCache } from "lru-cache";
+import { remember } from "../core/remember.ts";
 import type { AllocationRecord } from "../protocol.ts";
 import { type AllocationKey, EVENT_SQL, eventText } from "./event-log.ts";
 import { allocations } from "./schema/control.ts";
@@ -17,6 +19,8 @@ const PARAMETER_CHARACTERS_MAX = 500_000;
 /** Recent records are answered from memory: a caller may ask before the flush. */
 const recent = new LRUCache<string, AllocationRecord>({ max: 2_000 });
 const pending = new Map<string, Map<string, AllocationRecord>>();
+/** Batches that D1 did not take: tried once more with the next flush, by themselves, so that one that it never takes spoils no other. */
+const failedOnce = new Map<string, AllocationRecord[]>();
 let flushing = false;
 
 type Background = Pick<ExecutionContext, "waitUntil">;
@@ -31,8 +35,7 @@ export function logAllocation(
   if (record.state !== "pending") recent.set(`${workspace}/${record.allocationId}`, record);
   const waiting = pending.get(workspace) ?? new Map<string, AllocationRecord>();
   pending.set(workspace, waiting);
-  waiting.set(record.allocationId, record);
-  if (waiting.size > PENDING_MAX) waiting.delete(waiting.keys().next().value!);
+  remember(waiting, record.allocationId, record, PENDING_MAX);
   if (flushing) return;
   flushing = true;
   background.waitUntil(flushLater(db));
@@ -43,8 +46,21 @@ async function flushLater(db: D1Database): Promise<void> {
   // Set before the writes: what comes while they run belongs to the next flush.
   flushing = false;
   const batches = [...pending];
+  const again = [...failedOnce];
   pending.clear();
-  for (const [workspace, records] of batches) await writeRecords(db, workspace, [...records.values()]);
+  failedOnce.clear();
+  for (const [workspace, records] of again) {
+    await writeRecords(db, workspace, records).catch((error: unknown) => {
+      console.warn(`${records.length} explanations of ${workspace} are lost: ${error}`);
+    });
+  }
+  for (const [workspace, waiting] of batches) {
+    const records = [...waiting.values()];
+    await writeRecords(db, workspace, records).catch(() => {
+      // Another flush may have failed meanwhile.
+      failedOnce.set(workspace, [...(failedOnce.get(workspace) ?? []), ...records].slice(-PENDING_MAX));
+    });
+  }
 }
 
 /** The record's explanation is the whole answer; what is asked for by column stands beside it. */
@@ -56,8 +72,8 @@ export async function writeRecords(db: D1Database, workspace: string, records: A
      FROM json_each(?2) WHERE true
      ON CONFLICT (workspace, allocation_id) DO UPDATE SET state = excluded.state, cluster = excluded.cluster,
        vm = excluded.vm, answer = excluded.answer, outcome = coalesce(excluded.outcome, outcome)
-       -- Fleet may have filled it before the isolate's batch says that it is pending.
-       WHERE excluded.state <> 'pending'`,
+       -- Fleet may have filled it before the isolate's batch says that it is pending; and how it went may be known before a batch comes again.
+       WHERE excluded.state <> 'pending' AND outcome IS NULL`,
   );
   const rows = records.map((record) => {
     const { allocationId, runId, executionId, task, state, createdMs, outcome, ...answer } = record;

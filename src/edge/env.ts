@@ -1,4 +1,5 @@
 // The bindings of wrangler.toml. Hand a function the one binding it needs, never the whole Env.
+// Objects' classes name Env, and Env names the classes, because hubs and Fleet call each other: in types alone, nothing is loaded in a circle.
 import type { ClusterHub } from "./cluster-hub.ts";
 import type { Fleet } from "./fleet.ts";
 import type { GraphWriter } from "./graph-writer.ts";

@@ -47,7 +47,8 @@ export type ChangeKey = [atMs: number, root: string];
 export const EVENT_SQL = {
   allocation: batchSql(
     "allocation",
-    "value ->> 1 AND EXISTS (SELECT 1 FROM allocations WHERE workspace = ?2 AND allocation_id = value ->> 0)",
+    `EXISTS (SELECT 1 FROM allocations WHERE workspace = ?2 AND allocation_id = value ->> 0
+       AND (value ->> 1 OR state <> 'pending'))`,
   ),
   outcome: batchSql(
     "outcome",

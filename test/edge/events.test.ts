@@ -74,6 +74,37 @@ test("needs a key that may read", async () => {
   expect((await open(await world.key(["ingest"]))).status).toBe(403);
 });
 
+test("a stream ends when its key is revoked", async () => {
+  const { keyId, key } = (await world.call("POST", "/v1/keys", { name: "page", scopes: ["read"] })).body;
+  const heard = new Heard(await open(key));
+  await heard.until((event) => event === "fleet");
+  expect((await world.call("DELETE", `/v1/keys/${keyId}`)).status).toBeLessThan(300);
+  await expect(heard.until(() => false)).rejects.toThrow("the stream ended");
+});
+
+test("explanations that D1 did not take come with the next ones, each told once", async () => {
+  await world.heartbeat("paris", "vm-1", ["a"]);
+  const mark = await latestMark(testEnv.DB, world.workspace);
+  const allocate = async () => {
+    const { body } = await vi.waitFor(async () => {
+      const answer = await world.call("POST", "/v1/allocations", { task: "a", runId: "r" });
+      expect(answer.status).toBe(200);
+      return answer;
+    });
+    return body.allocationId as string;
+  };
+  const batch = testEnv.DB.batch.bind(testEnv.DB);
+  const failing = vi.spyOn(testEnv.DB, "batch").mockImplementation(async (statements) => {
+    await batch(statements as D1PreparedStatement[]);
+    throw new Error("the answer was lost");
+  });
+  const first = await allocate();
+  await vi.waitFor(() => expect(failing).toHaveBeenCalled(), { timeout: 5_000 });
+  failing.mockRestore();
+  const second = await allocate();
+  await vi.waitFor(async () => expect(idsOf(await toldAfter(mark))).toEqual([first, second]), { timeout: 5_000 });
+});
+
 test("a call is told when it has been answered, however many that began after it were told before; its record has both times", async () => {
   let answerOuter = () => {};
   const outerAnswer = new Promise<void>((resolve) => {
@@ -182,6 +213,8 @@ test("what is pending is told again when it is filled, however the two are writt
   // Filled before the isolate's batch says that it is pending.
   await write([recordOf(quick, { state: "allocated" })]);
   await write([recordOf(quick, { state: "pending" })]);
+  // D1 had them, and the answer was lost.
+  await write([slow, quick].map((id) => recordOf(id, { state: "allocated" })));
   expect(await states(mark)).toEqual([
     [slow, "allocated"],
     [quick, "allocated"],

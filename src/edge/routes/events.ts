@@ -1,11 +1,12 @@
 // GET /v1/events: what happens, as server-sent events, read by `fetch` (which can send the key). In: nothing, or the id of an event
 // after which to go on (`Last-Event-ID`). Out: `allocation`, `outcome`, `change` and `fleet` events, at most some seconds old.
-// Each stream looks once a second at what was written since (event-log.ts); it ends after some minutes and is opened again.
+// Each stream looks once a second at what was written since (event-log.ts); it ends after some minutes and is opened again, and as soon as its key
+// is revoked.
 import { Hono } from "hono";
 import { type SSEStreamingApi, streamSSE } from "hono/streaming";
 import type { FleetView } from "../../core/fleet.ts";
 import type { AppEnv } from "../app.ts";
-import { requireScope } from "../auth.ts";
+import { grantOf, requireScope } from "../auth.ts";
 import { changesSince, eventsAfter, latestMark, type Mark, markOfAllocation, type Told } from "../event-log.ts";
 import { fleetViewFor } from "../fleet-cache.ts";
 
@@ -25,6 +26,7 @@ eventRoutes.get("/v1/events", requireScope("read", "operate"), (c) => {
     const untilMs = Date.now() + STREAM_MS;
     await reader.begin(lastId);
     while (!stream.aborted && !stream.closed && Date.now() < untilMs) {
+      if ((await grantOf(c.env.DB, c.req.header("authorization"))) === null) return;
       await reader.events();
       await reader.fleet(await fleetViewFor(c.env, workspace, c.executionCtx, Date.now()));
       await stream.sleep(LOOK_EVERY_MS);
