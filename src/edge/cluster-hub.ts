@@ -222,7 +222,7 @@ export class ClusterHub extends DurableObject<Env> {
     this.#delivery.dismiss(vm);
     // A socket before this one is dead, though its end may not have been noticed yet.
     if (this.#sockets.has(vm)) this.#queue.releaseLeases(vm, Date.now());
-    const response = this.#sockets.accept(vm);
+    const response = this.#sockets.accept(vm, query.get("key")!);
     this.#delivery.push(vm, Date.now());
     return response;
   }
@@ -240,6 +240,7 @@ export class ClusterHub extends DurableObject<Env> {
       this.#sockets.send(vm, { type: "report", id: message.id, answer });
       return;
     }
+    this.ctx.waitUntil(this.#sockets.closeRevoked(this.env.DB, Date.now()).catch(console.warn));
     const result = await this.heartbeat(workspace, cluster, vm, message.heartbeat);
     if (!result.ok) {
       refuse(message.id, 409, result.detail);

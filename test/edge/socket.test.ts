@@ -21,6 +21,7 @@ beforeEach(async () => {
 });
 afterEach(() => {
   for (const socket of sockets) socket.close();
+  vi.restoreAllMocks();
 });
 
 /** An agent's end: what it hears can be awaited in order. */
@@ -67,6 +68,27 @@ async function open(vm = "vm-1", key = world.admin): Promise<Response> {
   );
 }
 const line = async (vm = "vm-1") => new Line((await open(vm)).webSocket!);
+
+test("a socket whose key was revoked is closed, another agent's is not", async () => {
+  const { keyId, key } = (
+    await world.call("POST", "/v1/keys", { name: "vm-1", scopes: ["agent"], cluster: CLUSTER, vm: "vm-1" })
+  ).body;
+  const revoked = new Line((await open("vm-1", key)).webSocket!);
+  const other = await line("vm-2");
+  const beat = async (at: Line) => {
+    at.say({ type: "heartbeat", id: 1, heartbeat: heartbeatOf(["a"]) });
+    while ((await at.hear()).type !== "heartbeat");
+  };
+  await beat(revoked);
+  expect((await world.call("DELETE", `/v1/keys/${keyId}`)).status).toBe(204);
+  await beat(revoked);
+  const later = Date.now() + 61_000;
+  vi.spyOn(Date, "now").mockImplementation(() => later);
+  await beat(other);
+  expect(await revoked.closed).toMatchObject({ code: 4003 });
+  expect((await open("vm-1", key)).status).toBe(401);
+  await beat(other);
+});
 
 function offer(changes: Partial<PlannedCommand> = {}): Offer {
   const id = `command-${++made}`;

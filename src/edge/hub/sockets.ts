@@ -1,14 +1,24 @@
 // Agents' WebSockets, which hibernate: between messages the hub may be evicted, and the socket stays. One socket per VM; a second
-// one takes the first one's place. What a socket says is src/protocol.ts `AgentMessage`, what it hears `HubMessage`.
+// one takes the first one's place, and one whose key was revoked is closed. What a socket says is src/protocol.ts `AgentMessage`, what it hears `HubMessage`.
 import { AgentMessage, type HubMessage } from "../../protocol.ts";
 
 /** Close code for a socket whose VM has opened another, or whose process was superseded. */
 const CLOSE_REPLACED = 4000;
+const CLOSE_REVOKED = 4003;
+/** Between looks at whether the keys that opened the sockets are still in force, ms: as long as isolates believe a key. */
+const KEYS_EVERY_MS = 60_000;
 /** A report may carry the response of an `execute` command. */
 const MESSAGE_CHARACTERS_MAX = 2 * 1024 * 1024;
 
+/** What a socket carries over the hub's sleep. */
+interface Opened {
+  vm: string;
+  keyId: string;
+}
+
 export class Sockets {
   readonly #ctx: DurableObjectState;
+  #keysSeenMs = 0;
 
   constructor(ctx: DurableObjectState) {
     this.#ctx = ctx;
@@ -17,16 +27,30 @@ export class Sockets {
   }
 
   /** The response that opens a VM's socket. */
-  accept(vm: string): Response {
+  accept(vm: string, keyId: string): Response {
     this.close(vm, "another socket of this VM was opened");
     const { 0: client, 1: server } = new WebSocketPair();
     this.#ctx.acceptWebSocket(server, [vm]);
-    server.serializeAttachment(vm);
+    server.serializeAttachment({ vm, keyId } satisfies Opened);
     return new Response(null, { status: 101, webSocket: client });
   }
 
   vmOf(socket: WebSocket): string {
-    return socket.deserializeAttachment() as string;
+    return openedOf(socket).vm;
+  }
+
+  /** A call's key is looked at with each call, a socket's only here: one question a minute, of all. While D1 is away they stay open. */
+  async closeRevoked(db: D1Database, nowMs: number): Promise<void> {
+    if (nowMs < this.#keysSeenMs + KEYS_EVERY_MS) return;
+    this.#keysSeenMs = nowMs;
+    const open = this.#ctx.getWebSockets();
+    const keyIds = JSON.stringify([...new Set(open.map((socket) => openedOf(socket).keyId))]);
+    const { results } = await db
+      .prepare("SELECT key_id FROM json_each(?1) JOIN keys ON key_id = value WHERE revoked_ms IS NOT NULL")
+      .bind(keyIds)
+      .all<{ key_id: string }>();
+    const revoked = new Set(results.map((row) => row.key_id));
+    for (const socket of open) if (revoked.has(openedOf(socket).keyId)) socket.close(CLOSE_REVOKED, "key revoked");
   }
 
   has(vm: string): boolean {
@@ -52,6 +76,10 @@ export class Sockets {
   #open(vm: string): WebSocket | undefined {
     return this.#ctx.getWebSockets(vm).find((socket) => socket.readyState === WebSocket.OPEN);
   }
+}
+
+function openedOf(socket: WebSocket): Opened {
+  return socket.deserializeAttachment() as Opened;
 }
 
 export type MessageRead = { ok: true; message: AgentMessage } | { ok: false; status: 413 | 422; detail: string };

@@ -59,7 +59,8 @@ agentRoutes.get("/v1/agents/:cluster/:vm/socket", (c) => {
     return response;
   }
   const { cluster, vm } = c.req.param();
-  const query = new URLSearchParams({ workspace: c.get("key").workspace, cluster, vm });
+  const { workspace, keyId } = c.get("key");
+  const query = new URLSearchParams({ workspace, cluster, vm, key: keyId });
   return hubOf(c, cluster).fetch(new Request(`https://hub/socket?${query}`, { headers: { upgrade: "websocket" } }));
 });
 
