@@ -6,12 +6,14 @@ import { createWriteStream } from "node:fs";
 import { finished } from "node:stream/promises";
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { Capacity } from "../core/chain-engine.ts";
+import { DriftDetector } from "../core/drift.ts";
 import { createEngine } from "../core/engine.ts";
 import { KNOWN_AFTER_MS } from "../core/ledger.ts";
 import { hashVersion } from "../core/predict.ts";
 import { observedRun } from "../core/profile.ts";
+import { reviewRun } from "../core/review.ts";
 import type { FormatName } from "../importers/format.ts";
-import { assembled, inLogOrder, type ReadOptions } from "../importers/read.ts";
+import { assembled, inLogOrder, type LogRun, type ReadOptions } from "../importers/read.ts";
 import { filesOf } from "../importers/source.ts";
 import { engineModule } from "./build.ts";
 import { type Cases, casesOf } from "./evaluation/cases.ts";
@@ -130,10 +132,15 @@ async function evaluate(paths: string[], flags: Flags): Promise<void> {
   const progress = (done: number, what: string) => evaluating(() => `${done} of ${log.length} cases ${what}`);
   const described = { file, cases: log.length, events: log.events, tasks: log.tasks.length };
   if (runs !== null) {
-    const ids = new Map(log.tasks.map((task, id) => [task, id]));
+    const taskIds = new Map(log.tasks.map((task, id) => [task, id]));
+    const drift = new DriftDetector();
+    // As in service: a change that the run makes certain, then the run itself.
     const observe = (index: number) => {
-      const run = runs[index]?.run;
-      if (run !== undefined) engine.observe(observedRun(run, (task) => ids.get(task) as number, hashVersion));
+      const { run, startMs } = runs[index] as LogRun;
+      const review = reviewRun(run, { engine, tasks: log.tasks, taskIds });
+      drift.note(review, startMs);
+      const observed = observedRun(run, (task) => taskIds.get(task) as number, hashVersion);
+      engine.observe(observed, drift.keptOf(review.root));
     };
     const result = evaluateReach(log, { split, knownAfterMs }, engine, observe, progress);
     print(flags, files, { ...described, ...result }, reachText(result));
