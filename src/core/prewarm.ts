@@ -129,9 +129,9 @@ export function weighWarm(task: TaskDemand, root: string, timing: Timing, vm: nu
   }
   const isPrepared = planned > 0 || isThere;
   if (planned === instances.length || (planned > 0 && sparedMs > 0)) {
-    const part = partOf(task, instances, planned);
-    const hidden = hiddenOf(part.task, timing, readyByMs, end.heldMs);
-    return { isPrepared, hidden: { ...hidden, ...part.covered, isSent: true } };
+    const { probability, covered } = partOf(task, instances, planned);
+    const hidden = hiddenOf(task, probability, timing, readyByMs, end.heldMs);
+    return { isPrepared, hidden: { ...hidden, ...covered, isSent: true } };
   }
   // What relies on preparations and has none is not hidden.
   return sparedMs > 0 ? NOTHING : { isPrepared, hidden: couldHide(task, instances, timing, end.heldMs) };
@@ -141,12 +141,12 @@ export function weighWarm(task: TaskDemand, root: string, timing: Timing, vm: nu
 function couldHide(task: TaskDemand, instances: number[], timing: Timing, heldMs: number): Hidden | null {
   const earliestMs = surelyBeforeOf(task, timing.lead);
   const worthwhile = instances.filter((share) => {
-    const alone = { ...task, probability: task.probability * share };
-    return alone.probability >= ACT_FLOOR && hiddenOf(alone, timing, earliestMs, heldMs).heldMs <= KEEP_ALIVE_USUAL_MS;
+    const alone = task.probability * share;
+    return alone >= ACT_FLOOR && hiddenOf(task, alone, timing, earliestMs, heldMs).heldMs <= KEEP_ALIVE_USUAL_MS;
   });
   if (worthwhile.length === 0) return null;
-  const part = partOf(task, instances, worthwhile.length);
-  return { ...hiddenOf(part.task, timing, earliestMs, heldMs), ...part.covered };
+  const { probability, covered } = partOf(task, instances, worthwhile.length);
+  return { ...hiddenOf(task, probability, timing, earliestMs, heldMs), ...covered };
 }
 
 /** The first instances of a fan-out alone: as likely to be used as they are on average, and which share of the calls they are for. */
@@ -154,15 +154,21 @@ function partOf(
   task: TaskDemand,
   instances: number[],
   count: number,
-): { task: TaskDemand; covered: { covered?: number } } {
+): { probability: number; covered: { covered?: number } } {
   const sum = (shares: number[]) => shares.reduce((total, share) => total + share, 0);
   const part = sum(instances.slice(0, count));
   const covered = count < instances.length ? { covered: part / sum(instances) } : {};
-  return { task: { ...task, probability: task.probability * (part / count) }, covered };
+  return { probability: task.probability * (part / count), covered };
 }
 
-/** `heldMs`: how long a runtime that nobody comes to use is held. */
-function hiddenOf(task: TaskDemand, timing: Timing, readyByMs: number, heldMs: number): Hidden & { heldMs: number } {
+/** `probability`: that the preparation is used. `heldMs`: how long a runtime that nobody comes to use is held. */
+function hiddenOf(
+  task: TaskDemand,
+  probability: number,
+  timing: Timing,
+  readyByMs: number,
+  heldMs: number,
+): Hidden & { heldMs: number } {
   const { leadP10Ms, leadP50Ms, leadP90Ms, lead } = timing;
   const beginMs = Math.max(0, readyByMs - task.startMs * PREPARE_MARGIN);
   const headOf = (leadMs: number) => Math.max(0, leadMs - beginMs);
@@ -173,7 +179,7 @@ function hiddenOf(task: TaskDemand, timing: Timing, readyByMs: number, heldMs: n
   return {
     headMs: { p10: headOf(leadP10Ms), p50: headOf(leadP50Ms), p90: headOf(leadP90Ms) },
     surelyMs: Math.max(0, lead.p10 - beginMs),
-    heldMs: neededShareOf(task) * (idleMs + startMs + (1 / task.probability - 1) * (startMs + heldMs)),
+    heldMs: neededShareOf(task) * (idleMs + startMs + (1 / probability - 1) * (startMs + heldMs)),
   };
 }
 
