@@ -76,14 +76,25 @@ export const TASK_WARM = 4;
 export class TaskStates {
   private readonly task: string;
   private readonly vms: VmView[];
-  private readonly atMs: number;
+  private atMs: number;
+  private generation: number;
   private readonly known: Uint8Array;
 
-  constructor(task: string, vms: VmView[], atMs: number) {
+  constructor(task: string, vms: VmView[], atMs: number, generation: number) {
     this.task = task;
     this.vms = vms;
     this.atMs = atMs;
+    this.generation = generation;
     this.known = new Uint8Array(vms.length);
+  }
+
+  /** What was looked up before is forgotten. */
+  renewed(generation: number, atMs: number): this {
+    if (this.generation === generation) return this;
+    this.generation = generation;
+    this.atMs = atMs;
+    this.known.fill(0);
+    return this;
   }
 
   of(vm: number): number {
@@ -135,6 +146,7 @@ export class FleetIndex {
   readonly clusterIds = new Map<string, number>();
   private readonly serviceOfHost = new Map<string, string>();
   private placer: Placer | null = null;
+  private generation = 0;
   private readonly taskStates = new Map<string, TaskStates>();
   private readonly links = new Map<string, { latencyMs: Float64Array; msPerByte: Float64Array }>();
 
@@ -159,12 +171,16 @@ export class FleetIndex {
   }
 
   statesOf(task: string): TaskStates {
-    let states = this.taskStates.get(task);
-    if (!states) {
-      states = new TaskStates(task, this.vms, this.view.atMs);
-      this.taskStates.set(task, states);
-    }
+    const known = this.taskStates.get(task);
+    if (known) return known.renewed(this.generation, this.view.atMs);
+    const states = new TaskStates(task, this.vms, this.view.atMs, this.generation);
+    this.taskStates.set(task, states);
     return states;
+  }
+
+  /** For who changes its view in place: runtimes, their memory's worth and the time are other ones; machines, links and loads are as they were. */
+  renew(): void {
+    this.generation++;
   }
 
   /** Links of every cluster to one peer (a service or a cluster). */

@@ -2,7 +2,7 @@
 // In: executions as they start. Out: claims on the world. Dial: ms of waiting that one GB·s is worth (policy `msPerGbSecond`).
 // The fleet is one cluster with one VM of any size, so that what is measured is prediction and planning, not placement.
 import { COLD_START_UNKNOWN_MS } from "../../core/demand.ts";
-import { type ClusterView, FleetIndex, type FleetView } from "../../core/fleet.ts";
+import { type ClusterView, FleetIndex, type VmView } from "../../core/fleet.ts";
 import { KeepAlive } from "../../core/keepalive.ts";
 import { KEPT_AFTER_CHANGE } from "../../core/learning.ts";
 import { outputsToFetch } from "../../core/outputs.ts";
@@ -67,14 +67,11 @@ export class Forechain implements Policy {
   #wastedGbMs = 0;
   readonly #objectIds = new Map<string, number>();
 
-  readonly #proximity: ClusterView["proximity"];
-  /** By task, of the moment: all views share them, which nobody keeps. Most tasks are as they were for the view before. */
-  readonly #runtimes = {
-    warm: {} as Record<string, number>,
-    warmUntilMs: {} as Record<string, number>,
-    starting: {} as Record<string, number>,
-  };
-  /** As `#runtimes` tells them, by task id. */
+  /** By task: most are as they were for the execution before. */
+  readonly #vm: VmView & { warmUntilMs: Record<string, number> };
+  readonly #cluster: ClusterView;
+  readonly #fleet: FleetIndex;
+  /** What `#vm` tells of each task, by its id. */
   readonly #told: { warm: number; untilMs: number; starting: number }[];
   /** The operator's keep-alive of tasks that are held for less, ms; 0 of the others. */
   readonly #sparedMs: Record<string, number> = {};
@@ -88,10 +85,44 @@ export class Forechain implements Policy {
     this.#policy = PolicySchema.parse({ mode: "active", msPerGbSecond: options.msPerGbSecond, fanOutMax: 1024 });
     this.#taskNames = taskNames;
     this.#told = taskNames.map(() => ({ warm: Number.NaN, untilMs: Number.NaN, starting: Number.NaN }));
-    // All objects are in one store: the service that the empty host stands for.
-    const bandwidth = options.storeBytesPerSecond ?? Number.MAX_VALUE;
-    this.#proximity = { "": { latencyMs: 0, bandwidthBytesPerSecond: bandwidth } };
+    this.#vm = {
+      vm: "vm",
+      url: null,
+      cpuCores: 1024,
+      memoryBytes: VM_BYTES,
+      networkBytesPerSecond: null,
+      draining: false,
+      lastHeartbeatMs: 0,
+      cpuLoad: 0,
+      memoryUsedBytes: 0,
+      executions: 0,
+      tasks: taskNames,
+      warm: {},
+      warmUntilMs: {},
+      starting: {},
+      uris: [],
+    };
+    this.#cluster = this.#clusterOf(this.#vm);
+    const policy = this.#policy;
+    this.#fleet = new FleetIndex({ atMs: 0, clusters: [this.#cluster], services: {}, tasks: {}, policy });
     this.#ids = new Map(taskNames.map((task, id) => [task, id]));
+  }
+
+  #clusterOf(vm: VmView): ClusterView {
+    // All objects are in one store: the service that the empty host stands for.
+    const bandwidth = this.#options.storeBytesPerSecond ?? Number.MAX_VALUE;
+    return {
+      cluster: "cluster",
+      labels: {},
+      draining: false,
+      pricePerGbSecond: 0,
+      ...(this.#options.learnsHolds ? { sparedMs: this.#sparedMs } : {}),
+      internalLatencyMs: 0,
+      reservedMemoryBytes: 0,
+      reservedCpuCores: 0,
+      proximity: { "": { latencyMs: 0, bandwidthBytesPerSecond: bandwidth } },
+      vms: [vm],
+    };
   }
 
   begin(world: World): void {
@@ -117,8 +148,7 @@ export class Forechain implements Policy {
 
   async started(run: ActiveRun, i: number, nowMs: number): Promise<void> {
     const request = this.#requestOf(run, i);
-    const fleet = new FleetIndex(this.fleet(nowMs));
-    const served = await serve(request, this.#learner.model, fleet, {
+    const served = await serve(request, this.#learner.model, this.#fleetAt(nowMs), {
       nowMs,
       newId: () => String(this.#idCounter++),
       random: () => 0,
@@ -265,8 +295,9 @@ export class Forechain implements Policy {
     };
   }
 
-  fleet(nowMs: number): FleetView {
-    const { warm, warmUntilMs, starting } = this.#runtimes;
+  /** The fleet as it is now: one view, changed in place, which nobody keeps. */
+  #fleetAt(nowMs: number): FleetIndex {
+    const { warm, warmUntilMs, starting } = this.#vm;
     const { pools } = this.#world;
     for (let task = 0; task < pools.length; task++) {
       const { idle, starting: begun } = pools[task]!;
@@ -279,38 +310,11 @@ export class Forechain implements Policy {
       if (told.untilMs !== untilMs) warmUntilMs[name] = told.untilMs = untilMs;
       if (told.starting !== startingCount) starting[name] = told.starting = startingCount;
     }
-    const cluster: ClusterView = {
-      cluster: "cluster",
-      labels: {},
-      draining: false,
-      pricePerGbSecond: 0,
-      ...(this.#options.pricesMemory ? { msPerGbSecond: this.#holds.price.msPerGbSecond } : {}),
-      ...(this.#options.learnsHolds ? { sparedMs: this.#sparedMs } : {}),
-      internalLatencyMs: 0,
-      reservedMemoryBytes: 0,
-      reservedCpuCores: 0,
-      proximity: this.#proximity,
-      vms: [
-        {
-          vm: "vm",
-          url: null,
-          cpuCores: 1024,
-          memoryBytes: VM_BYTES,
-          networkBytesPerSecond: null,
-          draining: false,
-          lastHeartbeatMs: nowMs,
-          cpuLoad: 0,
-          memoryUsedBytes: 0,
-          executions: 0,
-          tasks: this.#taskNames,
-          warm,
-          warmUntilMs,
-          starting,
-          uris: [],
-        },
-      ],
-    };
-    return { atMs: nowMs, clusters: [cluster], services: {}, tasks: {}, policy: this.#policy };
+    this.#vm.lastHeartbeatMs = nowMs;
+    if (this.#options.pricesMemory) this.#cluster.msPerGbSecond = this.#holds.price.msPerGbSecond;
+    this.#fleet.view.atMs = nowMs;
+    this.#fleet.renew();
+    return this.#fleet;
   }
 }
 
