@@ -161,6 +161,19 @@ describe("what executions waited for", () => {
     for (const outcome of recent) expect(outcome).toMatchObject({ chain, unsent: outcome.runId === "in shadow" });
   });
 
+  test("35: counts for the task that was meant, also where no VM has a runtime of it, nor its agent the task", async () => {
+    await admit("active", true);
+    const misses = missesOf("active").map((miss) => ({ ...miss, task: "nowhere" }));
+    const report = { results: [], uses: [], ends: [], misses };
+    await world.hub("paris").report(world.workspace, "paris", "vm-1", report);
+    const { groups } = await ask("?groupBy=task");
+    const counted = groups.map(({ task, totals }: { task: string; totals: { outcome: string; count: number }[] }) => [
+      task,
+      totals.map(({ outcome, count }) => `${outcome} ${count}`),
+    ]);
+    expect(counted).toEqual([["nowhere", ["miss 2"]]]);
+  });
+
   test("is no miss of preparation in a run that no plan was sent for: shadow first, active later", async () => {
     const allocate = async (runId: string) => {
       const constraints = { clusters: ["paris"] };
