@@ -139,6 +139,40 @@ it("a task that joins a prefetch which finds no room makes room by a load of its
   expect([store.asked("/wanted"), cache.has(dear)]).toEqual([2, false]);
 });
 
+describe("an object that a command holds keeps its place from what is less likely", () => {
+  const likely = () => ({ ...prefetch(), probability: 0.9 });
+  const lessLikely = async (cache: ObjectCache) =>
+    cache.load(store.put("/other", pattern(600 * KB, 2)), { ...prefetch(), probability: 0.5 });
+
+  it("also when a command that wants it for less long, or less, has come after", async () => {
+    const cache = await openCache();
+    const uri = store.put("/held", pattern(600 * KB));
+    await loaded(cache.load(uri, likely()));
+    await loaded(cache.load(uri, { ...prefetch(1_000), probability: 0.1 }));
+    expect(await lessLikely(cache)).toMatchObject({ ok: false, reason: "cache_full" });
+    cache.dropHold(uri);
+    await loaded(lessLikely(cache));
+  });
+
+  it("also when its store has a newer version of it by then", async () => {
+    const cache = await openCache();
+    let version = 1;
+    const uri = store.on("/held", (_request, response) => {
+      const bytes = pattern(400 * KB, version);
+      const headers = { "content-length": bytes.length, etag: `"v${version}"`, "cache-control": "max-age=0" };
+      response.writeHead(200, headers).end(bytes);
+    });
+    await loaded(cache.load(uri, likely()));
+    version = 2;
+    expect((await loaded(cache.load(uri, TASK))).how).toBe("loaded");
+    await loaded(cache.load(store.put("/another", pattern(400 * KB, 3)), { ...prefetch(), probability: 0.5 }));
+    // There would be room in both places together, and one is not for something less likely.
+    const large = cache.load(store.put("/large", pattern(700 * KB, 4)), { ...prefetch(), probability: 0.8 });
+    expect(await large).toMatchObject({ ok: false, reason: "cache_full" });
+    expect(cache.bytes()).toBe(800 * KB);
+  });
+});
+
 describe("room", () => {
   it("a changed object of more than half the cache replaces its old version", async () => {
     const cache = await openCache();

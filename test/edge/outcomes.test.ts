@@ -167,7 +167,7 @@ describe("what executions waited for", () => {
     const report = { results: [], uses: [], ends: [], misses };
     await world.hub("paris").report(world.workspace, "paris", "vm-1", report);
     const { groups } = await ask("?groupBy=task");
-    const counted = groups.map(({ task, totals }: { task: string; totals: { outcome: string; count: number }[] }) => [
+    const counted = groups!.map(({ task, totals }) => [
       task,
       totals.map(({ outcome, count }) => `${outcome} ${count}`),
     ]);
