@@ -150,7 +150,7 @@ export class RuntimePool {
   async #prepare(task: string, wanted: Wanted) {
     if (this.#stopped) return failure("stopped", "the agent stops");
     const nowMs = this.#options.nowMs();
-    if (nowMs >= wanted.untilMs) return failure("expired", "while it waited for others to start");
+    if (nowMs >= wanted.untilMs) return failure("expired", "its time was over before its turn to start came");
     const idle = this.#idleUnheld(task);
     if (idle !== null) {
       if (idle.hold !== null) this.#options.onEnd(idle, "replaced");
