@@ -98,6 +98,31 @@ describe("times with everything warm", () => {
       { a: "0-100", b: "10-90" },
     ],
     [
+      "a join of what still runs and what has ended: from where the one went on, and where the other ended",
+      [cold("a 0-1000", 300), "b 0-100", record("c 350-400", { links: ["a", "b"] })],
+      { a: "0-700", b: "0-100", c: "150-200" },
+    ],
+    [
+      "no cold start is longer than its attempt",
+      [record("a1:a 0-100!", { attempt: 0 }), cold("a2:a 200-300", 150, { attempt: 1 }), "b < a2 210-290"],
+      { a2: "0-200", b: "200-280" },
+    ],
+    [
+      "circles: the one that comes first waited for the other",
+      ["a < b 0-10", cold("b < a 1-9", 4)],
+      { a: "0-6", b: "1-5" },
+    ],
+    [
+      "clocks that disagree: a callee of a callee seems to start before its caller",
+      [cold("a 0-1000", 200), "b < a 300-900", "c < b 290-800"],
+      { a: "0-800", b: "100-700", c: "90-600" },
+    ],
+    [
+      "clocks that disagree: a callee seems to start before its caller's last attempt",
+      [record("a1:a 0-10!", { attempt: 0 }), cold("a2:a 20-300", 100, { attempt: 1 }), "b < a2 15-280"],
+      { a2: "0-200", b: "15-280" },
+    ],
+    [
       "clocks that disagree: a callee seems to start before its caller's start was over",
       [cold("a 100-400", 200), "b < a 90-380"],
       { a: "100-200", b: "90-380" },

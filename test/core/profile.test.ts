@@ -239,6 +239,8 @@ test("the engine's view: triggers point backwards, and a run that is too long is
   expect([...observed.pathTriggers]).toEqual([-1, 0, 0, 2]);
   expect([...observed.triggerOffsets]).toEqual([0, 0, 1, 2, 4]);
   expect(new Set(observed.triggers.subarray(2))).toEqual(new Set([1, 2]));
+  const cold = observedRun(run(record("o 0-100", { coldStartMs: 9 }), "b < o 10-30", "a < o 40-50"), intern, () => 1);
+  expect([...cold.coldBeforeMs]).toEqual([0, 9, 9]);
   const long = Array.from({ length: 5000 }, (_, i) => record(`e${i}:a ${i}-${i}`));
   const cut = observedRun(run(...long), intern, () => 1);
   expect(cut.tasks).toHaveLength(4096);

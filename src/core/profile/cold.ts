@@ -83,7 +83,6 @@ class ColdWalk {
     for (const trigger of triggers) {
       const hasEnded = startMs >= this.#endMs[trigger]!;
       const coldMs = hasEnded ? this.#executions[trigger]!.coldBeforeEndMs : this.#coldUntil(trigger, startMs);
-      if (triggers.length === 1) return coldMs;
       const atMs = hasEnded ? this.#endMs[trigger]! : this.#wentOnMs(trigger);
       lastMs = Math.max(lastMs, atMs);
       lastWarmMs = Math.max(lastWarmMs, atMs - coldMs);
