@@ -27,6 +27,8 @@ export interface TaskState {
   passed: Int32Array;
   atRisk: Float64Array;
   called: Float64Array;
+  /** How long those at risk were idle within the bin, all together. */
+  spentMs: Float64Array;
   savedMs: Float64Array;
   /** How long preparations are kept for the calls. */
   keptMs: Float64Array;
@@ -41,7 +43,10 @@ export interface TaskState {
   calledBin: number | null;
   /** By HOLD_POLICIES. */
   logWeights: Float64Array;
-  meanCostMs: number;
+  /** Of the last idle times, the mean over the policies, all together; the last of them may still go on. */
+  costMs: number;
+  /** How many these are. */
+  idleTimes: number;
   histogramMs: number;
   holdMs: number;
 }
@@ -51,10 +56,10 @@ export interface KeepAliveState {
   price?: PriceState | undefined;
   tasks: Record<string, StoredTask>;
 }
-/** TaskState with plain arrays. */
+/** TaskState with plain arrays. Older versions did not tell how long runtimes were idle. */
 type StoredTask = {
-  [field in keyof TaskState]: TaskState[field] extends number | null ? TaskState[field] : number[];
-};
+  [field in Exclude<keyof TaskState, "spentMs">]: TaskState[field] extends number | null ? TaskState[field] : number[];
+} & { spentMs?: number[] | undefined };
 
 export function newState(gb: number, fixedMs: number, nowMs: number): TaskState {
   return {
@@ -66,6 +71,7 @@ export function newState(gb: number, fixedMs: number, nowMs: number): TaskState 
     passed: new Int32Array(BINS),
     atRisk: new Float64Array(BINS),
     called: new Float64Array(BINS),
+    spentMs: new Float64Array(BINS),
     savedMs: new Float64Array(BINS),
     keptMs: new Float64Array(BINS),
     harmed: new Float64Array(BINS),
@@ -75,7 +81,8 @@ export function newState(gb: number, fixedMs: number, nowMs: number): TaskState 
     widest: 0,
     calledBin: null,
     logWeights: new Float64Array(HOLD_POLICIES.length),
-    meanCostMs: 0,
+    costMs: 0,
+    idleTimes: 0,
     histogramMs: fixedMs,
     holdMs: fixedMs,
   };
@@ -83,7 +90,7 @@ export function newState(gb: number, fixedMs: number, nowMs: number): TaskState 
 
 /** Of the evidence this share (0–1) is kept. */
 export function scale(state: TaskState, kept: number): void {
-  for (const counts of [state.atRisk, state.called, state.savedMs, state.keptMs, state.harmed]) {
+  for (const counts of [state.atRisk, state.called, state.spentMs, state.savedMs, state.keptMs, state.harmed]) {
     for (let bin = 0; bin < BINS; bin++) counts[bin]! *= kept;
   }
   state.calls *= kept;
@@ -93,18 +100,24 @@ export function scale(state: TaskState, kept: number): void {
 }
 
 export function stored(state: TaskState): StoredTask {
-  const { releasesMs, passed, atRisk, called, savedMs, keptMs, harmed, logWeights } = state;
+  const { releasesMs, passed, atRisk, called, spentMs, savedMs, keptMs, harmed, logWeights } = state;
   return {
     ...state,
     releasesMs: [...releasesMs],
     passed: [...passed],
     atRisk: [...atRisk],
     called: [...called],
+    spentMs: [...spentMs],
     savedMs: [...savedMs],
     keptMs: [...keptMs],
     harmed: [...harmed],
     logWeights: [...logWeights],
   };
+}
+
+/** As if calls came in the middle of their bins, on average. */
+function spentAbout({ atRisk, called }: StoredTask): number[] {
+  return atRisk.map((count, bin) => (count - called[bin]! / 2) * (BIN_ENDS_MS[bin]! - (BIN_ENDS_MS[bin - 1] ?? 0)));
 }
 
 /** For another place or time: what was idle where it comes from is not idle here. */
@@ -128,6 +141,9 @@ export function restored(task: StoredTask): TaskState {
     passed: Int32Array.from(task.passed),
     atRisk: Float64Array.from(task.atRisk),
     called: Float64Array.from(task.called),
+    spentMs: Float64Array.from(task.spentMs ?? spentAbout(task)),
+    costMs: task.costMs ?? 0,
+    idleTimes: task.idleTimes ?? 0,
     savedMs: Float64Array.from(task.savedMs),
     keptMs: Float64Array.from(task.keptMs ?? new Array<number>(BINS).fill(0)),
     harmed: Float64Array.from(task.harmed),

@@ -56,6 +56,8 @@ const HARM_MS = 1;
 const RATE = 0.1;
 /** So many idle runtimes of one task at once are each a piece of evidence; more are no more of it together. */
 const ALIKE_RELEASES = 8;
+/** The mean cost is that of about so many idle times. */
+const COSTS_REMEMBERED = 100;
 /** Share of the weight that is spread evenly at each step: the best may change. */
 const SPREAD = 0.01;
 
@@ -266,6 +268,7 @@ export class KeepAlive {
     idleMs: number | null,
     nowMs: number,
   ): void {
+    state.spentMs[bin]! += spentMs;
     const fromMs = BIN_ENDS_MS[bin - 1] ?? 0;
     const msPerMs = (state.gb * this.price.msPerGbSecond) / 1000;
     const heldUpTo = (holdMs: number) => Math.max(0, Math.min(spentMs, holdMs - fromMs));
@@ -274,6 +277,7 @@ export class KeepAlive {
     const { logWeights } = state;
     // What is idle at once is one piece of evidence, not as many as there are.
     const rate = RATE / Math.max(1, state.releasesMs.length / ALIKE_RELEASES);
+    const meanCostMs = state.idleTimes > 0 ? state.costMs / state.idleTimes : 0;
     let most = Number.NEGATIVE_INFINITY;
     let costs = 0;
     for (let p = 0; p < logWeights.length; p++) {
@@ -281,10 +285,15 @@ export class KeepAlive {
       const costMs =
         heldUpTo(holdMs) * msPerMs + (idleMs !== null && idleMs > holdMs ? savableMs + keptMs * msPerMs : 0);
       costs += costMs;
-      logWeights[p]! -= state.meanCostMs > 0 ? (rate * costMs) / state.meanCostMs : 0;
+      logWeights[p]! -= meanCostMs > 0 ? (rate * costMs) / meanCostMs : 0;
       if (logWeights[p]! > most) most = logWeights[p]!;
     }
-    state.meanCostMs += (costs / logWeights.length - state.meanCostMs) * 0.01;
+    state.costMs += costs / logWeights.length;
+    // Whole idle times: one is charged bin by bin, and the mean of these parts would let a single long one turn the contest.
+    if (idleMs !== null || bin === BINS - 1) {
+      state.costMs *= 1 - 1 / COSTS_REMEMBERED;
+      state.idleTimes = state.idleTimes * (1 - 1 / COSTS_REMEMBERED) + 1;
+    }
     let sum = 0;
     for (let p = 0; p < logWeights.length; p++) {
       logWeights[p] = Math.exp(logWeights[p]! - most);
@@ -328,9 +337,7 @@ export class KeepAlive {
       const atRisk = state.atRisk[bin]!;
       if (atRisk === 0) break;
       const rate = state.called[bin]! / atRisk;
-      const widthMs = BIN_ENDS_MS[bin]! - (BIN_ENDS_MS[bin - 1] ?? 0);
-      netMs +=
-        survival * ((state.savedMs[bin]! + state.keptMs[bin]! * msPerMs) / atRisk - widthMs * (1 - rate / 2) * msPerMs);
+      netMs += (survival * (state.savedMs[bin]! + (state.keptMs[bin]! - state.spentMs[bin]!) * msPerMs)) / atRisk;
       survival *= 1 - rate;
       if (netMs > bestMs) [bestMs, holdMs] = [netMs, BIN_ENDS_MS[bin]!];
     }
@@ -380,12 +387,13 @@ function binOf(idleMs: number): number {
   return bin;
 }
 
-function bestOf({ logWeights }: TaskState): number {
+function bestOf({ logWeights, histogramMs, fixedMs }: TaskState): number {
   let best = 0;
   for (let p = 1; p < logWeights.length; p++) if (logWeights[p]! > logWeights[best]!) best = p;
-  // While calls keep coming both hold alike; when they stop, keep-warm pays for hours of nothing before its weight tells.
-  const isAlike = logWeights[best]! - logWeights[HISTOGRAM]! <= ALIKE_LN;
-  return best === KEEP_WARM && isAlike ? HISTOGRAM : best;
+  // While calls keep coming keep-warm holds alike; when they stop, it pays for hours of nothing before its weight tells. And a hold longer than the
+  // operator's does not end for one long idle time.
+  const givesWay = best === KEEP_WARM || histogramMs > fixedMs;
+  return givesWay && logWeights[best]! - logWeights[HISTOGRAM]! <= ALIKE_LN ? HISTOGRAM : best;
 }
 
 /** Longer than the operator's keep-alive only where that has been needed, and for no longer than the task has been watched. */

@@ -103,6 +103,7 @@ const Holds = z.object({
       passed: Counts(BINS),
       atRisk: Counts(BINS),
       called: Counts(BINS),
+      spentMs: Counts(BINS).optional(),
       savedMs: Counts(BINS),
       keptMs: Counts(BINS).default(() => new Array<number>(BINS).fill(0)),
       harmed: Counts(BINS),
@@ -117,7 +118,8 @@ const Holds = z.object({
         .nullable()
         .default(null),
       logWeights: z.array(z.number().max(0)).length(HOLD_POLICIES.length),
-      meanCostMs: Count,
+      costMs: Count.default(0),
+      idleTimes: Count.default(0),
       histogramMs: DurationMs,
       holdMs: DurationMs,
     }),
