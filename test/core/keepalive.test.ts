@@ -233,10 +233,10 @@ describe("learned holds", () => {
       holds.called("T", call * 100_000, { expectedMs: 200, atMostMs: 200 }, 1, GB);
       holds.released("T", call * 100_000 + 100, GB);
     }
-    const { spentMs, costMs, idleTimes, ...older } = holds.state().tasks["T"]!;
+    const { spentMs, costMs, idleTimes, ...older } = holds.state().tasks.T!;
     const state = { ...holds.state(), tasks: { T: { ...older, costMs: 0, idleTimes: 0 } } };
     const goneOn = new KeepAlive(options, state);
-    const about = goneOn.state().tasks["T"]!.spentMs!;
+    const about = goneOn.state().tasks.T!.spentMs!;
     // 100 s a time: whole bins up to 60 s, and in the last half of the minute where 40 s are true.
     expect(about.slice(0, 7)).toEqual(spentMs!.slice(0, 7));
     expect(about[7]! / spentMs![7]!).toBeCloseTo(30 / 39.9, 2);
