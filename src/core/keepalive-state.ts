@@ -43,10 +43,7 @@ export interface TaskState {
   calledBin: number | null;
   /** By HOLD_POLICIES. */
   logWeights: Float64Array;
-  /** Of the last idle times, the mean over the policies, all together; the last of them may still go on. */
-  costMs: number;
-  /** How many these are. */
-  idleTimes: number;
+  meanCostMs: number;
   histogramMs: number;
   holdMs: number;
 }
@@ -81,8 +78,7 @@ export function newState(gb: number, fixedMs: number, nowMs: number): TaskState 
     widest: 0,
     calledBin: null,
     logWeights: new Float64Array(HOLD_POLICIES.length),
-    costMs: 0,
-    idleTimes: 0,
+    meanCostMs: 0,
     histogramMs: fixedMs,
     holdMs: fixedMs,
   };
@@ -142,8 +138,6 @@ export function restored(task: StoredTask): TaskState {
     atRisk: Float64Array.from(task.atRisk),
     called: Float64Array.from(task.called),
     spentMs: Float64Array.from(task.spentMs ?? spentAbout(task)),
-    costMs: task.costMs ?? 0,
-    idleTimes: task.idleTimes ?? 0,
     savedMs: Float64Array.from(task.savedMs),
     keptMs: Float64Array.from(task.keptMs ?? new Array<number>(BINS).fill(0)),
     harmed: Float64Array.from(task.harmed),

@@ -52,12 +52,10 @@ const HARM_MAX = 0.0001;
 const HARM_SENSITIVITY_MIN = 0.1;
 /** A wait below this is none, ms. */
 const HARM_MS = 1;
-/** Learning rate of the weights per unit of cost, relative to the mean cost of one idle time. */
+/** Learning rate of the weights per unit of cost, relative to the mean cost of a bin of one idle time. */
 const RATE = 0.1;
 /** So many idle runtimes of one task at once are each a piece of evidence; more are no more of it together. */
 const ALIKE_RELEASES = 8;
-/** The mean cost is that of about so many idle times. */
-const COSTS_REMEMBERED = 100;
 /** Share of the weight that is spread evenly at each step: the best may change. */
 const SPREAD = 0.01;
 
@@ -277,7 +275,6 @@ export class KeepAlive {
     const { logWeights } = state;
     // What is idle at once is one piece of evidence, not as many as there are.
     const rate = RATE / Math.max(1, state.releasesMs.length / ALIKE_RELEASES);
-    const meanCostMs = state.idleTimes > 0 ? state.costMs / state.idleTimes : 0;
     let most = Number.NEGATIVE_INFINITY;
     let costs = 0;
     for (let p = 0; p < logWeights.length; p++) {
@@ -285,15 +282,10 @@ export class KeepAlive {
       const costMs =
         heldUpTo(holdMs) * msPerMs + (idleMs !== null && idleMs > holdMs ? savableMs + keptMs * msPerMs : 0);
       costs += costMs;
-      logWeights[p]! -= meanCostMs > 0 ? (rate * costMs) / meanCostMs : 0;
+      logWeights[p]! -= state.meanCostMs > 0 ? (rate * costMs) / state.meanCostMs : 0;
       if (logWeights[p]! > most) most = logWeights[p]!;
     }
-    state.costMs += costs / logWeights.length;
-    // Whole idle times: one is charged bin by bin, and the mean of these parts would let a single long one turn the contest.
-    if (idleMs !== null || bin === BINS - 1) {
-      state.costMs *= 1 - 1 / COSTS_REMEMBERED;
-      state.idleTimes = state.idleTimes * (1 - 1 / COSTS_REMEMBERED) + 1;
-    }
+    state.meanCostMs += (costs / logWeights.length - state.meanCostMs) * 0.01;
     let sum = 0;
     for (let p = 0; p < logWeights.length; p++) {
       logWeights[p] = Math.exp(logWeights[p]! - most);
@@ -387,13 +379,12 @@ function binOf(idleMs: number): number {
   return bin;
 }
 
-function bestOf({ logWeights, histogramMs, fixedMs }: TaskState): number {
+function bestOf({ logWeights }: TaskState): number {
   let best = 0;
   for (let p = 1; p < logWeights.length; p++) if (logWeights[p]! > logWeights[best]!) best = p;
-  // While calls keep coming keep-warm holds alike; when they stop, it pays for hours of nothing before its weight tells. And a hold longer than the
-  // operator's does not end for one long idle time.
-  const givesWay = best === KEEP_WARM || histogramMs > fixedMs;
-  return givesWay && logWeights[best]! - logWeights[HISTOGRAM]! <= ALIKE_LN ? HISTOGRAM : best;
+  // While calls keep coming both hold alike; when they stop, keep-warm pays for hours of nothing before its weight tells.
+  const isAlike = logWeights[best]! - logWeights[HISTOGRAM]! <= ALIKE_LN;
+  return best === KEEP_WARM && isAlike ? HISTOGRAM : best;
 }
 
 /** Longer than the operator's keep-alive only where that has been needed, and for no longer than the task has been watched. */

@@ -118,8 +118,7 @@ const Holds = z.object({
         .nullable()
         .default(null),
       logWeights: z.array(z.number().max(0)).length(HOLD_POLICIES.length),
-      costMs: Count.default(0),
-      idleTimes: Count.default(0),
+      meanCostMs: Count,
       histogramMs: DurationMs,
       holdMs: DurationMs,
     }),
