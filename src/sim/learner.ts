@@ -35,7 +35,7 @@ export interface LearnerParts {
   knowsTails: boolean;
 }
 
-const ALL_PARTS: LearnerParts = {
+export const ALL_PARTS: LearnerParts = {
   measuresStarts: true,
   fansOut: true,
   believes: true,

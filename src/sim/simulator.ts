@@ -4,7 +4,7 @@
 import { type Accounts, type PolicyResult, resultOf } from "./accounting.ts";
 import { type Arrivals, arrivalsOf } from "./arrivals.ts";
 import { type ColdStarts, drawColdStarts, fixedColdStarts, measuredColdStarts } from "./cold-starts.ts";
-import { Learner, type LearnerParts, type Trained, trainedOn } from "./learner.ts";
+import { ALL_PARTS, Learner, type LearnerParts, type Trained, trainedOn } from "./learner.ts";
 import { PLACEMENT_PARTS, type PlacementResult, placements } from "./placement.ts";
 import { clairvoyant, runClairvoyant } from "./policies/clairvoyant.ts";
 import { dependencySets } from "./policies/dependency-sets.ts";
@@ -160,13 +160,7 @@ export class Simulator {
       storeBytesPerSecond: this.#scenario.storeBytesPerSecond,
       learnsHolds: true,
       pricesMemory: true,
-      measuresStarts: true,
-      fansOut: true,
-      believes: true,
-      learnsMargins: true,
-      noticesDrift: true,
-      countsAtOnce: true,
-      knowsTails: true,
+      ...ALL_PARTS,
       usesPath: true,
       learnsOn: true,
       ...ABLATIONS.find(({ name }) => name === without)!.without,
