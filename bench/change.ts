@@ -6,9 +6,10 @@ import { parseArgs } from "node:util";
 import { engineModule } from "../src/cli/build.ts";
 import type { PolicyResult } from "../src/sim/accounting.ts";
 import { readLambdaPerf } from "../src/sim/cold-starts.ts";
-import { ablate, DIAL_DEFAULT, policyAsks, type SimulationSpec } from "../src/sim/simulate.ts";
+import { DIAL_DEFAULT, policyAsks } from "../src/sim/simulate.ts";
+import { Simulator } from "../src/sim/simulator.ts";
 import { halves, type Workload } from "../src/sim/workload.ts";
-import { logOf, recordsFrom, resultsOf, workloadFrom } from "./simulated-logs.ts";
+import { logOf, recordsFrom, workloadFrom } from "./simulated-logs.ts";
 
 const OPTIONS = {
   "lambda-perf": { type: "string" },
@@ -35,12 +36,16 @@ export async function run(args: string[]): Promise<void> {
     const { name, folder } = logOf(log);
     const { workload, replaced } = await changedWorkload(folder);
     const meansOf = async (runs: number) => {
+      const simulator = new Simulator(workload, {
+        arrivals: `poisson:${values.gap}`,
+        coldStarts: { kind: "lambda-perf", rows },
+        runs,
+        storeBytesPerSecond: null,
+        module,
+        progress: () => {},
+      });
       const all: Means[] = [];
-      for (const seed of seeds) {
-        const coldStarts = { kind: "lambda-perf" as const, rows };
-        const spec = { arrivals: `poisson:${values.gap}`, coldStarts, runs, seed, storeBytesPerSecond: null, module };
-        all.push(await overheads(workload, { ...spec, policies: policyAsks(POLICIES), progress: () => {} }));
-      }
+      for (const seed of seeds) all.push(await overheads(simulator, seed, runs));
       return all;
     };
     const first = await meansOf(FIRST_RUNS);
@@ -74,16 +79,17 @@ async function changedWorkload(folder: string): Promise<{ workload: Workload; re
   return { workload: workloadFrom(changed), replaced };
 }
 
-async function overheads(workload: Workload, spec: SimulationSpec): Promise<Means> {
-  const results = await resultsOf(workload, spec);
+async function overheads(simulator: Simulator, seed: number, runs: number): Promise<Means> {
+  const results: PolicyResult[] = [];
+  for (const ask of policyAsks(POLICIES)) results.push(await simulator.policy(seed, ask));
   const [fixed, clairvoyant, ours] = results as [PolicyResult, PolicyResult, PolicyResult];
-  const [frozen] = (await ablate(workload, spec, DIAL_DEFAULT, FROZEN)) as [PolicyResult];
+  const frozen = await simulator.policy(seed, { name: "forechain", dial: DIAL_DEFAULT }, FROZEN);
   return {
     fixed: fixed.overheadMs.mean,
     "run-clairvoyant": clairvoyant.overheadMs.mean,
     forechain: ours.overheadMs.mean,
     [FROZEN]: frozen.overheadMs.mean,
-    wasted: ours.wastedGbSeconds / spec.runs,
+    wasted: ours.wastedGbSeconds / runs,
   };
 }
 

@@ -78,18 +78,12 @@ export async function simulate(workload: Workload, spec: SimulationSpec): Promis
   return { arrivals: draw.arrivals, results, executions: draw.executions, notes: draw.notes };
 }
 
-/** Forechain at one dial with one part left out at a time; `only`: this part alone. */
-export async function ablate(
-  workload: Workload,
-  spec: SimulationSpec,
-  dial: number,
-  only?: string,
-): Promise<PolicyResult[]> {
+/** Forechain at one dial with one part left out at a time. */
+export async function ablate(workload: Workload, spec: SimulationSpec, dial: number): Promise<PolicyResult[]> {
   const simulator = new Simulator(workload, spec);
   if ("reason" in simulator.draw(spec.seed)) return [];
   const results: PolicyResult[] = [];
   for (const { name } of ABLATIONS) {
-    if (only !== undefined && name !== only) continue;
     results.push({ ...(await simulator.policy(spec.seed, { name: "forechain", dial }, name)), name });
   }
   return results;
