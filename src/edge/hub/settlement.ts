@@ -71,13 +71,12 @@ export class Settlement {
 
   /** Ready, and gone without a word of its agent. What it held in memory is unknown, and unknown is not counted. */
   waste(cluster: string, command: CommandRow, reason: PreparedEnd["reason"], nowMs: number): void {
-    const heldMs = Math.max(0, Math.min(nowMs, command.expires_ms) - (command.ready_ms ?? nowMs));
     const gone = {
       commandId: command.command_id,
       endedMs: nowMs,
       used: false,
       reason,
-      heldMs,
+      heldMs: 0,
       memoryBytes: 0,
       bytes: 0,
     };
