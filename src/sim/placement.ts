@@ -5,11 +5,13 @@
 //   · each service takes some time of its own beside the link, and each chain's starts are hidden more or less than expected, wherever it runs;
 //   · half-way one link of the truly best cluster slows down, and nobody declares it;
 //   · every run is placed once, by the production `serve`; what its executions really waited is told to PlacementCorrections.
+
 import { PlacementCorrections } from "../core/corrections.ts";
 import { type ClusterView, FleetIndex, type FleetView } from "../core/fleet.ts";
 import { serve } from "../core/pipeline.ts";
 import { seededRandom } from "../core/random.ts";
 import { Policy as PolicySchema, TaskDeclaration } from "../protocol.ts";
+import { freeCluster, idleVm } from "./fleet.ts";
 import { Learner, type LearnerParts, type Trained } from "./learner.ts";
 import { seedFor } from "./random.ts";
 import { halves, type ReplayRun, type Workload } from "./workload.ts";
@@ -144,33 +146,8 @@ function clusterOf(c: number, latencyMs: number[], tasks: string[]): ClusterView
     `service-${s}`,
     { latencyMs: ms, bandwidthBytesPerSecond: BANDWIDTH_BYTES_PER_SECOND },
   ]);
-  const vm = {
-    vm: `vm-${c}`,
-    url: null,
-    cpuCores: 64,
-    memoryBytes: VM_BYTES,
-    networkBytesPerSecond: null,
-    draining: false,
-    lastHeartbeatMs: 0,
-    cpuLoad: 0,
-    memoryUsedBytes: 0,
-    executions: 0,
-    tasks,
-    warm: {},
-    starting: {},
-    uris: [],
-  };
-  return {
-    cluster: `cluster-${c}`,
-    labels: {},
-    draining: false,
-    pricePerGbSecond: 0,
-    internalLatencyMs: 0,
-    reservedMemoryBytes: 0,
-    reservedCpuCores: 0,
-    proximity: Object.fromEntries(links),
-    vms: [vm],
-  };
+  const vm = idleVm({ vm: `vm-${c}`, cpuCores: 64, memoryBytes: VM_BYTES, tasks });
+  return freeCluster({ cluster: `cluster-${c}`, proximity: Object.fromEntries(links), vms: [vm] });
 }
 
 /** Heartbeats go on. */

@@ -1,6 +1,7 @@
 // Forechain itself: every execution goes through the production pipeline (`serve`), and its commands are carried out here.
 // In: executions as they start. Out: claims on the world. Dial: ms of waiting that one GB·s is worth (policy `msPerGbSecond`).
 // The fleet is one cluster with one VM of any size, so that what is measured is prediction and planning, not placement.
+
 import { COLD_START_UNKNOWN_MS } from "../../core/demand.ts";
 import { type ClusterView, FleetIndex, type VmView } from "../../core/fleet.ts";
 import { KeepAlive } from "../../core/keepalive.ts";
@@ -13,6 +14,7 @@ import type { AssembledRun } from "../../core/profile.ts";
 import { Quotas } from "../../core/quotas.ts";
 import { Policy as PolicySchema } from "../../protocol.ts";
 import { HARM_MS } from "../accounting.ts";
+import { freeCluster, idleVm } from "../fleet.ts";
 import type { Learner, LearnerParts } from "../learner.ts";
 import type { Claim, Instance } from "../pool.ts";
 import type { ActiveRun, Policy, World } from "../world.ts";
@@ -86,21 +88,8 @@ export class Forechain implements Policy {
     this.#taskNames = taskNames;
     this.#told = taskNames.map(() => ({ warm: Number.NaN, untilMs: Number.NaN, starting: Number.NaN }));
     this.#vm = {
-      vm: "vm",
-      url: null,
-      cpuCores: 1024,
-      memoryBytes: VM_BYTES,
-      networkBytesPerSecond: null,
-      draining: false,
-      lastHeartbeatMs: 0,
-      cpuLoad: 0,
-      memoryUsedBytes: 0,
-      executions: 0,
-      tasks: taskNames,
-      warm: {},
+      ...idleVm({ vm: "vm", cpuCores: 1024, memoryBytes: VM_BYTES, tasks: taskNames }),
       warmUntilMs: {},
-      starting: {},
-      uris: [],
     };
     this.#cluster = this.#clusterOf(this.#vm);
     const policy = this.#policy;
@@ -111,17 +100,10 @@ export class Forechain implements Policy {
   #clusterOf(vm: VmView): ClusterView {
     // All objects are in one store: the service that the empty host stands for.
     const bandwidth = this.#options.storeBytesPerSecond ?? Number.MAX_VALUE;
+    const proximity = { "": { latencyMs: 0, bandwidthBytesPerSecond: bandwidth } };
     return {
-      cluster: "cluster",
-      labels: {},
-      draining: false,
-      pricePerGbSecond: 0,
+      ...freeCluster({ cluster: "cluster", proximity, vms: [vm] }),
       ...(this.#options.learnsHolds ? { sparedMs: this.#sparedMs } : {}),
-      internalLatencyMs: 0,
-      reservedMemoryBytes: 0,
-      reservedCpuCores: 0,
-      proximity: { "": { latencyMs: 0, bandwidthBytesPerSecond: bandwidth } },
-      vms: [vm],
     };
   }
 
